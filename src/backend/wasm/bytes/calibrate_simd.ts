@@ -1,0 +1,4 @@
+// Made by `deno task wasm` from asm/calibrate.ts (simd build). Do not edit.
+/** The module's bytes in base64. */
+export const calibrate_simd: string =
+  "AGFzbQEAAAABBgFgAX8BfwMCAQAFAwEAAAcSAgVwcm9iZQAABm1lbW9yeQIACgYBBABBAQs=";

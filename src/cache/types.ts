@@ -1,0 +1,96 @@
+/**
+ * What a KV cache is, in types: the facts about the model it belongs to, the two tensor kinds, and the interfaces
+ * through which the pipeline reads and writes caches without holding them.
+ *
+ * @module
+ */
+
+/** Element types of a cache. `f16` is IEEE binary16, `bf16` the upper half of binary32. */
+export type DType = "f32" | "f16" | "bf16";
+
+/** The two tensors of a layer. */
+export type Kind = "key" | "value";
+
+/** Bytes of one element. */
+export const BYTES_PER_ELEMENT: Readonly<Record<DType, number>> = { f32: 4, f16: 2, bf16: 2 };
+
+/** How the rotation's coordinate pairs lie in a head: (i, i + dim/2) or (2i, 2i + 1). */
+export type RopePairing = "half-split" | "adjacent";
+
+/** Position scaling of RoPE, with the field names of the Hugging Face configurations in camel case. */
+export type RopeScaling =
+  | { readonly type: "linear"; readonly factor: number }
+  | {
+    readonly type: "llama3";
+    readonly factor: number;
+    readonly lowFreqFactor: number;
+    readonly highFreqFactor: number;
+    readonly originalMaxPosition: number;
+  }
+  | {
+    readonly type: "yarn";
+    readonly factor: number;
+    readonly originalMaxPosition: number;
+    readonly betaFast: number;
+    readonly betaSlow: number;
+    /** Multiplies cos and sin; 0.1·ln(factor) + 1 unless the model says otherwise. */
+    readonly attentionFactor: number;
+    /** Whether the correction range is rounded to whole dimensions (Hugging Face `truncate`, default true). */
+    readonly truncate: boolean;
+  };
+
+/** Rotary position embedding of a model's keys. */
+export interface RopeSpec {
+  /** Base of the frequencies, for instance 10000. */
+  readonly theta: number;
+  /** Leading dimensions of each head that are rotated (even, ≤ key dimension); the rest passes through. */
+  readonly dim: number;
+  /** Pairing of the *source*. Inside a {@linkcode CacheSource} keys are always half-split; adapters convert. */
+  readonly pairing: RopePairing;
+  /** Absent: none. */
+  readonly scaling?: RopeScaling;
+}
+
+/** Facts about the model a cache belongs to. `undefined` means that the source does not say. */
+export interface ModelSpec {
+  /** Architecture family as in GGUF or Hugging Face `model_type`, for instance "llama". */
+  readonly architecture?: string;
+  /** Name of the weights, for instance "SmolLM2-135M-Instruct". */
+  readonly id?: string;
+  readonly layers: number;
+  readonly kvHeads: number;
+  readonly keyDim: number;
+  readonly valueDim: number;
+  /** `null`: the model's keys are not rotated. */
+  readonly rope: RopeSpec | null;
+}
+
+/**
+ * A cache that can be read by token ranges: in memory ({@linkcode KvCache}) or in a file. One sequence.
+ */
+export interface CacheSource {
+  readonly model: ModelSpec;
+  readonly dtype: DType;
+  /** Tokens held by every head of every layer (dense), or the number of distinct tokens of a ragged cache. */
+  readonly tokens: number;
+  /** Absolute position of each token, strictly increasing, `tokens` long. */
+  readonly positions: Int32Array;
+  /** Token ids, `tokens` long, where the source has them. */
+  readonly inputIds?: Int32Array;
+  /** True when heads hold different tokens (evicting methods); dense-only recipes refuse such a cache by name. */
+  readonly ragged: boolean;
+  /**
+   * Reads tokens [begin, end) of one kind as little-endian source elements [layers][kvHeads][end − begin][dim],
+   * keys after RoPE in half-split pairing. The result belongs to the caller.
+   */
+  read(kind: Kind, begin: number, end: number): Uint8Array | Promise<Uint8Array>;
+}
+
+/** Where a restored cache goes, by token ranges and layers. */
+export interface CacheSink {
+  /**
+   * Writes tokens [begin, begin + n) of layers [layerBegin, layerBegin + k), laid out as {@linkcode CacheSource.read}
+   * returns them: [k][kvHeads][n][dim].
+   */
+  write(kind: Kind, layerBegin: number, begin: number, n: number, data: Uint8Array): void | Promise<void>;
+}

@@ -1,0 +1,69 @@
+/**
+ * What calibration yields for one model, as plain data.
+ *
+ * @module
+ */
+import type { Kind, ModelSpec } from "../cache/types.ts";
+
+/** Group sizes of KVTC's dynamic program (paper, B.17). */
+export const GROUP_SIZES: readonly number[] = [1, 16, 64, 256, 1024];
+/** Group types with payload, as in QuantGroup.type: 1 = int2, 2 = int4, 3 = fp8. */
+export const GROUP_TYPES: readonly (1 | 2 | 3)[] = [1, 2, 3];
+/** Bits of shift and scale of a group, charged for every type (fp8's shift is 0 and charged all the same). */
+export const GROUP_METADATA_BITS = 32;
+
+/** Measured quantization errors, input of the bit allocation. */
+export interface ErrorTable {
+  /** Components covered, the rank of the fit. */
+  readonly rank: number;
+  /** Sample rows behind the sums. */
+  readonly rows: number;
+  /** Σ over rows of the squared coefficient, per component: [rank]. */
+  readonly energy: Float64Array;
+  /**
+   * Σ over rows and components of the squared error of a group, [rank][GROUP_SIZES][GROUP_TYPES]: entry i is the
+   * group whose last component is i; Infinity where the group would begin before component 0.
+   */
+  readonly errors: Float32Array;
+}
+
+/** The part of a profile for keys or for values. */
+export interface KindProfile {
+  /** p = layers · heads · dim, in the order [layer][head][dim]; keys before RoPE, half-split. */
+  readonly features: number;
+  /** Rows kept in `basis` (a trimmed profile keeps fewer than `table.rank`). */
+  readonly components: number;
+  /** [features], float32. */
+  readonly mean: Float32Array;
+  /** Orthonormal rows as binary16 bits, [components][features], by falling variance. */
+  readonly basis: Uint16Array;
+  /** Variance along each component of the fit, [rank]. */
+  readonly variance: Float32Array;
+  /** Total variance, Σ over all features. */
+  readonly totalVariance: number;
+  readonly table: ErrorTable;
+}
+
+/** What a profile says of its making. */
+export interface CalibrationFacts {
+  /** Rows (tokens) that entered the statistics; sinks excluded. */
+  readonly tokens: number;
+  /** Leading tokens of each sequence left out. */
+  readonly sinks: number;
+  readonly sequences: number;
+  readonly svd: "randomized" | "exact";
+  readonly seed: number;
+  /** Ratios that the basis was trimmed for; empty: not trimmed. */
+  readonly ratios: readonly number[];
+}
+
+/** A calibrated profile of one model. One basis serves all ratios (paper, B.1). */
+export interface Profile {
+  readonly model: ModelSpec;
+  /** Names the fit, hex SHA-256; equal for all trimmed forms of one fit. */
+  readonly fingerprint: string;
+  readonly calibration: CalibrationFacts;
+  /** 64-bit hashes of the 32-token shingles of the calibration texts, for held-out checks. */
+  readonly shingles: BigUint64Array;
+  readonly kinds: Readonly<Record<Kind, KindProfile>>;
+}

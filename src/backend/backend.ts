@@ -127,7 +127,7 @@ export interface Backend {
   /**
    * KVTC's per-token group quantizer. For every token t and group g with components C = [first, first + size):
    *
-   * int2, int4 (b bits): shift = f16(min C), scale = f16(f32(max C − min C) / (2^b − 1)),
+   * int2, int4 (b bits): shift = f16(min C + 0), scale = f16(f32(max C − min C) / (2^b − 1)),
    * q = scale = 0 ? 0 : clamp(roundTiesEven(f32(f32(x − shift) / scale)), 0, 2^b − 1).
    * fp8: shift = 0, scale = f16(f32(max |C|) / 448), q = scale = 0 ? 0 : E4M3(f32(x / scale)), saturating at ±448.
    *

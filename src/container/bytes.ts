@@ -14,11 +14,13 @@ export interface ByteSource {
 
 /** Bytes written one after another. */
 export interface ByteSink {
+  /** Takes the next bytes; they are not kept after the call has ended. */
   write(bytes: Uint8Array): void | Promise<void>;
 }
 
 /** Bytes written anywhere (a file that is filled chunk by chunk). */
 export interface RandomSink {
+  /** Takes the bytes at an offset; they are not kept after the call has ended. */
   writeAt(offset: number, bytes: Uint8Array): void | Promise<void>;
 }
 
@@ -28,7 +30,9 @@ export function memorySource(bytes: Uint8Array): ByteSource {
     size: bytes.length,
     read(offset, length) {
       if (!(offset >= 0 && length >= 0 && offset + length <= bytes.length)) {
-        return Promise.reject(new RangeError(`Cannot read ${length} bytes at ${offset}: the source has ${bytes.length}`));
+        return Promise.reject(
+          new RangeError(`Cannot read ${length} bytes at ${offset}: the source has ${bytes.length}`),
+        );
       }
       return Promise.resolve(bytes.subarray(offset, offset + length));
     },
@@ -52,10 +56,12 @@ export function blobSource(blob: Blob): ByteSource {
 export class MemorySink implements ByteSink {
   #parts: Uint8Array[] = [];
   #length = 0;
+  /** Copies the bytes. */
   write(bytes: Uint8Array): void {
     this.#parts.push(bytes.slice());
     this.#length += bytes.length;
   }
+  /** Everything written so far, in one new array. */
   bytes(): Uint8Array {
     const out = new Uint8Array(this.#length);
     let at = 0;

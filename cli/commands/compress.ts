@@ -1,0 +1,117 @@
+/**
+ * `kvz compress`: cache → .kvz.
+ *
+ * @module
+ */
+import type { Command } from "commander";
+import { openCodec } from "../../src/codec/codec.ts";
+import { chooseRecipe } from "../../src/codec/encode.ts";
+import type { CompressOptions } from "../../src/codec/options.ts";
+import { openCache } from "../cache_input.ts";
+import type { CliContext } from "../context.ts";
+import { checkOneStdin, openInput, writeOutput } from "../files.ts";
+import { formatBytes, formatCount, formatFacts, formatRatio } from "../format.ts";
+import {
+  addBackendOptions,
+  addCacheOptions,
+  addJsonOption,
+  addOutputOptions,
+  type BackendFlags,
+  type CacheFlags,
+  checkOneStdout,
+  type JsonFlag,
+  laneOptions,
+  type OutputFlags,
+  positiveNumber,
+  wholeNumber,
+} from "../options.ts";
+import { addProfileOption, type ProfileFlag, readProfile } from "../profile_input.ts";
+import { progressLine } from "../progress.ts";
+import { speedText } from "../report_text.ts";
+import { asUsage } from "../usage.ts";
+
+type CompressFlags = BackendFlags & JsonFlag & OutputFlags & CacheFlags & ProfileFlag & {
+  readonly recipe: string;
+  readonly ratio?: number;
+  readonly fileRatio?: number;
+  readonly keyRatio?: number;
+  readonly valueRatio?: number;
+  readonly window?: number;
+  readonly sinks?: number;
+  readonly tokenIds: boolean;
+};
+
+/** Adds the command. */
+export function addCompress(program: Command, context: CliContext): void {
+  const command = program.command("compress")
+    .description("compress a cache into a .kvz file")
+    .argument("<cache>", ".safetensors or llama.cpp state (.ggsq), - for standard input");
+  addOutputOptions(command, ".kvz file, - for standard output");
+  addProfileOption(command)
+    .option("--recipe <name>", "method (see kvz recipes)", "kvtc")
+    .option("--ratio <x>", "target ratio in the recipe's sense (kvtc: before DEFLATE)", positiveNumber("--ratio"))
+    .option("--file-ratio <x>", "ratio of the whole file, reached within 1 %", positiveNumber("--file-ratio"))
+    .option("--key-ratio <x>", "target ratio of the keys", positiveNumber("--key-ratio"))
+    .option("--value-ratio <x>", "target ratio of the values", positiveNumber("--value-ratio"))
+    .option("--window <n>", "newest tokens kept bit-exact", wholeNumber("--window", 0, 1 << 20))
+    .option("--sinks <n>", "oldest tokens kept in FP8", wholeNumber("--sinks", 0, 1 << 20))
+    .option("--no-token-ids", "leave the token ids (the prompt) out of the file");
+  addCacheOptions(command);
+  addBackendOptions(command);
+  addJsonOption(command).action((path: string, flags: CompressFlags) => compress(context, path, flags));
+}
+
+async function compress(context: CliContext, path: string, flags: CompressFlags): Promise<void> {
+  checkOneStdout(flags);
+  checkOneStdin(path, flags.profile);
+  const options = compressOptions(flags);
+  asUsage(() => chooseRecipe(options));
+
+  const begin = performance.now();
+  const profile = await readProfile(flags.profile);
+  await using input = await openInput(path);
+  const { cache, user } = await openCache(input, flags);
+  await using codec = await openCodec(profile, laneOptions(flags));
+  const secondsLoad = (performance.now() - begin) / 1000;
+
+  const progress = progressLine("compress");
+  const all = {
+    ...options,
+    ...(user === undefined ? {} : { user }),
+    signal: context.signal,
+    ...(flags.json ? {} : { onProgress: progress.update }),
+  };
+  const report = await writeOutput(flags.output, flags.force ?? false, async (sink) => {
+    if (input.streamed) return await codec.compressTo(cache, sink, all);
+    const { bytes, report } = await codec.compress(cache, all);
+    await sink.write(bytes);
+    return report;
+  }).finally(progress.end);
+
+  const result = { ...report, secondsLoad, streamed: input.streamed };
+  await context.finish(
+    flags,
+    result,
+    formatFacts([
+      [flags.output === "-" ? "file" : flags.output, formatBytes(report.bytesOut)],
+      ["from", `${formatBytes(report.bytesIn)} at 16 bits, ${formatCount(report.tokens)} tokens`],
+      [
+        "ratios",
+        `target ${formatRatio(report.targetRatio)}, paper ${formatRatio(report.paperRatio)}, ` +
+        `file ${formatRatio(report.fileRatio)}`,
+      ],
+      ["speed", speedText(result)],
+    ]),
+  );
+}
+
+/** The codec's options for the flags, absent ones left to their defaults. */
+function compressOptions(flags: CompressFlags): CompressOptions {
+  const { recipe, tokenIds, ratio, fileRatio, keyRatio, valueRatio, window, sinks } = flags;
+  const given = { ratio, fileRatio, keyRatio, valueRatio, window, sinks };
+  return {
+    recipe,
+    tokenIds,
+    ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
+  };
+}

@@ -1,0 +1,138 @@
+/**
+ * `kvz decompress`: .kvz → cache.
+ *
+ * @module
+ */
+import { type Command, Option } from "commander";
+import { SafetensorsSink } from "../../src/adapters/safetensors_sink.ts";
+import type { DType } from "../../src/cache/types.ts";
+import type { RandomSink } from "../../src/container/bytes.ts";
+import { openCodec, type RestoredShape } from "../../src/codec/codec.ts";
+import { inspect } from "../../src/codec/inspect.ts";
+import type { Codec } from "../../src/codec/codec.ts";
+import type { DecompressOptions, DecompressReport } from "../../src/codec/options.ts";
+import type { CliContext } from "../context.ts";
+import { IN_MEMORY_BYTES, checkOneStdin, type Input, openInput, writeOutput, writeOutputFile } from "../files.ts";
+import { formatFacts } from "../format.ts";
+import {
+  addBackendOptions,
+  addJsonOption,
+  addOutputOptions,
+  type BackendFlags,
+  byteSize,
+  checkOneStdout,
+  type JsonFlag,
+  laneOptions,
+  layerRange,
+  type OutputFlags,
+  wholeNumber,
+} from "../options.ts";
+import { addProfileOption, type ProfileFlag, readProfile } from "../profile_input.ts";
+import { progressLine } from "../progress.ts";
+import { speedText } from "../report_text.ts";
+
+type DecompressFlags = BackendFlags & JsonFlag & OutputFlags & ProfileFlag & {
+  readonly tokens?: number;
+  readonly layers?: [begin: number, end: number];
+  readonly firstPosition?: number;
+  readonly dtype?: DType;
+  readonly maxBytes?: number;
+};
+
+/** Adds the command. */
+export function addDecompress(program: Command, context: CliContext): void {
+  const command = program.command("decompress")
+    .description("restore the cache of a .kvz file")
+    .argument("<file>", ".kvz file, - for standard input");
+  addOutputOptions(command, ".safetensors file, - for standard output");
+  addProfileOption(command)
+    .option("--tokens <n>", "restore only the first n tokens", wholeNumber("--tokens", 0, 2 ** 31 - 1))
+    .option("--layers <A:B>", "restore only layers A to B − 1", layerRange)
+    .option(
+      "--first-position <n>",
+      "position of the first token in the restored cache",
+      wholeNumber("--first-position", 0, 2 ** 31 - 1),
+    )
+    .addOption(new Option("--dtype <type>", "element type (default: as stored)").choices(["f32", "f16", "bf16"]))
+    .option("--max-bytes <size>", "most bytes the restored cache may have, for instance 512MiB (default 4 GiB)", byteSize);
+  addBackendOptions(command);
+  addJsonOption(command).action((path: string, flags: DecompressFlags) => decompress(context, path, flags));
+}
+
+async function decompress(context: CliContext, path: string, flags: DecompressFlags): Promise<void> {
+  checkOneStdout(flags);
+  checkOneStdin(path, flags.profile);
+  const begin = performance.now();
+  const profile = await readProfile(flags.profile);
+  await using input = await openInput(path);
+  await using codec = await openCodec(profile, laneOptions(flags));
+  const secondsLoad = (performance.now() - begin) / 1000;
+
+  const progress = progressLine("decompress");
+  const { tokens, layers, firstPosition, dtype, maxBytes } = flags;
+  const options: DecompressOptions = {
+    ...(tokens === undefined ? {} : { tokens }),
+    ...(layers === undefined ? {} : { layers }),
+    ...(firstPosition === undefined ? {} : { firstPosition }),
+    ...(dtype === undefined ? {} : { dtype }),
+    ...(maxBytes === undefined ? {} : { maxBytes }),
+    signal: context.signal,
+    ...(flags.json ? {} : { onProgress: progress.update }),
+  };
+  const { report, streamed, bytesOut } = await restore(codec, input, flags, options).finally(progress.end);
+  const result = { ...report, secondsLoad, streamed, bytesOut };
+  await context.finish(flags, result, formatFacts([["restored", flags.output], ["speed", speedText(result)]]));
+}
+
+interface Restored {
+  readonly report: DecompressReport;
+  readonly streamed: boolean;
+  readonly bytesOut: number;
+}
+
+/** Restores into memory and then to the file, or straight into the file where the cache is large. */
+async function restore(
+  codec: Codec,
+  input: Input,
+  { output, force = false }: DecompressFlags,
+  options: DecompressOptions,
+): Promise<Restored> {
+  const streamed = output !== "-" && (input.streamed || (await inspect(input.source)).fp16Bytes > IN_MEMORY_BYTES);
+  if (streamed) {
+    return await writeOutputFile(output, force, async (sink) => {
+      const { report, bytesOut } = await restoreTo(codec, input, () => sink, options);
+      return { report, streamed, bytesOut };
+    });
+  }
+  return await writeOutput(output, force, async (sink) => {
+    let bytes = new Uint8Array(0);
+    const makeSink = (byteLength: number): RandomSink => {
+      bytes = new Uint8Array(byteLength);
+      return { writeAt: (offset, part) => bytes.set(part, offset) };
+    };
+    const { report, bytesOut } = await restoreTo(codec, input, makeSink, options);
+    await sink.write(bytes);
+    return { report, streamed, bytesOut };
+  });
+}
+
+async function restoreTo(
+  codec: Codec,
+  input: Input,
+  makeSink: (byteLength: number) => RandomSink,
+  options: DecompressOptions,
+): Promise<{ report: DecompressReport; bytesOut: number }> {
+  let cacheSink: SafetensorsSink | null = null;
+  const open = async (shape: RestoredShape) => {
+    let target: RandomSink | null = null;
+    const late: RandomSink = { writeAt: (offset, bytes) => target!.writeAt(offset, bytes) };
+    cacheSink = new SafetensorsSink(late, shape);
+    target = makeSink(cacheSink.byteLength);
+    await cacheSink.start();
+    return cacheSink;
+  };
+  const report = await codec.decompressTo(input.source, open, options);
+  const done = cacheSink! as SafetensorsSink;
+  done.finish();
+  return { report, bytesOut: done.byteLength };
+}

@@ -1,0 +1,14 @@
+#!/usr/bin/env -S deno run -A
+/**
+ * The `kvz` command. Runs in Deno, Node and Bun.
+ *
+ * @module
+ */
+import process from "node:process";
+import { runCli } from "./program.ts";
+
+// A reader that goes away (`kvz inspect … | head`) is no error.
+process.stdout.on("error", (error: Error & { code?: string }) => {
+  if (error.code !== "EPIPE") throw error;
+});
+process.exitCode = await runCli(process.argv.slice(2));

@@ -1,0 +1,171 @@
+/**
+ * Options that several commands share, and the parsers of their values.
+ *
+ * @module
+ */
+import { type Command, InvalidArgumentError, Option } from "commander";
+import type { LaneOptions } from "../src/codec/lanes.ts";
+import type { RopeSpec } from "../src/cache/types.ts";
+import type { SafetensorsOptions } from "../src/adapters/safetensors.ts";
+import { parseRopeMetadata } from "../src/adapters/safetensors_rope.ts";
+import { MAX_HEAD_DIM } from "../src/container/model_json.ts";
+import { UsageError } from "./exit_codes.ts";
+
+/** `--backend`, `--threads`, `--wasm-build`. */
+export interface BackendFlags {
+  readonly backend: "auto" | "wasm" | "webgpu" | "cuda" | "reference";
+  readonly threads: number;
+  readonly wasmBuild?: "base" | "simd" | "relaxed";
+}
+
+/** Adds {@linkcode BackendFlags} to a command. */
+export function addBackendOptions(command: Command): Command {
+  return command
+    .addOption(
+      new Option("--backend <name>", "what computes (see kvz doctor)")
+        .choices(["auto", "wasm", "webgpu", "cuda", "reference"]).default("auto"),
+    )
+    .addOption(
+      new Option("--threads <n>", "threads; 0 takes one a logical processor")
+        .argParser(wholeNumber("--threads", 0, 256)).default(0),
+    )
+    .addOption(
+      new Option("--wasm-build <build>", "build of the WASM kernels (default: the fastest that is valid here)")
+        .choices(["base", "simd", "relaxed"]),
+    );
+}
+
+/** The codec's options for these flags. */
+export function laneOptions({ backend, threads, wasmBuild }: BackendFlags): LaneOptions {
+  if (wasmBuild !== undefined && backend !== "auto" && backend !== "wasm") {
+    throw new UsageError(`Cannot use --wasm-build with --backend ${backend}: it is for wasm`);
+  }
+  if (wasmBuild === undefined) return { backend, threads };
+  return { backend: "wasm", build: wasmBuild, threads };
+}
+
+/** `--json`. */
+export interface JsonFlag {
+  readonly json?: boolean;
+}
+
+/** Adds `--json`. */
+export function addJsonOption(command: Command): Command {
+  return command.option("--json", "print one JSON object on standard output, no progress");
+}
+
+/** `-o`, `--force`. */
+export interface OutputFlags {
+  readonly output: string;
+  readonly force?: boolean;
+}
+
+/** Adds `-o` and `--force`. */
+export function addOutputOptions(command: Command, what: string): Command {
+  return command
+    .requiredOption("-o, --output <file>", what)
+    .option("-f, --force", "replace the output if it is there");
+}
+
+/** Refuses `--json` together with data on standard output. */
+export function checkOneStdout({ output, json }: { output?: string; json?: boolean }): void {
+  if (json && output === "-") {
+    throw new UsageError("Cannot use --json with -o -: standard output takes one of them");
+  }
+}
+
+/** What the user knows better than the cache's file. */
+export interface CacheFlags {
+  readonly modelId?: string;
+  readonly architecture?: string;
+  readonly rope?: { readonly rope: RopeSpec | null; readonly firstPosition?: number };
+}
+
+/** Adds {@linkcode CacheFlags}. */
+export function addCacheOptions(command: Command): Command {
+  return command
+    .option("--model-id <name>", "name of the weights, instead of what the cache says")
+    .option("--architecture <name>", "architecture family, instead of what the cache says")
+    .addOption(
+      new Option(
+        "--rope <json>",
+        'rotation of the keys, instead of what the cache says: {"theta":10000,"dim":64,"pairing":"half-split"} ' +
+          "with scaling and first_position where needed; null for none",
+      ).argParser(parseRopeFlag),
+    );
+}
+
+/** The safetensors reader's options for these flags. */
+export function safetensorsOptions({ modelId, architecture, rope }: CacheFlags): SafetensorsOptions {
+  return {
+    ...(modelId === undefined ? {} : { modelId }),
+    ...(architecture === undefined ? {} : { architecture }),
+    ...(rope === undefined ? {} : { rope: rope.rope }),
+    ...(rope?.firstPosition === undefined ? {} : { firstPosition: rope.firstPosition }),
+  };
+}
+
+function parseRopeFlag(text: string): NonNullable<CacheFlags["rope"]> {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch {
+    throw new InvalidArgumentError("It is not JSON.");
+  }
+  const stated = typeof json === "object" && json !== null && "first_position" in json;
+  const whole = typeof json === "object" && json !== null ? { first_position: 0, ...json } : json;
+  try {
+    // The head dimension is checked against the cache when that is known.
+    const { rope, firstPosition } = parseRopeMetadata(JSON.stringify(whole), MAX_HEAD_DIM);
+    return { rope, ...(stated ? { firstPosition } : {}) };
+  } catch (error) {
+    throw new InvalidArgumentError(`${(error as Error).message}.`);
+  }
+}
+
+/** A parser of whole numbers in a range. */
+export function wholeNumber(name: string, min: number, max: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!/^\d+$/.test(text) || !(value >= min && value <= max)) {
+      throw new InvalidArgumentError(`${name} takes a whole number from ${min} to ${max}.`);
+    }
+    return value;
+  };
+}
+
+/** A parser of positive numbers. */
+export function positiveNumber(name: string): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (text.trim() === "" || !(value > 0 && value < Infinity)) {
+      throw new InvalidArgumentError(`${name} takes a number above 0.`);
+    }
+    return value;
+  };
+}
+
+/** A parser of ratios separated by commas. */
+export function ratioList(name: string): (text: string) => number[] {
+  const one = positiveNumber(name);
+  return (text) => text.split(",").map((part) => one(part));
+}
+
+/** Parses "A:B", layers A to B − 1. */
+export function layerRange(text: string): [begin: number, end: number] {
+  const match = /^(\d+):(\d+)$/.exec(text);
+  if (match === null || Number(match[1]) >= Number(match[2])) {
+    throw new InvalidArgumentError("--layers takes A:B, layers A to B − 1.");
+  }
+  return [Number(match[1]), Number(match[2])];
+}
+
+/** Parses a number of bytes with an optional unit: 1048576, 512KiB, 2GB. */
+export function byteSize(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?$/i.exec(text);
+  if (match === null) throw new InvalidArgumentError("--max-bytes takes a number of bytes, for instance 512MiB.");
+  const power = " kmgt".indexOf(match[2].toLowerCase() || " ");
+  const size = Math.floor(Number(match[1]) * (match[3] === "" ? 1000 : 1024) ** power);
+  if (!Number.isSafeInteger(size)) throw new InvalidArgumentError("--max-bytes is too large.");
+  return size;
+}

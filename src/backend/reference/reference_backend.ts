@@ -1,0 +1,310 @@
+/**
+ * The reference backend: plain TypeScript, float64 inside every kernel (the quantizer apart, whose float32 steps are its
+ * definition). It says what each kernel means; all other backends are tested against it. Slow.
+ *
+ * @module
+ */
+import { f16ToNumber, fromFloat32, toFloat32 } from "../../cache/elements.ts";
+import { BYTES_PER_ELEMENT } from "../../cache/types.ts";
+import {
+  type Backend,
+  type BlockShape,
+  type DeviceBasis,
+  type DeviceBuffer,
+  type DevicePlan,
+  packedLength,
+  paddedLength,
+  type QuantGroup,
+  TYPE_BITS,
+} from "../backend.ts";
+import { dequantizeCode, quantizeFp8, quantizeGroup } from "./quantizer.ts";
+
+class HostBuffer implements DeviceBuffer {
+  #bytes: Uint8Array | null;
+  readonly byteLength: number;
+  constructor(byteLength: number) {
+    this.byteLength = byteLength;
+    this.#bytes = new Uint8Array((byteLength + 15) & ~15);
+  }
+  get bytes(): Uint8Array {
+    if (this.#bytes === null) throw new RangeError("Cannot use a buffer: it was freed");
+    return this.#bytes;
+  }
+  free(): void {
+    this.#bytes = null;
+  }
+}
+
+interface HostBasis extends DeviceBasis {
+  readonly rows: Float64Array;
+}
+
+/** The backend. */
+export class ReferenceBackend implements Backend {
+  readonly name = "reference";
+  readonly build = "float64";
+
+  alloc(byteLength: number): DeviceBuffer {
+    return new HostBuffer(byteLength);
+  }
+
+  write(dst: DeviceBuffer, src: ArrayBufferView, dstByteOffset: number = 0): void {
+    if (dstByteOffset < 0 || dstByteOffset + src.byteLength > dst.byteLength) {
+      throw new RangeError(
+        `Cannot write ${src.byteLength} bytes at ${dstByteOffset}: the buffer has ${dst.byteLength}`,
+      );
+    }
+    bytesOf(dst).set(new Uint8Array(src.buffer, src.byteOffset, src.byteLength), dstByteOffset);
+  }
+
+  read(
+    src: DeviceBuffer,
+    byteOffset: number = 0,
+    byteLength: number = src.byteLength - byteOffset,
+  ): Promise<Uint8Array> {
+    if (byteOffset < 0 || byteLength < 0 || byteOffset + byteLength > src.byteLength) {
+      return Promise.reject(
+        new RangeError(`Cannot read ${byteLength} bytes at ${byteOffset}: the buffer has ${src.byteLength}`),
+      );
+    }
+    return Promise.resolve(bytesOf(src).slice(byteOffset, byteOffset + byteLength));
+  }
+
+  uploadBasis(rows: Uint16Array, components: number, features: number): DeviceBasis {
+    requireLength("basis", rows.length, components * features);
+    const basis: HostBasis = {
+      components,
+      features,
+      byteLength: rows.byteLength,
+      rows: Float64Array.from(rows, f16ToNumber),
+      free: () => {},
+    };
+    return basis;
+  }
+
+  uploadPlan(groups: readonly QuantGroup[]): DevicePlan {
+    let end = 0;
+    for (const { first, size } of groups) {
+      if (first < end) {
+        throw new RangeError(`Cannot use plan: a group begins at ${first}, the one before ends at ${end}`);
+      }
+      end = first + size;
+    }
+    return { groups, components: end, free: () => {} };
+  }
+
+  gather(
+    src: DeviceBuffer,
+    shape: BlockShape,
+    rotation: DeviceBuffer | null,
+    mean: DeviceBuffer | null,
+    dst: DeviceBuffer,
+  ): void {
+    const { dtype, blocks, tokens, dim, rotaryDim } = shape;
+    const elements = blocks * tokens * dim;
+    const x = toFloat32(bytesOf(src).subarray(0, elements * BYTES_PER_ELEMENT[dtype]), dtype);
+    const stride = paddedLength(blocks * dim);
+    const out = floats(dst, tokens * stride).fill(0);
+    const mu = mean === null ? null : floats(mean, blocks * dim);
+    const row = new Float64Array(dim);
+    for (let b = 0; b < blocks; b++) {
+      for (let t = 0; t < tokens; t++) {
+        row.set(x.subarray((b * tokens + t) * dim, (b * tokens + t + 1) * dim));
+        rotate(row, rotation, t, rotaryDim);
+        for (let i = 0; i < dim; i++) out[t * stride + b * dim + i] = row[i] - (mu === null ? 0 : mu[b * dim + i]);
+      }
+    }
+  }
+
+  scatter(
+    src: DeviceBuffer,
+    shape: BlockShape,
+    rotation: DeviceBuffer | null,
+    mean: DeviceBuffer | null,
+    dst: DeviceBuffer,
+  ): void {
+    const { dtype, blocks, tokens, dim, rotaryDim } = shape;
+    const stride = paddedLength(blocks * dim);
+    const x = floats(src, tokens * stride);
+    const mu = mean === null ? null : floats(mean, blocks * dim);
+    const out = new Float64Array(blocks * tokens * dim);
+    const row = new Float64Array(dim);
+    for (let b = 0; b < blocks; b++) {
+      for (let t = 0; t < tokens; t++) {
+        for (let i = 0; i < dim; i++) row[i] = x[t * stride + b * dim + i] + (mu === null ? 0 : mu[b * dim + i]);
+        rotate(row, rotation, t, rotaryDim);
+        out.set(row, (b * tokens + t) * dim);
+      }
+    }
+    bytesOf(dst).set(fromFloat32(out, dtype));
+  }
+
+  project(x: DeviceBuffer, tokens: number, basis: DeviceBasis, coefficients: DeviceBuffer): void {
+    const { components, features } = basis;
+    const { rows } = basis as HostBasis;
+    const inStride = paddedLength(features);
+    const outStride = paddedLength(components);
+    const from = floats(x, tokens * inStride);
+    const to = floats(coefficients, tokens * outStride).fill(0);
+    for (let t = 0; t < tokens; t++) {
+      for (let c = 0; c < components; c++) {
+        let sum = 0;
+        for (let f = 0; f < features; f++) sum += from[t * inStride + f] * rows[c * features + f];
+        to[t * outStride + c] = sum;
+      }
+    }
+  }
+
+  reconstruct(
+    coefficients: DeviceBuffer,
+    tokens: number,
+    basis: DeviceBasis,
+    featureBegin: number,
+    featureEnd: number,
+    x: DeviceBuffer,
+  ): void {
+    const { components, features } = basis;
+    const { rows } = basis as HostBasis;
+    if (!(0 <= featureBegin && featureBegin <= featureEnd && featureEnd <= features)) {
+      throw new RangeError(`Cannot reconstruct features [${featureBegin}, ${featureEnd}): the basis has ${features}`);
+    }
+    const inStride = paddedLength(components);
+    const outStride = paddedLength(featureEnd - featureBegin);
+    const from = floats(coefficients, tokens * inStride);
+    const to = floats(x, tokens * outStride).fill(0);
+    for (let t = 0; t < tokens; t++) {
+      for (let f = featureBegin; f < featureEnd; f++) {
+        let sum = 0;
+        for (let c = 0; c < components; c++) sum += from[t * inStride + c] * rows[c * features + f];
+        to[t * outStride + f - featureBegin] = sum;
+      }
+    }
+  }
+
+  quantize(
+    coefficients: DeviceBuffer,
+    stride: number,
+    tokens: number,
+    plan: DevicePlan,
+    symbols: DeviceBuffer,
+    params: DeviceBuffer,
+  ): void {
+    const { groups, components } = plan;
+    const from = floats(coefficients, tokens * stride);
+    const codes = bytesOf(symbols).subarray(0, tokens * components).fill(0);
+    const pairs = halves(params, tokens * groups.length * 2);
+    for (let t = 0; t < tokens; t++) {
+      groups.forEach(({ first, size, type }, g) => {
+        const group = quantizeGroup(from.subarray(t * stride + first, t * stride + first + size), type);
+        codes.set(group.codes, t * components + first);
+        pairs[(t * groups.length + g) * 2] = group.shift;
+        pairs[(t * groups.length + g) * 2 + 1] = group.scale;
+      });
+    }
+  }
+
+  dequantize(
+    symbols: DeviceBuffer,
+    params: DeviceBuffer,
+    plan: DevicePlan,
+    tokens: number,
+    coefficients: DeviceBuffer,
+    stride: number,
+  ): void {
+    const { groups, components } = plan;
+    const codes = bytesOf(symbols);
+    const pairs = halves(params, tokens * groups.length * 2);
+    const to = floats(coefficients, tokens * stride).fill(0);
+    for (let t = 0; t < tokens; t++) {
+      groups.forEach(({ first, size, type }, g) => {
+        const [shift, scale] = pairs.subarray((t * groups.length + g) * 2);
+        for (let c = first; c < first + size; c++) {
+          to[t * stride + c] = dequantizeCode(codes[t * components + c], type, shift, scale);
+        }
+      });
+    }
+  }
+
+  pack(symbols: DeviceBuffer, plan: DevicePlan, tokens: number, packed: DeviceBuffer): void {
+    const { groups, components } = plan;
+    const codes = bytesOf(symbols);
+    const out = bytesOf(packed).subarray(0, packedLength(groups, tokens)).fill(0);
+    let at = 0;
+    for (const { first, size, type } of groups) {
+      const bits = TYPE_BITS[type];
+      for (let c = first; c < first + size; c++) {
+        for (let t = 0; t < tokens; t++) out[at + (t * bits >> 3)] |= codes[t * components + c] << (t * bits & 7);
+        at += Math.ceil(tokens * bits / 8);
+      }
+    }
+  }
+
+  unpack(packed: DeviceBuffer, plan: DevicePlan, tokens: number, symbols: DeviceBuffer): void {
+    const { groups, components } = plan;
+    const from = bytesOf(packed);
+    const codes = bytesOf(symbols).subarray(0, tokens * components).fill(0);
+    let at = 0;
+    for (const { first, size, type } of groups) {
+      const bits = TYPE_BITS[type];
+      const mask = (1 << bits) - 1;
+      for (let c = first; c < first + size; c++) {
+        for (let t = 0; t < tokens; t++) {
+          codes[t * components + c] = from[at + (t * bits >> 3)] >> (t * bits & 7) & mask;
+        }
+        at += Math.ceil(tokens * bits / 8);
+      }
+    }
+  }
+
+  encodeFp8(src: DeviceBuffer, rows: number, length: number, codes: DeviceBuffer, scales: DeviceBuffer): void {
+    const x = floats(src, rows * length);
+    const out = bytesOf(codes);
+    const bits = halves(scales, rows);
+    for (let r = 0; r < rows; r++) {
+      const row = quantizeFp8(x.subarray(r * length, (r + 1) * length));
+      out.set(row.codes, r * length);
+      bits[r] = row.scale;
+    }
+  }
+
+  decodeFp8(codes: DeviceBuffer, scales: DeviceBuffer, rows: number, length: number, dst: DeviceBuffer): void {
+    const from = bytesOf(codes);
+    const bits = halves(scales, rows);
+    const out = floats(dst, rows * length);
+    for (let i = 0; i < rows * length; i++) out[i] = dequantizeCode(from[i], 3, 0, bits[Math.floor(i / length)]);
+  }
+
+  [Symbol.dispose](): void {}
+}
+
+function bytesOf(buffer: DeviceBuffer): Uint8Array {
+  return (buffer as HostBuffer).bytes;
+}
+
+function requireLength(what: string, found: number, wanted: number): void {
+  if (found < wanted) throw new RangeError(`Cannot use ${what}: it has ${found} elements, expected ${wanted}`);
+}
+
+/** The first `length` float32 of a buffer. */
+function floats(buffer: DeviceBuffer, length: number): Float32Array {
+  requireLength("buffer", buffer.byteLength >> 2, length);
+  return new Float32Array(bytesOf(buffer).buffer, 0, length);
+}
+
+/** The first `length` binary16 bit patterns of a buffer. */
+function halves(buffer: DeviceBuffer, length: number): Uint16Array {
+  requireLength("buffer", buffer.byteLength >> 1, length);
+  return new Uint16Array(bytesOf(buffer).buffer, 0, length);
+}
+
+/** Rotates the first `rotaryDim` elements of a head in place, half-split, with row `t` of a rotation table. */
+function rotate(row: Float64Array, rotation: DeviceBuffer | null, t: number, rotaryDim: number): void {
+  if (rotation === null || rotaryDim === 0) return;
+  const half = rotaryDim / 2;
+  const table = floats(rotation, (t + 1) * rotaryDim).subarray(t * rotaryDim);
+  for (let i = 0; i < half; i++) {
+    const [c, s, x, y] = [table[i], table[half + i], row[i], row[half + i]];
+    row[i] = x * c - y * s;
+    row[half + i] = y * c + x * s;
+  }
+}

@@ -1,0 +1,108 @@
+/**
+ * Building a cache in memory from chunks.
+ *
+ * @module
+ */
+import { KvCache } from "./kv_cache.ts";
+import { type CacheFacts, checkDType, checkFacts, checkPositions, checkRange } from "./layout.ts";
+import { checkModel } from "./model.ts";
+import { BYTES_PER_ELEMENT, type CacheSink, type Kind } from "./types.ts";
+
+/** What a {@linkcode KvCacheBuilder} has to know beforehand. */
+export interface CacheShape extends CacheFacts {
+  /** Absolute position of each token, strictly increasing. */
+  readonly positions: Int32Array;
+}
+
+/**
+ * Collects a dense cache from chunks: allocates the whole from its shape, zero-filled, and takes writes in any order.
+ */
+export class KvCacheBuilder implements CacheSink {
+  readonly #shape: CacheShape;
+  readonly #layers: readonly { key: Uint8Array; value: Uint8Array }[];
+  /** Token ranges written so far, [kind][layer], sorted and merged: begin, end, begin, end, … */
+  readonly #written: Record<Kind, number[][]>;
+
+  /**
+   * Allocates 2 · layers blocks.
+   *
+   * @throws {RangeError} The shape contradicts itself or does not fit into memory.
+   */
+  constructor(shape: CacheShape) {
+    checkModel(shape.model);
+    checkDType(shape.dtype);
+    checkPositions("position", shape.positions);
+    checkFacts(shape, shape.positions.length);
+    this.#shape = shape;
+    const { model, dtype, positions } = shape;
+    const elements = model.kvHeads * positions.length * BYTES_PER_ELEMENT[dtype];
+    this.#layers = Array.from({ length: model.layers }, () => ({
+      key: new Uint8Array(elements * model.keyDim),
+      value: new Uint8Array(elements * model.valueDim),
+    }));
+    const none = () => Array.from({ length: model.layers }, (): number[] => []);
+    this.#written = { key: none(), value: none() };
+  }
+
+  /**
+   * Takes tokens [begin, begin + n) of layers [layerBegin, layerBegin + k): [k][kvHeads][n][dim]. The number of
+   * layers k follows from the length of `data`.
+   *
+   * @throws {RangeError} The chunk does not fit the shape.
+   */
+  write(kind: Kind, layerBegin: number, begin: number, n: number, data: Uint8Array): void {
+    const { model, dtype, positions } = this.#shape;
+    const row = (kind === "key" ? model.keyDim : model.valueDim) * BYTES_PER_ELEMENT[dtype];
+    if (!(Number.isSafeInteger(n) && n >= 0)) throw new RangeError(`Cannot write cache: ${n} tokens`);
+    checkRange("tokens", begin, begin + n, positions.length);
+    const perLayer = model.kvHeads * n * row;
+    if (perLayer === 0 ? data.length !== 0 : data.length % perLayer !== 0) {
+      throw new RangeError(
+        `Cannot write cache: ${kind} chunk of ${n} tokens has ${data.length} bytes, expected a multiple of ${perLayer}`,
+      );
+    }
+    if (perLayer === 0) return;
+    const layers = data.length / perLayer;
+    checkRange("layers", layerBegin, layerBegin + layers, model.layers);
+    let at = 0;
+    for (let layer = layerBegin; layer < layerBegin + layers; layer++) {
+      for (let head = 0; head < model.kvHeads; head++) {
+        this.#layers[layer][kind].set(data.subarray(at, at + n * row), (head * positions.length + begin) * row);
+        at += n * row;
+      }
+      addRange(this.#written[kind][layer], begin, begin + n);
+    }
+  }
+
+  /**
+   * The cache, over the builder's own memory.
+   *
+   * @throws {RangeError} Some tokens of some layer have not been written; the message names the first.
+   */
+  build(): KvCache {
+    const tokens = this.#shape.positions.length;
+    for (const kind of ["key", "value"] as const) {
+      this.#written[kind].forEach((ranges, layer) => {
+        const complete = tokens === 0 || (ranges.length === 2 && ranges[0] === 0 && ranges[1] === tokens);
+        if (!complete) {
+          const missing = ranges[0] === 0 ? ranges[1] : 0;
+          throw new RangeError(`Cannot build cache: ${kind} of layer ${layer} lacks token ${missing} of ${tokens}`);
+        }
+      });
+    }
+    return new KvCache({ ...this.#shape, layers: this.#layers });
+  }
+}
+
+/** Adds [begin, end) to sorted, merged ranges in place. */
+function addRange(ranges: number[], begin: number, end: number): void {
+  let first = 0;
+  while (first < ranges.length && ranges[first + 1] < begin) first += 2;
+  let last = first;
+  while (last < ranges.length && ranges[last] <= end) {
+    begin = Math.min(begin, ranges[last]);
+    end = Math.max(end, ranges[last + 1]);
+    last += 2;
+  }
+  ranges.splice(first, last - first, begin, end);
+}

@@ -1,0 +1,50 @@
+/**
+ * Looking for NaN and infinities, by exponent bits alone.
+ *
+ * @module
+ */
+import { KvzUnsupportedError } from "../errors.ts";
+import { asUint16, asUint32, bf16ToNumber, f16ToNumber } from "./elements.ts";
+import type { DType, Kind } from "./types.ts";
+
+/** Where a block of cache bytes lies: little-endian [layers][heads][tokens][dim]. */
+export interface BlockPlace {
+  readonly kind: Kind;
+  readonly heads: number;
+  readonly tokens: number;
+  readonly dim: number;
+  /** Layer, KV head and token of the first element, added to the indices in the message. Default 0. */
+  readonly firstLayer?: number;
+  readonly firstHead?: number;
+  readonly firstToken?: number;
+}
+
+/** Index of the first element whose exponent bits are all ones, or −1. */
+export function findNonFinite(bytes: Uint8Array, dtype: DType): number {
+  const bits = dtype === "f32" ? asUint32(bytes) : asUint16(bytes);
+  const mask = dtype === "f32" ? 0x7f800000 : dtype === "f16" ? 0x7c00 : 0x7f80;
+  for (let i = 0; i < bits.length; i++) if ((bits[i] & mask) === mask) return i;
+  return -1;
+}
+
+/**
+ * Refuses NaN and infinities: transforms would spread them over a whole token.
+ *
+ * @throws {KvzUnsupportedError} There is one; the message names kind, layer, head and token of the first.
+ */
+export function requireFinite(bytes: Uint8Array, dtype: DType, place: BlockPlace): void {
+  const index = findNonFinite(bytes, dtype);
+  if (index < 0) return;
+  const bits = dtype === "f32" ? asUint32(bytes)[index] : asUint16(bytes)[index];
+  const value = dtype === "f16"
+    ? f16ToNumber(bits)
+    : bf16ToNumber(dtype === "bf16" ? bits : bits >>> 16 | Number((bits & 0xffff) !== 0));
+  const { kind, heads, tokens, dim, firstLayer = 0, firstHead = 0, firstToken = 0 } = place;
+  const row = Math.floor(index / dim);
+  const block = Math.floor(row / tokens);
+  throw new KvzUnsupportedError(
+    `Cannot compress cache: ${kind} of layer ${firstLayer + Math.floor(block / heads)}, head ${
+      firstHead + block % heads
+    }, token ${firstToken + row % tokens}, dimension ${index % dim} is ${value}, expected a finite number`,
+  );
+}

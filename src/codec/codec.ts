@@ -1,0 +1,351 @@
+/**
+ * The codec: a profile and a set of lanes, kept open over many calls.
+ *
+ * @module
+ */
+import { KvCacheBuilder } from "../cache/builder.ts";
+import type { KvCache } from "../cache/kv_cache.ts";
+import type { CacheSink, CacheSource, DType, ModelSpec } from "../cache/types.ts";
+import { type ByteSink, MemorySink } from "../container/bytes.ts";
+import type { FrameWriter } from "../container/frame_writer.ts";
+import { KvzBackendError, KvzFormatError, KvzLimitError } from "../errors.ts";
+import type { Profile } from "../profile/types.ts";
+import { appendCache, type AppendResult } from "./append.ts";
+import { type CacheBlock, FileDecoder } from "./decode.ts";
+import { chooseRecipe, encodeCache } from "./encode.ts";
+import { findRatio } from "./file_ratio.ts";
+import {
+  groupIds,
+  groupPositions,
+  type OpenFile,
+  openFile,
+  readGroup,
+  type RecordGroup,
+  streamGroups,
+} from "./groups.ts";
+import { type LaneOptions, Lanes } from "./lanes.ts";
+import { decodeLayers, type LayerBlock } from "./layers.ts";
+import {
+  type CallOptions,
+  type CompressOptions,
+  type CompressReport,
+  type DecompressOptions,
+  type DecompressReport,
+  DEFAULT_MAX_BYTES,
+  type KvzInput,
+  type WorkReport,
+} from "./options.ts";
+import { requireRising } from "./regions.ts";
+import { fp16Bytes, paperRatio, streamBytes } from "./report.ts";
+
+/** What a restored cache will be, told before its first block. */
+export interface RestoredShape {
+  readonly model: ModelSpec;
+  readonly dtype: DType;
+  readonly positions: Int32Array;
+  readonly inputIds?: Int32Array;
+}
+
+/**
+ * Opens a codec: starts the lanes once, for any number of calls.
+ *
+ * @throws {KvzBackendError} when the backend cannot be had
+ * @throws {RangeError} when `threads` is out of range
+ */
+export async function openCodec(profile: Profile, options: LaneOptions = {}): Promise<Codec> {
+  return new Codec(profile, await Lanes.open(options));
+}
+
+/** An open codec. Calls on one codec run one after another; open several for more at a time. */
+export class Codec implements AsyncDisposable {
+  readonly profile: Profile;
+  readonly #lanes: Lanes;
+  #busy: Promise<unknown> = Promise.resolve();
+  #closed = false;
+
+  /** @ignore use {@linkcode openCodec} */
+  constructor(profile: Profile, lanes: Lanes) {
+    this.profile = profile;
+    this.#lanes = lanes;
+  }
+
+  /** Backend in use, its build and the number of lanes. */
+  get info(): { readonly backend: string; readonly build: string; readonly threads: number } {
+    return { ...this.#lanes.info, threads: this.#lanes.size };
+  }
+
+  /**
+   * Compresses a cache into a .kvz file in memory.
+   *
+   * @throws {KvzMismatchError} when cache and profile are of different models
+   * @throws {KvzUnsupportedError} when the cache holds NaN or infinities before its window, or is ragged
+   * @throws {RangeError} when an option is out of range
+   */
+  async compress(
+    cache: CacheSource,
+    options: CompressOptions = {},
+  ): Promise<{ bytes: Uint8Array; report: CompressReport }> {
+    const sink = new MemorySink();
+    const report = await this.compressTo(cache, sink, options);
+    return { bytes: sink.bytes(), report };
+  }
+
+  /** Like {@linkcode compress}, writing front to back into a sink; memory is bounded by a few chunks. */
+  async compressTo(cache: CacheSource, sink: ByteSink, options: CompressOptions = {}): Promise<CompressReport> {
+    const lock = await this.#acquire();
+    try {
+      const chosen = options.fileRatio === undefined
+        ? options
+        : await this.#fitRatio(cache, options.fileRatio, options);
+      const begin = performance.now();
+      const writer = await encodeCache(this.#lanes, this.profile, cache, sink, chosen);
+      return this.#compressReport(cache, writer, chosen, (performance.now() - begin) / 1000);
+    } finally {
+      lock();
+    }
+  }
+
+  /** The .kvz file as a web stream. An error of compressing errors the stream. */
+  compressStream(cache: CacheSource, options: CompressOptions = {}): ReadableStream<Uint8Array> {
+    const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
+    const writer = writable.getWriter();
+    const sink = { write: (bytes: Uint8Array) => writer.write(bytes.slice()) };
+    this.compressTo(cache, sink, options).then(() => writer.close(), (error) => writer.abort(error));
+    return readable;
+  }
+
+  /**
+   * Restores a cache into memory.
+   *
+   * @throws {KvzFormatError} when the file is damaged, truncated or of an unknown version
+   * @throws {KvzMismatchError} when it was made with another profile or for another model
+   * @throws {KvzLimitError} when the cache would exceed `maxBytes`
+   */
+  async decompress(
+    input: KvzInput | ReadableStream<Uint8Array>,
+    options: DecompressOptions = {},
+  ): Promise<{ cache: KvCache; report: DecompressReport }> {
+    let builder: KvCacheBuilder | null = null;
+    const source = input instanceof ReadableStream ? await collect(input, options) : input;
+    const report = await this.decompressTo(source, (shape) => builder = new KvCacheBuilder(shape), options);
+    return { cache: builder!.build(), report };
+  }
+
+  /** Like {@linkcode decompress}, into any sink, which is made when the shape is known; memory is bounded by a few chunks. */
+  async decompressTo(
+    input: KvzInput,
+    makeSink: (shape: RestoredShape) => CacheSink | Promise<CacheSink>,
+    options: DecompressOptions = {},
+  ): Promise<DecompressReport> {
+    const lock = await this.#acquire();
+    try {
+      const begin = performance.now();
+      const file = await openFile(input);
+      const decoder = await FileDecoder.open(this.#lanes, this.profile, file.header, options);
+      const shape = await restoredShape(file, decoder, options);
+      const sink = await makeSink(shape);
+      const total = shape.positions.length;
+      const { onProgress } = options;
+      for await (const block of this.#blocks(file, decoder)) {
+        await sink.write(block.kind, 0, block.begin, block.tokens, block.data);
+        if (block.kind === "value") onProgress?.({ done: block.begin + block.tokens, total });
+      }
+      return this.#report(total, (performance.now() - begin) / 1000);
+    } finally {
+      lock();
+    }
+  }
+
+  /**
+   * Restores block by block, in token order, from a file or from a pipe that is still arriving. Memory is bounded by a
+   * few chunks. A pipe's last error (truncation, damage) comes after the blocks before it.
+   */
+  async *blocks(
+    input: KvzInput | ReadableStream<Uint8Array>,
+    options: DecompressOptions = {},
+  ): AsyncGenerator<CacheBlock, void, void> {
+    const lock = await this.#acquire();
+    try {
+      if (!(input instanceof ReadableStream)) {
+        const file = await openFile(input);
+        yield* this.#blocks(file, await FileDecoder.open(this.#lanes, this.profile, file.header, options));
+        return;
+      }
+      const parts = streamGroups(input, options.maxBytes ?? DEFAULT_MAX_BYTES);
+      const first = await parts.next();
+      if (first.done || !("header" in first.value)) throw new KvzFormatError("Cannot read file: it has no header");
+      const decoder = await FileDecoder.open(this.#lanes, this.profile, first.value.header, options);
+      const plan = await parts.next();
+      if (plan.done || "header" in plan.value) throw new KvzFormatError("Cannot read file: it has no plan");
+      await decoder.loadPlan(plan.value);
+      yield* decoder.blocks(parts as AsyncIterable<RecordGroup>);
+    } finally {
+      lock();
+    }
+  }
+
+  /** Restores layer after layer, each over all tokens: a model can start on the first while the last is decoded. */
+  async *layers(input: KvzInput, options: DecompressOptions = {}): AsyncGenerator<LayerBlock, void, void> {
+    const lock = await this.#acquire();
+    try {
+      const file = await openFile(input);
+      const decoder = await FileDecoder.open(this.#lanes, this.profile, file.header, options);
+      const shape = await restoredShape(file, decoder, options);
+      await decoder.loadPlan(await readGroup(file, file.groups[0]));
+      yield* decodeLayers(this.#lanes, file, decoder, shape, options.signal);
+    } finally {
+      lock();
+    }
+  }
+
+  /**
+   * Adds the tokens of `more` to a file. Full chunks and sinks stay as they are, byte for byte; tokens that leave the
+   * raw window go into the tail chunk; no token is quantized twice. `more` holds only the new tokens.
+   *
+   * @throws {KvzMismatchError} when file, profile and new tokens do not belong together
+   */
+  async append(
+    input: KvzInput,
+    more: CacheSource,
+    options: CallOptions = {},
+  ): Promise<{ bytes: Uint8Array; report: AppendResult }> {
+    const lock = await this.#acquire();
+    try {
+      const source = await openFile(input);
+      const sink = new MemorySink();
+      const result = await appendCache(this.#lanes, this.profile, source, more, sink, options);
+      const tail = sink.bytes();
+      const bytes = new Uint8Array(result.keptBytes + tail.length);
+      bytes.set(await readPrefix(input, result.keptBytes));
+      bytes.set(tail, result.keptBytes);
+      return { bytes, report: result };
+    } finally {
+      lock();
+    }
+  }
+
+  /** Stops the lanes; calls under way fail. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** The same as disposing. */
+  close(): Promise<void> {
+    if (!this.#closed) this.#lanes.close();
+    this.#closed = true;
+    return Promise.resolve();
+  }
+
+  async *#blocks(file: OpenFile, decoder: FileDecoder): AsyncGenerator<CacheBlock, void, void> {
+    if (file.groups.length === 0) throw new KvzFormatError("Cannot read file: it has no plan");
+    await decoder.loadPlan(await readGroup(file, file.groups[0]));
+    yield* decoder.blocks(async function* () {
+      for (const group of file.groups.slice(1)) yield await readGroup(file, group);
+    }());
+  }
+
+  /** Waits for the calls before; returns what ends this one. */
+  async #acquire(): Promise<() => void> {
+    const before = this.#busy;
+    let release = () => {};
+    this.#busy = new Promise<void>((resolve) => release = resolve);
+    await before;
+    if (this.#closed) {
+      release();
+      throw new KvzBackendError("Cannot use the codec: it is closed");
+    }
+    return release;
+  }
+
+  async #fitRatio(cache: CacheSource, fileRatio: number, options: CompressOptions): Promise<CompressOptions> {
+    for (const other of ["ratio", "keyRatio", "valueRatio"] as const) {
+      if (options[other] !== undefined) throw new TypeError(`Cannot use options "fileRatio" and "${other}" together`);
+    }
+    const bytes = fp16Bytes(cache.model, cache.tokens);
+    const discard: ByteSink = { write: () => {} };
+    const ratio = await findRatio(fileRatio, async (ratio) => {
+      const writer = await encodeCache(this.#lanes, this.profile, cache, discard, { ...options, ratio });
+      return bytes / writer.offset;
+    });
+    return { ...options, ratio };
+  }
+
+  #report(tokens: number, seconds: number): WorkReport {
+    return { tokens, seconds, tokensPerSecond: tokens / seconds, ...this.info };
+  }
+
+  #compressReport(
+    cache: CacheSource,
+    writer: FrameWriter,
+    options: CompressOptions,
+    seconds: number,
+  ): CompressReport {
+    const { recipe, recipeOptions } = chooseRecipe(options);
+    const bytesIn = fp16Bytes(cache.model, cache.tokens);
+    return {
+      ...this.#report(cache.tokens, seconds),
+      recipe: recipe.name,
+      bytesIn,
+      bytesOut: writer.offset,
+      targetRatio: (recipeOptions as { ratio: number }).ratio,
+      paperRatio: paperRatio(cache.model, writer.records, cache.tokens),
+      fileRatio: bytesIn / writer.offset,
+      streams: streamBytes(writer.records),
+    };
+  }
+}
+
+/** Positions and token ids of what will be restored. */
+async function restoredShape(
+  file: OpenFile,
+  decoder: FileDecoder,
+  { firstPosition }: DecompressOptions,
+): Promise<RestoredShape> {
+  const tokens = Math.min(file.tokens, decoder.tokenLimit);
+  decoder.requireWithinLimit(tokens);
+  const positions = new Int32Array(tokens);
+  let inputIds: Int32Array | null = new Int32Array(tokens);
+  for (const info of file.groups.slice(1)) {
+    if (info.begin >= tokens) break;
+    const side = info.infos.filter(({ tag }) => tag === "IDS " || tag === "POS ");
+    const group = await readGroup(file, { ...info, infos: side });
+    const take = Math.min(info.tokens, tokens - info.begin);
+    positions.set((await groupPositions(file.header, group)).subarray(0, take), info.begin);
+    const ids = await groupIds(group);
+    if (ids === null) inputIds = null;
+    else inputIds?.set(ids.subarray(0, take), info.begin);
+  }
+  requireRising(positions, -1);
+  const shift = firstPosition === undefined || tokens === 0 ? 0 : firstPosition - positions[0];
+  return {
+    model: decoder.model,
+    dtype: decoder.dtype,
+    positions: shift === 0 ? positions : positions.map((position) => position + shift),
+    ...(inputIds === null || tokens === 0 ? {} : { inputIds }),
+  };
+}
+
+async function readPrefix(input: KvzInput, length: number): Promise<Uint8Array> {
+  if (input instanceof Uint8Array) return input.subarray(0, length);
+  if (input instanceof Blob) return new Uint8Array(await input.slice(0, length).arrayBuffer());
+  return await input.read(0, length);
+}
+
+/** Reads a pipe to its end, no further than a file for a cache within the limit can reach. */
+async function collect(stream: ReadableStream<Uint8Array>, options: DecompressOptions): Promise<Uint8Array> {
+  const limit = options.maxBytes ?? DEFAULT_MAX_BYTES;
+  const sink = new MemorySink();
+  let length = 0;
+  // A reader instead of `for await`, which Safari's streams lack.
+  const reader = stream.getReader();
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return sink.bytes();
+    length += value.length;
+    if (length > limit) {
+      await reader.cancel();
+      throw new KvzLimitError(`Cannot decompress: the pipe holds more than maxBytes, ${limit} bytes`);
+    }
+    sink.write(value);
+  }
+}

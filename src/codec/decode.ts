@@ -1,0 +1,272 @@
+/**
+ * Container → recipe → blocks of a cache.
+ *
+ * @module
+ */
+import { modelFingerprint } from "../cache/fingerprint.ts";
+import { BYTES_PER_ELEMENT, type DType, type Kind, type ModelSpec } from "../cache/types.ts";
+import type { KvzHeader } from "../container/header.ts";
+import { KvzFormatError, KvzLimitError, KvzMismatchError } from "../errors.ts";
+import type { Profile } from "../profile/types.ts";
+import type { Recipe, TaggedStream } from "../recipes/recipe.ts";
+import { findRecipe, listRecipes } from "../recipes/registry.ts";
+import { decodeStream } from "../stages/entropy/deflate.ts";
+import { KINDS } from "./encode.ts";
+import { groupIds, groupPositions, type RecordGroup, requireRecord } from "./groups.ts";
+import type { Lanes } from "./lanes.ts";
+import { type DecompressOptions, DEFAULT_MAX_BYTES } from "./options.ts";
+import { mapOrdered } from "./ordered.ts";
+import { FILE_CHUNK, regionOf, requireRising, TAG_PLAN } from "./regions.ts";
+
+/** A piece of a restored cache. */
+export interface CacheBlock {
+  readonly kind: Kind;
+  readonly layerBegin: number;
+  readonly layerEnd: number;
+  /** Index of the first token. */
+  readonly begin: number;
+  readonly tokens: number;
+  /** Positions of the restored tokens. */
+  readonly positions: Int32Array;
+  /** Token ids, null where the file has none. */
+  readonly inputIds: Int32Array | null;
+  /** Little-endian elements [layers][kvHeads][tokens][dim], keys after RoPE, half-split. */
+  readonly data: Uint8Array;
+}
+
+/** Largest plan that a decoder takes. */
+const MAX_PLAN_BYTES = 8 << 20;
+
+/** Everything about a file that decoding depends on, checked once. */
+export class FileDecoder {
+  readonly header: KvzHeader;
+  readonly recipe: Recipe<object>;
+  readonly dtype: DType;
+  readonly layerBegin: number;
+  readonly layerEnd: number;
+  /** Tokens to restore at most. */
+  readonly tokenLimit: number;
+  readonly #options: DecompressOptions;
+  readonly #lanes: Lanes;
+  readonly #profile: Profile;
+  /** Position of the file's first token, once its group is known; groups start in order. */
+  #first: Promise<Int32Array> | null = null;
+
+  private constructor(lanes: Lanes, profile: Profile, header: KvzHeader, options: DecompressOptions) {
+    this.#lanes = lanes;
+    this.#profile = profile;
+    this.#options = options;
+    this.header = header;
+    this.recipe = recipeOf(header);
+    this.dtype = options.dtype ?? header.dtype;
+    if (!Object.hasOwn(BYTES_PER_ELEMENT, this.dtype)) {
+      throw new TypeError(`Cannot use option "dtype": it is ${this.dtype}, expected f32, f16 or bf16`);
+    }
+    const [layerBegin, layerEnd] = options.layers ?? [0, header.model.layers];
+    if (
+      !(Number.isInteger(layerBegin) && Number.isInteger(layerEnd) && 0 <= layerBegin && layerBegin < layerEnd &&
+        layerEnd <= header.model.layers)
+    ) {
+      throw new RangeError(
+        `Cannot restore layers [${layerBegin}, ${layerEnd}): the cache has ${header.model.layers} layers`,
+      );
+    }
+    this.layerBegin = layerBegin;
+    this.layerEnd = layerEnd;
+    const { tokens = Infinity, firstPosition } = options;
+    if (tokens !== Infinity && !(Number.isInteger(tokens) && tokens >= 0)) {
+      throw new RangeError(`Cannot restore ${tokens} tokens: expected a whole number of at least 0`);
+    }
+    this.tokenLimit = tokens;
+    if (
+      firstPosition !== undefined && !(Number.isInteger(firstPosition) && firstPosition >= 0 && firstPosition < 2 ** 31)
+    ) {
+      throw new RangeError(`Cannot use option "firstPosition": it is ${firstPosition}, expected 0 to 2147483647`);
+    }
+  }
+
+  /**
+   * Checks that file, profile and options belong together.
+   *
+   * @throws {KvzMismatchError} naming both sides.
+   */
+  static async open(
+    lanes: Lanes,
+    profile: Profile,
+    header: KvzHeader,
+    options: DecompressOptions,
+  ): Promise<FileDecoder> {
+    const decoder = new FileDecoder(lanes, profile, header, options);
+    if (header.profileFingerprint !== profile.fingerprint) {
+      throw new KvzMismatchError(
+        `Cannot decompress: the file was made with profile ${header.profileFingerprint?.slice(0, 12)} for ` +
+          `${describeModel(header.model)}, the profile given is ${profile.fingerprint.slice(0, 12)} for ` +
+          `${describeModel(profile.model)}`,
+      );
+    }
+    const [own, wanted] = await Promise.all([modelFingerprint(header.model), modelFingerprint(profile.model)]);
+    if (own !== header.modelFingerprint) {
+      throw new KvzFormatError("Cannot decompress: the file's model fingerprint is not that of its model facts");
+    }
+    if (own !== wanted) {
+      throw new KvzMismatchError(
+        `Cannot decompress: the file is of ${describeModel(header.model)}, the profile of ${
+          describeModel(profile.model)
+        }`,
+      );
+    }
+    return decoder;
+  }
+
+  /** Bytes of a restored token over the chosen layers. */
+  get bytesPerToken(): number {
+    const { kvHeads, keyDim, valueDim } = this.header.model;
+    return (this.layerEnd - this.layerBegin) * kvHeads * (keyDim + valueDim) * BYTES_PER_ELEMENT[this.dtype];
+  }
+
+  /** The model of what is restored: the file's, with the layers chosen. */
+  get model(): ModelSpec {
+    return { ...this.header.model, layers: this.layerEnd - this.layerBegin };
+  }
+
+  /** @throws {KvzLimitError} when so many tokens exceed `maxBytes`. */
+  requireWithinLimit(tokens: number): void {
+    const { maxBytes = DEFAULT_MAX_BYTES } = this.#options;
+    if (tokens * this.bytesPerToken > maxBytes) {
+      throw new KvzLimitError(
+        `Cannot decompress: ${tokens} tokens take ${tokens * this.bytesPerToken} bytes, maxBytes is ${maxBytes}`,
+      );
+    }
+  }
+
+  /** Loads the plan, the first group of every file, into the lanes. */
+  async loadPlan(group: RecordGroup): Promise<void> {
+    if (group.chunk !== FILE_CHUNK) throw new KvzFormatError("Cannot read file: it does not begin with its plan");
+    const record = requireRecord(group, TAG_PLAN);
+    if (record.rawLength > MAX_PLAN_BYTES) {
+      throw new KvzFormatError(`Cannot read file: its plan has ${record.rawLength} bytes, at most ${MAX_PLAN_BYTES}`);
+    }
+    const plan = await decodeStream(record, record.rawLength, "plan");
+    const facts = { model: this.header.model, storedDType: this.header.dtype, dtype: this.dtype };
+    await this.#lanes.load(this.recipe.loadSetup(this.#profile, facts, plan));
+  }
+
+  /** Restores the groups that `groups` yields (after the plan), in order, two blocks a group. */
+  async *blocks(groups: AsyncIterable<RecordGroup>): AsyncGenerator<CacheBlock, void, void> {
+    const { signal, onProgress } = this.#options;
+    const lanes = this.#lanes;
+    const decode = async (group: RecordGroup) => {
+      signal?.throwIfAborted();
+      const { positions, targetPositions, inputIds } = await this.positionsOf(group);
+      const take = Math.min(group.tokens, this.tokenLimit - group.begin);
+      const data = await Promise.all(KINDS.map(async (kind) => {
+        const { layerBegin, layerEnd } = this;
+        const streams = this.streamsOf(group, kind);
+        const tokens = group.tokens;
+        const region = regionOf(group.chunk);
+        const bytes = await lanes.run({
+          op: "decode",
+          region,
+          kind,
+          tokens,
+          positions,
+          targetPositions,
+          layerBegin,
+          layerEnd,
+          streams,
+        }) as Uint8Array;
+        return this.#firstTokens(bytes, kind, tokens, take);
+      }));
+      return {
+        group,
+        take,
+        data,
+        positions: targetPositions.slice(0, take),
+        inputIds: inputIds?.slice(0, take) ?? null,
+      };
+    };
+    for await (const done of mapOrdered(this.limited(groups), lanes.size + 1, decode)) {
+      for (const [i, kind] of KINDS.entries()) {
+        yield {
+          kind,
+          layerBegin: this.layerBegin,
+          layerEnd: this.layerEnd,
+          begin: done.group.begin,
+          tokens: done.take,
+          positions: done.positions,
+          inputIds: done.inputIds,
+          data: done.data[i],
+        };
+      }
+      onProgress?.({ done: done.group.begin + done.take });
+    }
+  }
+
+  /** Stops at the token limit and checks the output limit before a group is worked on. */
+  async *limited(groups: AsyncIterable<RecordGroup>): AsyncGenerator<RecordGroup, void, void> {
+    for await (const group of groups) {
+      if (group.begin >= this.tokenLimit) return;
+      this.requireWithinLimit(Math.min(group.begin + group.tokens, this.tokenLimit));
+      yield group;
+    }
+  }
+
+  /** Stored and target positions and token ids of a group; groups must come in order. */
+  async positionsOf(
+    group: RecordGroup,
+  ): Promise<{ positions: Int32Array; targetPositions: Int32Array; inputIds: Int32Array | null }> {
+    const stored = groupPositions(this.header, group);
+    if (group.begin === 0) this.#first = stored;
+    const [positions, inputIds, first] = await Promise.all([stored, groupIds(group), this.#first]);
+    const { firstPosition } = this.#options;
+    requireRising(positions, -1);
+    if (firstPosition === undefined) return { positions, targetPositions: positions, inputIds };
+    if (first === null) throw new KvzFormatError("Cannot read file: its first token is missing");
+    const shift = firstPosition - first[0];
+    const last = positions[positions.length - 1] + shift;
+    if (last >= 2 ** 31) throw new RangeError(`Cannot move the cache to position ${firstPosition}: it ends at ${last}`);
+    return { positions, targetPositions: positions.map((position) => position + shift), inputIds };
+  }
+
+  /** The recipe's streams of one kind in a group. */
+  streamsOf(group: RecordGroup, kind: Kind): TaggedStream[] {
+    return this.recipe.tags(regionOf(group.chunk), kind).map((tag) => requireRecord(group, tag));
+  }
+
+  /** The first `take` tokens of [layers][heads][tokens][dim]. */
+  #firstTokens(bytes: Uint8Array, kind: Kind, tokens: number, take: number): Uint8Array {
+    if (take === tokens) return bytes;
+    const { kvHeads, keyDim, valueDim } = this.header.model;
+    const row = (kind === "key" ? keyDim : valueDim) * BYTES_PER_ELEMENT[this.dtype];
+    const blocks = (this.layerEnd - this.layerBegin) * kvHeads;
+    const out = new Uint8Array(blocks * take * row);
+    for (let b = 0; b < blocks; b++) {
+      out.set(bytes.subarray(b * tokens * row, (b * tokens + take) * row), b * take * row);
+    }
+    return out;
+  }
+}
+
+/** The recipe that made a file. */
+export function recipeOf(header: KvzHeader): Recipe<object> {
+  const { name, version, options } = header.recipe;
+  const recipe = listRecipes().find((known) => known.name === name);
+  if (recipe === undefined) throw new KvzFormatError(`Cannot read file: its recipe "${name}" is unknown`);
+  if (recipe.version !== version) {
+    throw new KvzFormatError(`Cannot read file: recipe ${name} has version ${version}, expected ${recipe.version}`);
+  }
+  try {
+    recipe.parseOptions({ ...options });
+  } catch (cause) {
+    throw new KvzFormatError(`Cannot read file: options of recipe ${name} are out of range`, { cause });
+  }
+  return recipe;
+}
+
+/** A model in a few words. */
+export function describeModel(model: ModelSpec): string {
+  const { id, architecture, layers, kvHeads, keyDim, valueDim, rope } = model;
+  const dims = keyDim === valueDim ? `${keyDim}` : `${keyDim}/${valueDim}`;
+  const name = id ?? architecture ?? "an unnamed model";
+  return `${name} (${layers} layers × ${kvHeads} KV heads × ${dims}, ${rope ? `RoPE θ ${rope.theta}` : "no RoPE"})`;
+}

@@ -1,0 +1,181 @@
+/**
+ * CacheSource → recipe → container.
+ *
+ * @module
+ */
+import { modelFingerprint, resolveModel } from "../cache/fingerprint.ts";
+import type { CacheSource, Kind } from "../cache/types.ts";
+import type { ByteSink } from "../container/bytes.ts";
+import type { JsonObject } from "../container/canonical_json.ts";
+import { FrameWriter } from "../container/frame_writer.ts";
+import { encodeHeader } from "../container/header.ts";
+import { KvzUnsupportedError } from "../errors.ts";
+import type { Profile } from "../profile/types.ts";
+import type { Recipe, Setup, TaggedStream } from "../recipes/recipe.ts";
+import { findRecipe } from "../recipes/registry.ts";
+import { encodeStream } from "../stages/entropy/deflate.ts";
+import { splitTokens } from "../stages/tokens/split.ts";
+import type { Lanes } from "./lanes.ts";
+import type { CallOptions, CompressOptions } from "./options.ts";
+import { mapOrdered } from "./ordered.ts";
+import {
+  CHUNK_TOKENS,
+  chunkUnits,
+  FILE_CHUNK,
+  firstOfContiguous,
+  int32Bytes,
+  regionOf,
+  SINK_CHUNK,
+  TAG_IDS,
+  TAG_PLAN,
+  TAG_POSITIONS,
+  type Unit,
+  WINDOW_CHUNK,
+} from "./regions.ts";
+
+/** Both kinds, in the order of the file. */
+export const KINDS: readonly Kind[] = ["key", "value"];
+
+/** Names of the options that are the codec's; all others are the recipe's. */
+const CODEC_OPTIONS = new Set(["recipe", "fileRatio", "tokenIds", "user", "onProgress", "signal"]);
+
+/** Splits call options into the recipe and its parsed options. */
+export function chooseRecipe(options: CompressOptions): { recipe: Recipe<object>; recipeOptions: object } {
+  const recipe = findRecipe(options.recipe ?? "kvtc");
+  const own = Object.entries(options).filter(([name, value]) => !CODEC_OPTIONS.has(name) && value !== undefined);
+  return { recipe, recipeOptions: recipe.parseOptions(Object.fromEntries(own)) };
+}
+
+/** Compresses a whole cache into a sink; returns the writer for its records and size. */
+export async function encodeCache(
+  lanes: Lanes,
+  profile: Profile,
+  source: CacheSource,
+  sink: ByteSink,
+  options: CompressOptions,
+): Promise<FrameWriter> {
+  const { recipe, recipeOptions } = chooseRecipe(options);
+  if (source.ragged) {
+    throw new KvzUnsupportedError(
+      `Cannot compress a ragged cache with recipe ${recipe.name}: its heads hold different tokens; it takes dense ones`,
+    );
+  }
+  const model = resolveModel(source.model, profile.model, { found: "the cache", wanted: "the profile" });
+  const facts = { model, storedDType: source.dtype, dtype: source.dtype };
+  const setup = recipe.planSetup(profile, facts, recipeOptions);
+  await lanes.load(setup);
+
+  const firstPosition = firstOfContiguous(source.positions);
+  const withIds = options.tokenIds !== false && source.inputIds !== undefined;
+  const header = encodeHeader({
+    recipe: { name: recipe.name, version: recipe.version, options: recipeOptions as JsonObject },
+    model,
+    modelFingerprint: await modelFingerprint(model),
+    profileFingerprint: profile.fingerprint,
+    dtype: source.dtype,
+    chunkTokens: CHUNK_TOKENS,
+    ...(firstPosition === undefined ? {} : { firstPosition }),
+    ...(options.user === undefined ? {} : { user: options.user }),
+  });
+  const writer = new FrameWriter(sink, "cache", header);
+  await writer.start();
+  await writePlan(writer, setup);
+
+  const { sinks, window } = recipe.regions(recipeOptions);
+  const { codedBegin, codedEnd, tokens } = splitTokens(source.tokens, sinks, window);
+  const units: Unit[] = [
+    ...(codedBegin > 0 ? [{ chunk: SINK_CHUNK, begin: 0, end: codedBegin }] : []),
+    ...chunkUnits(codedBegin, codedEnd, CHUNK_TOKENS),
+    ...(codedEnd < tokens ? [{ chunk: WINDOW_CHUNK, begin: codedEnd, end: tokens }] : []),
+  ];
+  await encodeUnits(
+    { lanes, recipe, source, writer, withIds, withPositions: firstPosition === undefined },
+    units,
+    options,
+  );
+  await writer.finish();
+  return writer;
+}
+
+/** What encoding units needs. */
+export interface UnitEncoder {
+  readonly lanes: Lanes;
+  readonly recipe: Recipe<object>;
+  readonly source: CacheSource;
+  readonly writer: FrameWriter;
+  readonly withIds: boolean;
+  readonly withPositions: boolean;
+  /** Streams of the tail chunk that the first coded unit goes on with (append). */
+  readonly previous?: { readonly tokens: number; readonly ids: Int32Array | null; readonly positions: Int32Array } & {
+    readonly streams: Readonly<Record<Kind, readonly TaggedStream[]>>;
+  };
+}
+
+/** Encodes units in order and writes their records. `unit.begin` and `unit.end` are token indices of the source. */
+export async function encodeUnits(
+  encoder: UnitEncoder,
+  units: readonly Unit[],
+  { onProgress, signal }: CallOptions,
+): Promise<void> {
+  const { lanes, source, writer } = encoder;
+  let previousUsed = false;
+  const started = mapOrdered(units, lanes.size + 1, async (unit) => {
+    signal?.throwIfAborted();
+    const previous = regionOf(unit.chunk) === "chunk" && !previousUsed ? encoder.previous : undefined;
+    if (previous) previousUsed = true;
+    const streams = await Promise.all(KINDS.map((kind) => encodeKind(encoder, unit, kind, previous)));
+    return { unit, previous, streams: streams.flat() };
+  });
+  for await (const { unit, previous, streams } of started) {
+    const tokens = unit.end - unit.begin + (previous?.tokens ?? 0);
+    for (const { tag, codec, rawLength, bytes } of streams) {
+      await writer.writeRecord({ tag, chunk: unit.chunk, tokens, codec, rawLength }, bytes);
+    }
+    if (encoder.withPositions) {
+      const values = source.positions.subarray(unit.begin, unit.end);
+      await writeInts(writer, TAG_POSITIONS, unit.chunk, join(previous?.positions, values));
+    }
+    if (encoder.withIds) {
+      const values = source.inputIds!.subarray(unit.begin, unit.end);
+      await writeInts(writer, TAG_IDS, unit.chunk, join(previous?.ids, values));
+    }
+    onProgress?.({ done: unit.end, total: source.tokens });
+  }
+}
+
+async function encodeKind(
+  { lanes, source }: UnitEncoder,
+  unit: Unit,
+  kind: Kind,
+  previous: UnitEncoder["previous"],
+): Promise<TaggedStream[]> {
+  const result = await lanes.run({
+    op: "encode",
+    region: regionOf(unit.chunk),
+    kind,
+    begin: unit.begin,
+    tokens: unit.end - unit.begin,
+    positions: source.positions.slice(unit.begin, unit.end),
+    data: await source.read(kind, unit.begin, unit.end),
+    ...(previous ? { previous: { tokens: previous.tokens, streams: previous.streams[kind] } } : {}),
+  });
+  return result as TaggedStream[];
+}
+
+async function writePlan(writer: FrameWriter, setup: Setup): Promise<void> {
+  const { codec, rawLength, bytes } = await encodeStream(setup.plan);
+  await writer.writeRecord({ tag: TAG_PLAN, chunk: FILE_CHUNK, tokens: 0, codec, rawLength }, bytes);
+}
+
+async function writeInts(writer: FrameWriter, tag: string, chunk: number, values: Int32Array): Promise<void> {
+  const { codec, rawLength, bytes } = await encodeStream(int32Bytes(values));
+  await writer.writeRecord({ tag, chunk, tokens: values.length, codec, rawLength }, bytes);
+}
+
+function join(before: Int32Array | null | undefined, values: Int32Array): Int32Array {
+  if (!before) return values;
+  const out = new Int32Array(before.length + values.length);
+  out.set(before);
+  out.set(values, before.length);
+  return out;
+}

@@ -1,0 +1,179 @@
+/**
+ * A lane: one backend instance that encodes and decodes token ranges, in this thread or in a worker. Lanes share
+ * nothing; every lane holds the basis of the recipe in hand in its own memory.
+ *
+ * @module
+ */
+import type { Backend } from "../backend/backend.ts";
+import { type BackendOptions, createBackend } from "../backend/select.ts";
+import { KvzBackendError, KvzFormatError, KvzLimitError, KvzMismatchError, KvzUnsupportedError } from "../errors.ts";
+import { startWorker, type WorkerHandle, workerUrl } from "../platform/worker.ts";
+import type { ChunkCodec, Job, Setup, TaggedStream } from "../recipes/recipe.ts";
+import { findRecipe } from "../recipes/registry.ts";
+
+/** Result of a job: bytes for decode, streams otherwise. */
+export type JobResult = Uint8Array | TaggedStream[];
+
+/** Facts about the backend behind a lane. */
+export interface LaneInfo {
+  readonly backend: string;
+  readonly build: string;
+}
+
+/** One worker of the codec. Jobs of one lane run one after another. */
+export interface Lane {
+  readonly info: LaneInfo;
+  /** Loads a recipe's setup; a no-op when it is loaded already. */
+  load(setup: Setup): Promise<void>;
+  run(job: Job): Promise<JobResult>;
+  close(): void;
+}
+
+/** A lane in the calling thread. */
+export class InlineLane implements Lane {
+  readonly info: LaneInfo;
+  readonly #backend: Backend;
+  #loaded: { key: string; codec: ChunkCodec } | null = null;
+
+  private constructor(backend: Backend) {
+    this.#backend = backend;
+    this.info = { backend: backend.name, build: backend.build };
+  }
+
+  static async open(options: BackendOptions): Promise<InlineLane> {
+    return new InlineLane(await createBackend(options));
+  }
+
+  load(setup: Setup): Promise<void> {
+    if (this.#loaded?.key !== setup.key) {
+      this.#loaded?.codec[Symbol.dispose]();
+      this.#loaded = null;
+      this.#loaded = { key: setup.key, codec: findRecipe(setup.recipe).open(this.#backend, setup) };
+    }
+    return Promise.resolve();
+  }
+
+  async run(job: Job): Promise<JobResult> {
+    const codec = this.#loaded?.codec;
+    if (codec === undefined) throw new KvzBackendError("Cannot run a job: no recipe is loaded");
+    if (job.op === "encode") return await codec.encode(job);
+    if (job.op === "decode") return await codec.decode(job);
+    return await codec.inflate(job);
+  }
+
+  close(): void {
+    this.#loaded?.codec[Symbol.dispose]();
+    this.#loaded = null;
+    this.#backend[Symbol.dispose]();
+  }
+}
+
+/** Messages to a lane's worker; every one is answered by a {@linkcode LaneReply} with its id. */
+export type LaneRequest =
+  & { readonly id: number }
+  & (
+    | { readonly type: "open"; readonly options: BackendOptions }
+    | { readonly type: "load"; readonly setup: Setup }
+    | { readonly type: "run"; readonly job: Job }
+  );
+
+/** The answer of a lane's worker. */
+export type LaneReply =
+  & { readonly id: number }
+  & (
+    | { readonly ok: true; readonly value: unknown }
+    | { readonly ok: false; readonly name: string; readonly message: string }
+  );
+
+const ERRORS: Record<string, new (message: string) => Error> = {
+  KvzBackendError,
+  KvzFormatError,
+  KvzLimitError,
+  KvzMismatchError,
+  KvzUnsupportedError,
+  RangeError,
+  TypeError,
+};
+
+/** A lane in a worker of its own. */
+export class WorkerLane implements Lane {
+  readonly info: LaneInfo;
+  readonly #calls: WorkerCalls;
+  #key = "";
+
+  private constructor(calls: WorkerCalls, info: LaneInfo) {
+    this.#calls = calls;
+    this.info = info;
+  }
+
+  /** @param createWorker makes the worker where the library cannot, for instance under a bundler. */
+  static async open(options: BackendOptions, createWorker?: () => WorkerHandle): Promise<WorkerLane> {
+    const worker = createWorker?.() ?? await startWorker(workerUrl(import.meta.url, "lane_worker"));
+    const calls = new WorkerCalls(worker);
+    try {
+      return new WorkerLane(calls, await calls.call({ type: "open", options }) as LaneInfo);
+    } catch (error) {
+      calls.close();
+      throw error;
+    }
+  }
+
+  async load(setup: Setup): Promise<void> {
+    if (this.#key === setup.key) return;
+    this.#key = "";
+    await this.#calls.call({ type: "load", setup });
+    this.#key = setup.key;
+  }
+
+  async run(job: Job): Promise<JobResult> {
+    // A chunk's source bytes are ours alone (CacheSource.read); streams may be views of the caller's file.
+    const own = job.op === "encode" && job.data.byteLength === job.data.buffer.byteLength;
+    return await this.#calls.call({ type: "run", job }, own ? [job.data.buffer as ArrayBuffer] : []) as JobResult;
+  }
+
+  close(): void {
+    this.#calls.close();
+  }
+}
+
+type Call = LaneRequest extends infer R ? R extends { id: number } ? Omit<R, "id"> : never : never;
+
+/** Requests under way at a worker. */
+class WorkerCalls {
+  readonly #worker: WorkerHandle;
+  readonly #waiting = new Map<number, { resolve: (value: unknown) => void; reject: (error: Error) => void }>();
+  #next = 0;
+  #failed: Error | null = null;
+
+  constructor(worker: WorkerHandle) {
+    this.#worker = worker;
+    worker.onMessage((message) => {
+      const reply = message as LaneReply;
+      const call = this.#waiting.get(reply.id);
+      this.#waiting.delete(reply.id);
+      if (reply.ok) call?.resolve(reply.value);
+      else call?.reject(new (ERRORS[reply.name] ?? Error)(reply.message));
+    });
+    worker.onError((error) => this.#fail(new KvzBackendError(error.message, { cause: error })));
+  }
+
+  call(request: Call, transfer: ArrayBuffer[] = []): Promise<unknown> {
+    if (this.#failed) return Promise.reject(this.#failed);
+    const id = this.#next++;
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(id, { resolve, reject });
+      this.#worker.post({ ...request, id }, transfer);
+    });
+  }
+
+  close(): void {
+    this.#worker.terminate();
+    this.#fail(new KvzBackendError("The codec was closed"));
+  }
+
+  #fail(error: Error): void {
+    this.#failed ??= error;
+    for (const { reject } of this.#waiting.values()) reject(error);
+    this.#waiting.clear();
+  }
+}

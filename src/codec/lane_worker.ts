@@ -1,0 +1,45 @@
+/**
+ * The worker behind a {@linkcode WorkerLane}: an inline lane that answers messages.
+ *
+ * @module
+ */
+import { workerPort } from "../platform/worker.ts";
+import { InlineLane, type JobResult, type LaneReply, type LaneRequest } from "./lane.ts";
+
+let lane: InlineLane | null = null;
+
+async function answer(request: LaneRequest): Promise<unknown> {
+  if (request.type === "open") {
+    lane = await InlineLane.open(request.options);
+    return lane.info;
+  }
+  if (lane === null) throw new Error("The lane is not open");
+  return request.type === "load" ? await lane.load(request.setup) : await lane.run(request.job);
+}
+
+function transferable(value: unknown): ArrayBuffer[] {
+  const arrays = value instanceof Uint8Array
+    ? [value]
+    : Array.isArray(value)
+    ? (value as Exclude<JobResult, Uint8Array>).map(({ bytes }) => bytes)
+    : [];
+  const buffers = new Set<ArrayBuffer>();
+  for (const array of arrays) if (array.buffer instanceof ArrayBuffer) buffers.add(array.buffer);
+  return [...buffers];
+}
+
+const port = await workerPort();
+port.onMessage(async (message) => {
+  const request = message as LaneRequest;
+  let reply: LaneReply;
+  let transfer: ArrayBuffer[] = [];
+  try {
+    const value = await answer(request);
+    transfer = transferable(value);
+    reply = { id: request.id, ok: true, value };
+  } catch (error) {
+    const { name, message } = error instanceof Error ? error : new Error(String(error));
+    reply = { id: request.id, ok: false, name, message };
+  }
+  port.post(reply, transfer);
+});

@@ -1,0 +1,83 @@
+/**
+ * The pool of lanes: hands each job to the next free lane. With one thread the lane runs in the calling thread.
+ *
+ * @module
+ */
+import type { BackendOptions } from "../backend/select.ts";
+import type { WorkerHandle } from "../platform/worker.ts";
+import type { Job, Setup } from "../recipes/recipe.ts";
+import { InlineLane, type JobResult, type Lane, type LaneInfo, WorkerLane } from "./lane.ts";
+
+/** How lanes are made. */
+export interface LaneOptions extends BackendOptions {
+  /** Lanes: 1 (default) runs in the calling thread, more run in workers, 0 takes one a logical processor. */
+  readonly threads?: number;
+  /** Makes a worker that runs src/codec/lane_worker, for bundlers that rename files. */
+  readonly createWorker?: () => WorkerHandle;
+}
+
+/** A fixed set of lanes. */
+export class Lanes {
+  readonly #lanes: readonly Lane[];
+  readonly #idle: Lane[];
+  readonly #waiting: ((lane: Lane) => void)[] = [];
+
+  private constructor(lanes: readonly Lane[]) {
+    this.#lanes = lanes;
+    this.#idle = [...lanes];
+  }
+
+  /**
+   * Opens lanes.
+   *
+   * @throws {RangeError} when `threads` is not a whole number from 0 to 256.
+   * @throws {KvzBackendError} when the backend cannot be had.
+   */
+  static async open(options: LaneOptions): Promise<Lanes> {
+    const { threads: wanted = 1, createWorker, ...backend } = options;
+    if (!(Number.isInteger(wanted) && wanted >= 0 && wanted <= 256)) {
+      throw new RangeError(`Cannot use "threads": it is ${wanted}, expected a whole number from 0 to 256`);
+    }
+    const threads = wanted === 0 ? (navigator.hardwareConcurrency || 1) : wanted;
+    if (threads === 1) return new Lanes([await InlineLane.open(backend)]);
+    const opened = await Promise.allSettled(
+      Array.from({ length: threads }, () => WorkerLane.open(backend, createWorker)),
+    );
+    const lanes = opened.flatMap((result) => result.status === "fulfilled" ? [result.value] : []);
+    for (const result of opened) {
+      if (result.status === "fulfilled") continue;
+      for (const lane of lanes) lane.close();
+      throw result.reason;
+    }
+    return new Lanes(lanes);
+  }
+
+  get size(): number {
+    return this.#lanes.length;
+  }
+
+  get info(): LaneInfo {
+    return this.#lanes[0].info;
+  }
+
+  /** Loads a setup into every lane. */
+  async load(setup: Setup): Promise<void> {
+    await Promise.all(this.#lanes.map((lane) => lane.load(setup)));
+  }
+
+  /** Runs a job on the next free lane. */
+  async run(job: Job): Promise<JobResult> {
+    const lane = this.#idle.pop() ?? await new Promise<Lane>((resolve) => this.#waiting.push(resolve));
+    try {
+      return await lane.run(job);
+    } finally {
+      const next = this.#waiting.shift();
+      if (next) next(lane);
+      else this.#idle.push(lane);
+    }
+  }
+
+  close(): void {
+    for (const lane of this.#lanes) lane.close();
+  }
+}

@@ -1,0 +1,95 @@
+/**
+ * Layer by layer decoding. Codes are joint over layers, so entropy decoding comes first, once; then each layer is
+ * reconstructed with its row block of the basis (KVTC §3).
+ *
+ * @module
+ */
+import { BYTES_PER_ELEMENT, type Kind } from "../cache/types.ts";
+import type { TaggedStream } from "../recipes/recipe.ts";
+import type { FileDecoder } from "./decode.ts";
+import { KINDS } from "./encode.ts";
+import { type OpenFile, readGroup, type RecordGroup } from "./groups.ts";
+import type { Lanes } from "./lanes.ts";
+import { mapOrdered } from "./ordered.ts";
+import { regionOf } from "./regions.ts";
+
+/** One restored layer over all tokens. */
+export interface LayerBlock {
+  /** Layer of the model, not of the chosen range. */
+  readonly layer: number;
+  readonly positions: Int32Array;
+  /** Little-endian [kvHeads][tokens][keyDim], after RoPE, half-split. */
+  readonly key: Uint8Array;
+  /** Little-endian [kvHeads][tokens][valueDim]. */
+  readonly value: Uint8Array;
+}
+
+interface Inflated {
+  readonly group: RecordGroup;
+  readonly positions: Int32Array;
+  readonly targetPositions: Int32Array;
+  readonly streams: Readonly<Record<Kind, readonly TaggedStream[]>>;
+}
+
+/** Yields the layers in order. The plan must be loaded. Holds the inflated codes of the whole file. */
+export async function* decodeLayers(
+  lanes: Lanes,
+  file: OpenFile,
+  decoder: FileDecoder,
+  shape: { readonly positions: Int32Array },
+  signal: AbortSignal | undefined,
+): AsyncGenerator<LayerBlock, void, void> {
+  const groups: Inflated[] = [];
+  const all = async function* () {
+    for (const group of file.groups.slice(1)) yield await readGroup(file, group);
+  };
+  for await (const done of mapOrdered(decoder.limited(all()), lanes.size + 1, inflate)) groups.push(done);
+
+  const layers = Array.from({ length: decoder.layerEnd - decoder.layerBegin }, (_, i) => decoder.layerBegin + i);
+  yield* mapOrdered(layers, lanes.size + 1, async (layer): Promise<LayerBlock> => {
+    signal?.throwIfAborted();
+    const [key, value] = await Promise.all(KINDS.map((kind) => decodeLayer(kind, layer)));
+    return { layer, positions: shape.positions, key, value };
+  });
+
+  async function inflate(group: RecordGroup): Promise<Inflated> {
+    signal?.throwIfAborted();
+    const { positions, targetPositions } = await decoder.positionsOf(group);
+    const [key, value] = await Promise.all(KINDS.map((kind) =>
+      lanes.run({
+        op: "inflate",
+        region: regionOf(group.chunk),
+        kind,
+        tokens: group.tokens,
+        streams: decoder.streamsOf(group, kind),
+      }) as Promise<TaggedStream[]>
+    ));
+    return { group, positions, targetPositions, streams: { key, value } };
+  }
+
+  async function decodeLayer(kind: Kind, layer: number): Promise<Uint8Array> {
+    const { kvHeads, keyDim, valueDim } = decoder.header.model;
+    const tokens = shape.positions.length;
+    const row = (kind === "key" ? keyDim : valueDim) * BYTES_PER_ELEMENT[decoder.dtype];
+    const out = new Uint8Array(kvHeads * tokens * row);
+    for (const { group, positions, targetPositions, streams } of groups) {
+      const data = await lanes.run({
+        op: "decode",
+        region: regionOf(group.chunk),
+        kind,
+        tokens: group.tokens,
+        positions,
+        targetPositions,
+        layerBegin: layer,
+        layerEnd: layer + 1,
+        streams: streams[kind],
+      }) as Uint8Array;
+      const take = Math.min(group.tokens, tokens - group.begin);
+      for (let head = 0; head < kvHeads; head++) {
+        const from = head * group.tokens * row;
+        out.set(data.subarray(from, from + take * row), (head * tokens + group.begin) * row);
+      }
+    }
+    return out;
+  }
+}

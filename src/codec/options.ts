@@ -1,0 +1,98 @@
+/**
+ * Options and results of the public calls.
+ *
+ * @module
+ */
+import type { DType } from "../cache/types.ts";
+import type { ByteSource } from "../container/bytes.ts";
+import type { JsonObject } from "../container/canonical_json.ts";
+
+/** Where progress stands. */
+export interface Progress {
+  /** Tokens done so far. */
+  readonly done: number;
+  /** Tokens in all; undefined while a pipe has not told. */
+  readonly total?: number;
+}
+
+/** Options that every call takes. */
+export interface CallOptions {
+  readonly onProgress?: (progress: Progress) => void;
+  /** Aborts between chunks; the call rejects with the signal's reason. */
+  readonly signal?: AbortSignal;
+}
+
+/** Options of {@linkcode Codec.compress}. Recipe options stand beside the general ones. */
+export interface CompressOptions extends CallOptions {
+  /** Recipe name, default "kvtc". */
+  readonly recipe?: string;
+  /** Target ratio in the recipe's sense (kvtc: before DEFLATE), default 16. */
+  readonly ratio?: number;
+  /** Ratio of the whole file to be reached within 1 %, instead of `ratio`. */
+  readonly fileRatio?: number;
+  /** Target ratio of the keys alone. */
+  readonly keyRatio?: number;
+  /** Target ratio of the values alone. */
+  readonly valueRatio?: number;
+  /** Oldest tokens kept in FP8, default 4. */
+  readonly sinks?: number;
+  /** Newest tokens kept bit-exact, default 128. */
+  readonly window?: number;
+  /** Whether to store the token ids where the cache has them, default true. They are the prompt: leave them out of files that others see. */
+  readonly tokenIds?: boolean;
+  /** JSON to keep with the cache. */
+  readonly user?: JsonObject;
+}
+
+/** Options of {@linkcode Codec.decompress}. */
+export interface DecompressOptions extends CallOptions {
+  /** Restore only the first n tokens. */
+  readonly tokens?: number;
+  /** Restore only layers [begin, end). */
+  readonly layers?: readonly [begin: number, end: number];
+  /** Position of the first token in the restored cache: keys are rotated there. Default: as stored. */
+  readonly firstPosition?: number;
+  /** Element type of the restored cache. Default: as stored. */
+  readonly dtype?: DType;
+  /** Most bytes the restored cache may have, default 4 GiB. */
+  readonly maxBytes?: number;
+}
+
+/** Default of `maxBytes`. */
+export const DEFAULT_MAX_BYTES = 2 ** 32;
+
+/** What can be opened: bytes in memory, a Blob or File, or anything with ranged reads. */
+export type KvzInput = Uint8Array | Blob | ByteSource;
+
+/** What was done and how fast. */
+export interface WorkReport {
+  readonly tokens: number;
+  /** Wall time of the call. */
+  readonly seconds: number;
+  readonly tokensPerSecond: number;
+  readonly backend: string;
+  readonly build: string;
+  readonly threads: number;
+}
+
+/** Result figures of compressing. */
+export interface CompressReport extends WorkReport {
+  readonly recipe: string;
+  /** Bytes of the cache at 16 bits an element. */
+  readonly bytesIn: number;
+  readonly bytesOut: number;
+  /** The recipe's target. */
+  readonly targetRatio: number;
+  /**
+   * 16-bit bytes of the tokens before the window ÷ bytes of their streams (sinks, codes, scales; no header), as KVTC
+   * reports it; null when no token lies before the window.
+   */
+  readonly paperRatio: number | null;
+  /** bytesIn ÷ bytesOut. */
+  readonly fileRatio: number;
+  /** Stored payload bytes by record tag. */
+  readonly streams: Readonly<Record<string, number>>;
+}
+
+/** Result figures of decompressing. */
+export type DecompressReport = WorkReport;

@@ -1,0 +1,27 @@
+/**
+ * Several promises under way, results in order.
+ *
+ * @module
+ */
+
+/**
+ * Maps items through an asynchronous function, at most `limit` under way, yielding results in the order of the items.
+ * After a failure no further item is started.
+ */
+export async function* mapOrdered<T, R>(
+  items: Iterable<T> | AsyncIterable<T>,
+  limit: number,
+  start: (item: T) => Promise<R>,
+): AsyncGenerator<R, void, void> {
+  const pending: Promise<R>[] = [];
+  try {
+    for await (const item of items) {
+      pending.push(start(item));
+      if (pending.length >= limit) yield await pending.shift()!;
+    }
+    while (pending.length > 0) yield await pending.shift()!;
+  } finally {
+    // Only after a failure or an early end: wait for what is under way, whose own failures have lost their reader.
+    await Promise.allSettled(pending);
+  }
+}

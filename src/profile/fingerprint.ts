@@ -1,0 +1,33 @@
+/**
+ * The name of a fit: a hash of everything that compression takes from it.
+ *
+ * @module
+ */
+import { modelFingerprint } from "../cache/fingerprint.ts";
+import type { Kind, ModelSpec } from "../cache/types.ts";
+import type { KindProfile } from "./types.ts";
+
+async function sha256(data: ArrayBufferView): Promise<Uint8Array> {
+  const bytes = new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
+  return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+}
+
+/**
+ * Fingerprint of an untrimmed fit, 64 hexadecimal digits: SHA-256 over the model's fingerprint (as text) and, for keys
+ * and then for values, the SHA-256 digests of [features, components, rank, rows] as u32, mean, basis, energy and errors,
+ * all little-endian. Trimmed forms keep the fingerprint of their fit.
+ */
+export async function fitFingerprint(model: ModelSpec, kinds: Readonly<Record<Kind, KindProfile>>): Promise<string> {
+  const parts: Uint8Array[] = [new TextEncoder().encode(await modelFingerprint(model))];
+  for (const { features, components, mean, basis, table } of [kinds.key, kinds.value]) {
+    const counts = Uint32Array.of(features, components, table.rank, table.rows);
+    for (const data of [counts, mean, basis, table.energy, table.errors]) parts.push(await sha256(data));
+  }
+  const joined = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    joined.set(part, at);
+    at += part.length;
+  }
+  return Array.from(await sha256(joined), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

@@ -1,0 +1,291 @@
+/**
+ * KVTC (arXiv 2511.01815, ICLR 2026): cross-layer PCA of keys before RoPE and of values, bit allocation by dynamic
+ * programming, per-token group quantization, DEFLATE. The 4 oldest tokens stay in FP8, the 128 newest as they are.
+ *
+ *     split → [chunk]  pca → groups → deflate
+ *             [sinks]  sinks (fp8)  → deflate
+ *             [window] byte planes  → deflate
+ *
+ * @module
+ */
+import type { Backend, QuantGroup } from "../backend/backend.ts";
+import { requireFinite } from "../cache/finite.ts";
+import { BYTES_PER_ELEMENT, type DType, type Kind, type RopeSpec } from "../cache/types.ts";
+import { KvzMismatchError } from "../errors.ts";
+import { planFor } from "../profile/plan.ts";
+import type { KindProfile, Profile } from "../profile/types.ts";
+import { decodeStream, encodeStream, rawStream } from "../stages/entropy/deflate.ts";
+import { GroupQuantizer, type QuantStreams } from "../stages/quantize/groups.ts";
+import { decodePlan, encodePlan, planComponents } from "../stages/quantize/plan_format.ts";
+import type { ChunkContext } from "../stages/stage.ts";
+import { SinkStage } from "../stages/tokens/sinks.ts";
+import { joinPlanes, retarget, splitPlanes } from "../stages/tokens/window.ts";
+import { PcaTransform } from "../stages/transform/pca.ts";
+import type {
+  ChunkCodec,
+  DecodeJob,
+  EncodeJob,
+  InflateJob,
+  Recipe,
+  Region,
+  Setup,
+  SetupFacts,
+  TaggedStream,
+} from "./recipe.ts";
+
+/** Options of recipe kvtc after defaults. */
+export interface KvtcOptions {
+  /** Target compression ratio before DEFLATE, for keys and values alike. */
+  readonly ratio: number;
+  /** Target ratio of the keys; `ratio` unless given. */
+  readonly keyRatio: number;
+  /** Target ratio of the values; `ratio` unless given. */
+  readonly valueRatio: number;
+  readonly sinks: number;
+  readonly window: number;
+}
+
+/** What a lane needs of one kind. */
+interface KindSetup {
+  readonly layers: number;
+  readonly heads: number;
+  readonly dim: number;
+  readonly rope: RopeSpec | null;
+  readonly mean: Float32Array;
+  readonly basis: Uint16Array;
+  readonly components: number;
+  readonly groups: readonly QuantGroup[];
+}
+
+interface KvtcSetup extends Setup {
+  readonly storedDType: DType;
+  readonly dtype: DType;
+  readonly kinds: Readonly<Record<Kind, KindSetup>>;
+}
+
+const TAGS: Record<Region, Record<Kind, readonly string[]>> = {
+  chunk: {
+    key: ["KQ2 ", "KQ4 ", "KQ8 ", "KSLO", "KSHI"],
+    value: ["VQ2 ", "VQ4 ", "VQ8 ", "VSLO", "VSHI"],
+  },
+  sinks: { key: ["KSNK"], value: ["VSNK"] },
+  window: { key: ["KRAW"], value: ["VRAW"] },
+};
+
+/** The recipe. */
+export const kvtc: Recipe<KvtcOptions> = {
+  name: "kvtc",
+  version: 1,
+  description: "KVTC (ICLR 2026): cross-layer PCA, DP bit allocation, DEFLATE",
+  options: [
+    { name: "ratio", default: 16, description: "target compression ratio before DEFLATE" },
+    { name: "keyRatio", default: null, description: "target ratio of the keys, instead of ratio" },
+    { name: "valueRatio", default: null, description: "target ratio of the values, instead of ratio" },
+    { name: "sinks", default: 4, description: "oldest tokens kept in FP8" },
+    { name: "window", default: 128, description: "newest tokens kept as they are" },
+  ],
+  needs: ["profile"],
+  stages: ["split", "pca", "groups", "deflate"],
+
+  parseOptions(options) {
+    const known = new Set(this.options.map(({ name }) => name));
+    for (const name of Object.keys(options)) {
+      if (!known.has(name)) {
+        throw new RangeError(`Cannot use option "${name}": recipe kvtc has ${[...known].join(", ")}`);
+      }
+    }
+    const number = (name: string, otherwise: number) => {
+      const value = options[name] ?? otherwise;
+      if (typeof value !== "number" || !Number.isFinite(value)) {
+        throw new TypeError(`Cannot use option "${name}": it is ${value}, expected a finite number`);
+      }
+      return value;
+    };
+    const ratio = number("ratio", 16);
+    const parsed = {
+      ratio,
+      keyRatio: number("keyRatio", ratio),
+      valueRatio: number("valueRatio", ratio),
+      sinks: number("sinks", 4),
+      window: number("window", 128),
+    };
+    for (const name of ["ratio", "keyRatio", "valueRatio"] as const) {
+      if (!(parsed[name] >= 1 && parsed[name] <= 10000)) {
+        throw new RangeError(`Cannot use option "${name}": it is ${parsed[name]}, expected 1 to 10000`);
+      }
+    }
+    for (const name of ["sinks", "window"] as const) {
+      if (!(Number.isInteger(parsed[name]) && parsed[name] >= 0 && parsed[name] <= 1 << 20)) {
+        throw new RangeError(`Cannot use option "${name}": it is ${parsed[name]}, expected a whole number to 1048576`);
+      }
+    }
+    return parsed;
+  },
+
+  regions: ({ sinks, window }) => ({ sinks, window }),
+
+  planSetup(profile, facts, options) {
+    const plan = {
+      key: planFor(profile, "key", options.keyRatio),
+      value: planFor(profile, "value", options.valueRatio),
+    };
+    return makeSetup(profile, facts, encodePlan(plan));
+  },
+
+  loadSetup: makeSetup,
+
+  tags: (region, kind) => TAGS[region][kind],
+
+  open: (backend, setup) => new KvtcCodec(backend, setup as KvtcSetup),
+};
+
+function makeSetup(profile: Profile, facts: SetupFacts, planBytes: Uint8Array): KvtcSetup {
+  const plan = decodePlan(planBytes);
+  const { model } = facts;
+  const kind = (name: Kind): KindSetup => {
+    const part: KindProfile = profile.kinds[name];
+    const components = planComponents(plan[name]);
+    if (components > part.components) {
+      throw new KvzMismatchError(
+        `Cannot use profile ${profile.fingerprint.slice(0, 12)}: the plan needs ${components} ${name} components, ` +
+          `it holds ${part.components} (trimmed for ratios ${profile.calibration.ratios.join(", ") || "none"})`,
+      );
+    }
+    return {
+      layers: model.layers,
+      heads: model.kvHeads,
+      dim: name === "key" ? model.keyDim : model.valueDim,
+      rope: name === "key" ? model.rope : null,
+      mean: part.mean,
+      basis: part.basis.subarray(0, components * part.features),
+      components,
+      groups: plan[name],
+    };
+  };
+  const planText = Array.from(planBytes, (b) => b.toString(16).padStart(2, "0")).join("");
+  return {
+    recipe: "kvtc",
+    key: `kvtc ${profile.fingerprint} ${facts.storedDType} ${facts.dtype} ${planText}`,
+    plan: planBytes,
+    storedDType: facts.storedDType,
+    dtype: facts.dtype,
+    kinds: { key: kind("key"), value: kind("value") },
+  };
+}
+
+/** The stages of one kind in one lane. */
+interface KindStages {
+  readonly setup: KindSetup;
+  readonly sinks: SinkStage;
+  /** Absent where the plan keeps no component at all: only the mean is restored. */
+  readonly pca: PcaTransform;
+  readonly groups: GroupQuantizer;
+}
+
+class KvtcCodec implements ChunkCodec {
+  readonly #backend: Backend;
+  readonly #setup: KvtcSetup;
+  readonly #kinds: Record<Kind, KindStages>;
+
+  constructor(backend: Backend, setup: KvtcSetup) {
+    this.#backend = backend;
+    this.#setup = setup;
+    const open = (kind: KindSetup): KindStages => {
+      const pca = new PcaTransform(backend, { ...kind, dtype: setup.dtype });
+      const groups = new GroupQuantizer(backend, kind.groups, (tokens) => pca.coefficients(tokens));
+      return { setup: kind, sinks: new SinkStage(backend, { ...kind, dtype: setup.dtype }), pca, groups };
+    };
+    this.#kinds = { key: open(setup.kinds.key), value: open(setup.kinds.value) };
+  }
+
+  async encode(job: EncodeJob): Promise<TaggedStream[]> {
+    const { region, kind, data, tokens, positions } = job;
+    const { setup, sinks, pca, groups } = this.#kinds[kind];
+    const tags = TAGS[region][kind];
+    if (region === "window") {
+      return await deflate(tags, [splitPlanes(data, BYTES_PER_ELEMENT[this.#setup.storedDType])]);
+    }
+    requireFinite(data, this.#setup.storedDType, {
+      kind,
+      heads: setup.heads,
+      tokens,
+      dim: setup.dim,
+      firstToken: job.begin,
+    });
+    const ctx = { tokens, positions, layerBegin: 0, layerEnd: setup.layers };
+    if (region === "sinks") return await deflate(tags, [await sinks.encode(data, ctx)]);
+    const coefficients = pca.encode(data, ctx);
+    let old = null;
+    const oldTokens = job.previous?.tokens ?? 0;
+    if (job.previous !== undefined) {
+      old = toQuantStreams(await this.#inflate("chunk", kind, oldTokens, job.previous.streams));
+    }
+    const { codes, params } = await groups.extend(old, oldTokens, coefficients, ctx);
+    return await deflate(tags, [...codes, params.low, params.high]);
+  }
+
+  async decode(job: DecodeJob): Promise<Uint8Array> {
+    const { region, kind, tokens, positions, targetPositions, layerBegin, layerEnd } = job;
+    const { setup, sinks, pca, groups } = this.#kinds[kind];
+    const streams = await this.#inflate(region, kind, tokens, job.streams);
+    const ctx: ChunkContext = { tokens, positions: targetPositions, layerBegin, layerEnd };
+    if (region === "chunk") return await pca.decode(groups.decode(toQuantStreams(streams), ctx), ctx);
+    if (region === "sinks") return await sinks.decode(streams[0], ctx);
+    const { storedDType, dtype } = this.#setup;
+    const perLayer = setup.heads * tokens * setup.dim * BYTES_PER_ELEMENT[storedDType];
+    const raw = joinPlanes(streams[0], BYTES_PER_ELEMENT[storedDType]).subarray(
+      layerBegin * perLayer,
+      layerEnd * perLayer,
+    );
+    const moved = setup.rope !== null && positions.some((position, t) => position !== targetPositions[t]);
+    if (!moved && storedDType === dtype) return raw;
+    return await retarget(this.#backend, raw, {
+      blocks: (layerEnd - layerBegin) * setup.heads,
+      tokens,
+      dim: setup.dim,
+      from: storedDType,
+      to: dtype,
+      rope: moved ? { spec: setup.rope!, from: positions, to: targetPositions } : null,
+    });
+  }
+
+  async inflate(job: InflateJob): Promise<TaggedStream[]> {
+    const streams = await this.#inflate(job.region, job.kind, job.tokens, job.streams);
+    return streams.map((bytes, i) => ({ ...rawStream(bytes), tag: TAGS[job.region][job.kind][i] }));
+  }
+
+  [Symbol.dispose](): void {
+    for (const { pca, groups } of Object.values(this.#kinds)) {
+      pca[Symbol.dispose]();
+      groups[Symbol.dispose]();
+    }
+  }
+
+  /** Entropy decoding with lengths that geometry and plan dictate, so that nothing can inflate beyond them. */
+  async #inflate(
+    region: Region,
+    kind: Kind,
+    tokens: number,
+    streams: readonly TaggedStream[],
+  ): Promise<Uint8Array[]> {
+    const { setup, sinks, groups } = this.#kinds[kind];
+    let lengths: number[];
+    if (region === "chunk") {
+      const { codes, params } = groups.lengths(tokens);
+      lengths = [...codes, ...params];
+    } else if (region === "sinks") {
+      lengths = [sinks.byteLength(tokens)];
+    } else {
+      lengths = [setup.layers * setup.heads * tokens * setup.dim * BYTES_PER_ELEMENT[this.#setup.storedDType]];
+    }
+    return await Promise.all(streams.map((stream, i) => decodeStream(stream, lengths[i], `stream ${stream.tag}`)));
+  }
+}
+
+function toQuantStreams([int2, int4, fp8, low, high]: Uint8Array[]): QuantStreams {
+  return { codes: [int2, int4, fp8], params: { low, high } };
+}
+
+async function deflate(tags: readonly string[], streams: readonly Uint8Array[]): Promise<TaggedStream[]> {
+  return await Promise.all(streams.map(async (bytes, i) => ({ ...await encodeStream(bytes), tag: tags[i] })));
+}

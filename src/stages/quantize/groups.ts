@@ -1,0 +1,186 @@
+/**
+ * KVTC's quantizer stage (paper §3.2): groups of neighbouring PCA coefficients share a per-token fp16 shift and scale;
+ * widths come from the plan of the dynamic program. Yields two streams, packed codes and shifts with scales.
+ *
+ * @module
+ */
+import {
+  type Backend,
+  type DeviceBuffer,
+  type DevicePlan,
+  packedLength,
+  type QuantGroup,
+} from "../../backend/backend.ts";
+import { KvzFormatError, KvzUnsupportedError } from "../../errors.ts";
+import type { Coefficients } from "../transform/pca.ts";
+import type { ChunkContext, DeviceStage } from "../stage.ts";
+import { codeLengths, type CodeStreams, joinCodes, splitCodes } from "./code_streams.ts";
+import { joinParams, type ParamStreams, splitParams } from "./params_layout.ts";
+
+/** What the quantizer leaves of a chunk. */
+export interface QuantStreams {
+  /** Packed codes by width, component-major (code_streams.ts). */
+  readonly codes: CodeStreams;
+  /** Shifts and scales, 2 · 2 bytes a token and group, low and high bytes apart (params_layout.ts). */
+  readonly params: ParamStreams;
+}
+
+/** Exponent bits of binary16: all set means infinity or NaN. */
+const F16_EXPONENT = 0x7c00;
+
+/** The quantizer stage for one kind and plan. */
+export class GroupQuantizer implements DeviceStage<Coefficients, QuantStreams> {
+  readonly name = "groups";
+  readonly #backend: Backend;
+  readonly #plan: DevicePlan;
+  readonly #coefficients: (tokens: number) => Coefficients;
+
+  /** @param coefficients gives the buffer that `decode` fills, usually the transform stage's own. */
+  constructor(backend: Backend, groups: readonly QuantGroup[], coefficients: (tokens: number) => Coefficients) {
+    this.#backend = backend;
+    this.#plan = backend.uploadPlan(groups);
+    this.#coefficients = coefficients;
+  }
+
+  /** Stream lengths for a number of tokens. */
+  lengths(tokens: number): { codes: [number, number, number]; params: [number, number] } {
+    const plane = this.#plan.groups.length * tokens * 2;
+    return { codes: codeLengths(this.#plan.groups, tokens), params: [plane, plane] };
+  }
+
+  /**
+   * @throws {KvzUnsupportedError} when a coefficient does not fit binary16, so that its group has no shift or scale.
+   */
+  async encode(x: Coefficients, ctx: ChunkContext): Promise<QuantStreams> {
+    return await this.extend(null, 0, x, ctx);
+  }
+
+  /**
+   * Encodes `ctx.tokens` further tokens behind the `oldTokens` of `old`, whose codes stay as they are: appending never
+   * quantizes a token twice.
+   */
+  async extend(
+    old: QuantStreams | null,
+    oldTokens: number,
+    x: Coefficients,
+    ctx: ChunkContext,
+  ): Promise<QuantStreams> {
+    const backend = this.#backend;
+    const { groups, components } = this.#plan;
+    const tokens = oldTokens + ctx.tokens;
+    const codeBytes = packedLength(groups, tokens);
+    const buffers = new Buffers(backend);
+    try {
+      const symbols = buffers.alloc(tokens * components);
+      const params = buffers.alloc(ctx.tokens * groups.length * 4);
+      const packed = buffers.alloc(codeBytes);
+      if (old === null) {
+        backend.quantize(x.buffer, x.stride, ctx.tokens, this.#plan, symbols, params);
+      } else {
+        const fresh = buffers.alloc(ctx.tokens * components);
+        const oldCodes = joinCodes(old.codes, groups, oldTokens);
+        const before = buffers.alloc(oldCodes.length);
+        backend.write(before, oldCodes);
+        backend.unpack(before, this.#plan, oldTokens, symbols);
+        backend.quantize(x.buffer, x.stride, ctx.tokens, this.#plan, fresh, params);
+        backend.write(symbols, await backend.read(fresh, 0, ctx.tokens * components), oldTokens * components);
+      }
+      backend.pack(symbols, this.#plan, tokens, packed);
+      const freshParams = toUint16(await backend.read(params, 0, ctx.tokens * groups.length * 4));
+      this.#requireFinite(freshParams, groups.length, ctx);
+      let allParams = freshParams;
+      if (old !== null) {
+        allParams = new Uint16Array(tokens * groups.length * 2);
+        allParams.set(joinParams(old.params, oldTokens, groups.length));
+        allParams.set(freshParams, oldTokens * groups.length * 2);
+      }
+      return {
+        codes: splitCodes(await backend.read(packed, 0, codeBytes), groups, tokens),
+        params: splitParams(allParams, tokens, groups.length),
+      };
+    } finally {
+      buffers.free();
+    }
+  }
+
+  /**
+   * @throws {KvzFormatError} when streams have the wrong length or hold an infinite or NaN shift or scale.
+   */
+  decode(y: QuantStreams, ctx: ChunkContext): Coefficients {
+    const backend = this.#backend;
+    const { groups, components } = this.#plan;
+    const { low, high } = y.params;
+    const found = [...y.codes, low, high].map(({ length }) => length);
+    const { codes, params: planes } = this.lengths(ctx.tokens);
+    const wanted = [...codes, ...planes];
+    if (wanted.some((length, i) => length !== found[i])) {
+      throw new KvzFormatError(
+        `Cannot dequantize: streams have ${found.join(", ")} bytes, expected ${wanted.join(", ")}`,
+      );
+    }
+    const hostParams = joinParams(y.params, ctx.tokens, groups.length);
+    for (const bits of hostParams) {
+      if ((bits & F16_EXPONENT) === F16_EXPONENT) {
+        throw new KvzFormatError("Cannot dequantize: a shift or scale is not finite");
+      }
+    }
+    requireNoNaN(y.codes[2]);
+    const coefficients = this.#coefficients(ctx.tokens);
+    const buffers = new Buffers(backend);
+    try {
+      const packed = buffers.alloc(packedLength(groups, ctx.tokens));
+      const symbols = buffers.alloc(ctx.tokens * components);
+      const params = buffers.alloc(hostParams.byteLength);
+      backend.write(packed, joinCodes(y.codes, groups, ctx.tokens));
+      backend.write(params, hostParams);
+      backend.unpack(packed, this.#plan, ctx.tokens, symbols);
+      backend.dequantize(symbols, params, this.#plan, ctx.tokens, coefficients.buffer, coefficients.stride);
+      return coefficients;
+    } finally {
+      buffers.free();
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#plan.free();
+  }
+
+  #requireFinite(params: Uint16Array, groups: number, ctx: ChunkContext): void {
+    for (let i = 0; i < params.length; i++) {
+      if ((params[i] & F16_EXPONENT) !== F16_EXPONENT) continue;
+      const token = Math.floor(i / (2 * groups));
+      throw new KvzUnsupportedError(
+        `Cannot quantize the token at position ${ctx.positions[token]}: a coefficient does not fit binary16 (65504)`,
+      );
+    }
+  }
+}
+
+/** E4M3 has two NaN codes; no encoder writes them. */
+function requireNoNaN(fp8: Uint8Array): void {
+  for (const code of fp8) {
+    if ((code & 0x7f) === 0x7f) throw new KvzFormatError("Cannot dequantize: a fp8 code is NaN");
+  }
+}
+
+/** Device buffers that are freed together. */
+class Buffers {
+  readonly #backend: Backend;
+  readonly #buffers: DeviceBuffer[] = [];
+  constructor(backend: Backend) {
+    this.#backend = backend;
+  }
+  alloc(byteLength: number): DeviceBuffer {
+    const buffer = this.#backend.alloc(byteLength);
+    this.#buffers.push(buffer);
+    return buffer;
+  }
+  free(): void {
+    for (const buffer of this.#buffers) buffer.free();
+  }
+}
+
+function toUint16(bytes: Uint8Array): Uint16Array {
+  if (bytes.byteOffset % 2 === 0) return new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.length / 2);
+  return new Uint16Array(bytes.slice().buffer);
+}

@@ -1,0 +1,152 @@
+/**
+ * The attention sinks: the oldest tokens, kept in FP8 (KVTC B.15) because coding them like the rest costs accuracy
+ * (paper, Table 6). E4M3 with one fp16 scale for each (layer, head) of keys and of values over all sink tokens; keys
+ * with RoPE undone, so that they can be restored at other positions like every other token.
+ *
+ * Stream: scales u16 [layers · heads], then codes u8 [layers · heads][tokens][dim].
+ *
+ * @module
+ */
+import { type Backend, type DeviceBuffer, paddedLength } from "../../backend/backend.ts";
+import { rotationTable } from "../../cache/rope.ts";
+import { BYTES_PER_ELEMENT, type DType, type RopeSpec } from "../../cache/types.ts";
+import { KvzFormatError } from "../../errors.ts";
+import type { ChunkContext, Stage } from "../stage.ts";
+
+/** Geometry of one kind. */
+export interface SinkGeometry {
+  readonly layers: number;
+  readonly heads: number;
+  readonly dim: number;
+  readonly dtype: DType;
+  readonly rope: RopeSpec | null;
+}
+
+/** Sinks of one kind: source elements [layers][heads][tokens][dim] ↔ one byte stream. */
+export class SinkStage implements Stage<Uint8Array, Uint8Array> {
+  readonly name = "sinks";
+  readonly #backend: Backend;
+  readonly #geometry: SinkGeometry;
+
+  constructor(backend: Backend, geometry: SinkGeometry) {
+    this.#backend = backend;
+    this.#geometry = geometry;
+  }
+
+  /** Stream length for a number of sink tokens. */
+  byteLength(tokens: number): number {
+    const { layers, heads, dim } = this.#geometry;
+    return layers * heads * (2 + tokens * dim);
+  }
+
+  async encode(x: Uint8Array, ctx: ChunkContext): Promise<Uint8Array> {
+    const { layers, heads, dim } = this.#geometry;
+    const blocks = layers * heads;
+    const { tokens } = ctx;
+    const rows = await this.#toRows(x, ctx);
+    // Gather yields [token][block][dim]; FP8 scales are per block over all tokens, so bring blocks to the front.
+    const byBlock = new Float32Array(blocks * tokens * dim);
+    const stride = paddedLength(blocks * dim);
+    for (let b = 0; b < blocks; b++) {
+      for (let t = 0; t < tokens; t++) {
+        byBlock.set(rows.subarray(t * stride + b * dim, t * stride + (b + 1) * dim), (b * tokens + t) * dim);
+      }
+    }
+    const out = new Uint8Array(this.byteLength(tokens));
+    await this.#withBuffers([byBlock.byteLength, blocks * tokens * dim, blocks * 2], async ([src, codes, scales]) => {
+      this.#backend.write(src, byBlock);
+      this.#backend.encodeFp8(src, blocks, tokens * dim, codes, scales);
+      out.set(await this.#backend.read(scales, 0, blocks * 2));
+      out.set(await this.#backend.read(codes, 0, blocks * tokens * dim), blocks * 2);
+    });
+    return out;
+  }
+
+  /**
+   * @throws {KvzFormatError} wrong stream length, or a scale or code that is not finite.
+   */
+  async decode(y: Uint8Array, ctx: ChunkContext): Promise<Uint8Array> {
+    const { layers, heads, dim } = this.#geometry;
+    const { tokens } = ctx;
+    const wanted = this.byteLength(tokens);
+    if (y.length !== wanted) {
+      throw new KvzFormatError(`Cannot decode sinks: the stream has ${y.length} bytes, expected ${wanted}`);
+    }
+    const scaleBytes = y.slice(0, layers * heads * 2);
+    const codeBytes = y.subarray(layers * heads * 2);
+    requireFinite(scaleBytes, codeBytes);
+    const blocks = (ctx.layerEnd - ctx.layerBegin) * heads;
+    const first = ctx.layerBegin * heads;
+    const perBlock = tokens * dim;
+    let byBlock = new Float32Array(0);
+    await this.#withBuffers([blocks * perBlock * 4, blocks * perBlock, blocks * 2], async ([dst, codes, scales]) => {
+      this.#backend.write(scales, scaleBytes.subarray(first * 2, (first + blocks) * 2));
+      this.#backend.write(codes, codeBytes.subarray(first * perBlock, (first + blocks) * perBlock));
+      this.#backend.decodeFp8(codes, scales, blocks, perBlock, dst);
+      byBlock = toFloat32(await this.#backend.read(dst, 0, blocks * perBlock * 4));
+    });
+    const stride = paddedLength(blocks * dim);
+    const rows = new Float32Array(stride * tokens);
+    for (let b = 0; b < blocks; b++) {
+      for (let t = 0; t < tokens; t++) {
+        const from = (b * tokens + t) * dim;
+        rows.set(byBlock.subarray(from, from + dim), t * stride + b * dim);
+      }
+    }
+    return await this.#fromRows(rows, blocks, ctx);
+  }
+
+  async #toRows(x: Uint8Array, ctx: ChunkContext): Promise<Float32Array> {
+    const { layers, heads, dim, dtype, rope } = this.#geometry;
+    const blocks = layers * heads;
+    const rowBytes = paddedLength(blocks * dim) * ctx.tokens * 4;
+    const table = rope === null ? new Float32Array(0) : rotationTable(rope, ctx.positions, "undo");
+    let rows = new Float32Array(0);
+    await this.#withBuffers([x.length, rowBytes, table.byteLength], async ([source, dst, rotation]) => {
+      this.#backend.write(source, x);
+      this.#backend.write(rotation, table);
+      const shape = { dtype, blocks, tokens: ctx.tokens, dim, rotaryDim: rope?.dim ?? 0 };
+      this.#backend.gather(source, shape, rope === null ? null : rotation, null, dst);
+      rows = toFloat32(await this.#backend.read(dst, 0, rowBytes));
+    });
+    return rows;
+  }
+
+  async #fromRows(rows: Float32Array, blocks: number, ctx: ChunkContext): Promise<Uint8Array> {
+    const { dim, dtype, rope } = this.#geometry;
+    const bytes = blocks * ctx.tokens * dim * BYTES_PER_ELEMENT[dtype];
+    const table = rope === null ? new Float32Array(0) : rotationTable(rope, ctx.positions, "redo");
+    let out = new Uint8Array(0);
+    await this.#withBuffers([rows.byteLength, bytes, table.byteLength], async ([src, dst, rotation]) => {
+      this.#backend.write(src, rows);
+      this.#backend.write(rotation, table);
+      const shape = { dtype, blocks, tokens: ctx.tokens, dim, rotaryDim: rope?.dim ?? 0 };
+      this.#backend.scatter(src, shape, rope === null ? null : rotation, null, dst);
+      out = await this.#backend.read(dst, 0, bytes) as Uint8Array<ArrayBuffer>;
+    });
+    return out;
+  }
+
+  async #withBuffers(lengths: number[], use: (buffers: DeviceBuffer[]) => Promise<void>): Promise<void> {
+    const buffers = lengths.map((length) => this.#backend.alloc(Math.max(length, 16)));
+    try {
+      await use(buffers);
+    } finally {
+      for (const buffer of buffers) buffer.free();
+    }
+  }
+}
+
+function requireFinite(scales: Uint8Array, codes: Uint8Array): void {
+  for (let i = 1; i < scales.length; i += 2) {
+    if ((scales[i] & 0x7c) === 0x7c) throw new KvzFormatError("Cannot decode sinks: a scale is not finite");
+  }
+  for (const code of codes) {
+    if ((code & 0x7f) === 0x7f) throw new KvzFormatError("Cannot decode sinks: a fp8 code is NaN");
+  }
+}
+
+function toFloat32(bytes: Uint8Array): Float32Array<ArrayBuffer> {
+  const copy = bytes.byteOffset % 4 === 0 ? bytes : bytes.slice();
+  return new Float32Array(copy.buffer as ArrayBuffer, copy.byteOffset, bytes.length / 4);
+}

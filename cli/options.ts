@@ -5,6 +5,8 @@
  */
 import { type Command, InvalidArgumentError, Option } from "commander";
 import type { LaneOptions } from "../src/codec/lanes.ts";
+import type { BackendName } from "../src/backend/select.ts";
+import { WASM_BUILDS, type WasmBuild } from "../src/backend/wasm/detect.ts";
 import type { RopeSpec } from "../src/cache/types.ts";
 import type { SafetensorsOptions } from "../src/adapters/safetensors.ts";
 import { parseRopeMetadata } from "../src/adapters/safetensors_rope.ts";
@@ -13,34 +15,32 @@ import { UsageError } from "./exit_codes.ts";
 
 /** `--backend`, `--threads`, `--wasm-build`. */
 export interface BackendFlags {
-  readonly backend: "auto" | "wasm" | "webgpu" | "cuda" | "reference";
+  /** Checked by the codec: a backend that this version or this machine lacks is no usage error. */
+  readonly backend: BackendName;
   readonly threads: number;
-  readonly wasmBuild?: "base" | "simd" | "relaxed";
+  readonly wasmBuild?: WasmBuild;
 }
 
 /** Adds {@linkcode BackendFlags} to a command. */
 export function addBackendOptions(command: Command): Command {
   return command
-    .addOption(
-      new Option("--backend <name>", "what computes (see kvz doctor)")
-        .choices(["auto", "wasm", "webgpu", "cuda", "reference"]).default("auto"),
-    )
+    .option("--backend <name>", "what computes: auto, wasm, reference (see kvz doctor)", "auto")
     .addOption(
       new Option("--threads <n>", "threads; 0 takes one a logical processor")
         .argParser(wholeNumber("--threads", 0, 256)).default(0),
     )
     .addOption(
       new Option("--wasm-build <build>", "build of the WASM kernels (default: the fastest that is valid here)")
-        .choices(["base", "simd", "relaxed"]),
+        .choices(WASM_BUILDS),
     );
 }
 
 /** The codec's options for these flags. */
 export function laneOptions({ backend, threads, wasmBuild }: BackendFlags): LaneOptions {
-  if (wasmBuild !== undefined && backend !== "auto" && backend !== "wasm") {
+  if (wasmBuild === undefined) return { backend, threads };
+  if (backend !== "auto" && backend !== "wasm") {
     throw new UsageError(`Cannot use --wasm-build with --backend ${backend}: it is for wasm`);
   }
-  if (wasmBuild === undefined) return { backend, threads };
   return { backend: "wasm", build: wasmBuild, threads };
 }
 
@@ -168,4 +168,11 @@ export function byteSize(text: string): number {
   const size = Math.floor(Number(match[1]) * (match[3] === "" ? 1000 : 1024) ** power);
   if (!Number.isSafeInteger(size)) throw new InvalidArgumentError("--max-bytes is too large.");
   return size;
+}
+
+/** The named flags that were given, for options objects in which absent means default. */
+export function given<T extends object, K extends keyof T>(flags: T, names: readonly K[]): Partial<Pick<T, K>> {
+  const out: Partial<Pick<T, K>> = {};
+  for (const name of names) if (flags[name] !== undefined) out[name] = flags[name];
+  return out;
 }

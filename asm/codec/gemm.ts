@@ -1,231 +1,97 @@
-// project and reconstruct: f32 matrix products with a basis that is kept once, in binary16, for both directions.
+// The matrix product behind project and reconstruct: rows × a panel of 8 columns, after Goto and van de Geijn (2008).
+// A block of rows and depth is packed once into micro-panels of 6 rows (L2), every column panel is converted to f32
+// (L1) and a 6 × 8 register tile runs over both.
 //
-// Basis: tiles of 8 components × 8 features, [component block][feature block][8][8], zero padded. A product takes a
-// panel of 8 columns × KC depth out of the tiles into f32 (project transposes them), packs the rows of the other
-// operand six at a time, and runs a 6 × 8 register tile (12 accumulators, 2 vectors of the panel, 1 broadcast: the 16
-// registers of x86-64). Converting a panel costs a few percent of the 256-token product that uses it and halves the
-// memory of the basis. Every row of the result takes the same operations in the same order however many rows there are,
-// so that codes do not depend on how tokens are cut into chunks.
-import { f16ToF32, widenFiniteF16 } from "./lanes";
+// The sum of an entry is a chain over the depth inside a block of KC, and a chain over those blocks. Rows are padded to
+// the tile, so a row's result does not depend on the other rows.
+import { madd } from "./lanes";
 
-/** Rows and columns of the register tile. */
-const MR: usize = 6;
-const NR: usize = 8;
-/** Depth of a block: panel 16 KiB (L1), 256 packed rows 512 KiB (L2). */
-const KC: usize = 512;
-const TILE_BYTES: usize = 128;
+/** Register tile: 12 vector accumulators, two vectors of B, one of A: the 15 registers that x86-64 engines have. */
+export const MR: usize = 6;
+export const NR: usize = 8;
+/** Depth of a block, a multiple of 8: the f32 panel is 8 KiB, a micro-panel 6 KiB, together in L1. */
+export const KC: usize = 256;
+/** Rows of a block: one chunk of 256 tokens in whole micro-panels; 258 KiB, in L2. */
+export const MC: usize = 258;
 
-/** Scratch bytes for products of up to `rows` rows: panel, packed rows, spare tile. */
-export function gemmScratchBytes(rows: usize): usize {
-  return KC * NR * 4 + (rows + MR) * KC * 4 + MR * NR * 4;
+const A_BYTES: usize = MC * KC * 4;
+const B_BYTES: usize = KC * NR * 4;
+
+/** Bytes of scratch memory that the products need: packed rows, a column panel, a tile for the borders. */
+export function gemmScratchBytes(): usize {
+  return A_BYTES + B_BYTES + MR * NR * 4;
 }
 
-/** Bytes of a packed basis. */
-export function basisBytes(components: usize, features: usize): usize {
-  return ((components + 7) >> 3) * ((features + 7) >> 3) * TILE_BYTES;
+/** Where the column panel lies in the scratch memory. */
+// @ts-ignore: decorator
+@inline
+export function panelOf(scratch: usize): usize {
+  return scratch + A_BYTES;
 }
 
-/** Packs `count` ≤ 8 rows of binary16 [count][features] as component block `block`. */
-export function packBasis(rows: usize, count: usize, features: usize, block: usize, basis: usize): void {
-  const featureBlocks = (features + 7) >> 3;
-  let to = basis + block * featureBlocks * TILE_BYTES;
-  for (let f: usize = 0; f < features; f += 8) {
-    for (let c: usize = 0; c < 8; c++) {
-      for (let i: usize = 0; i < 8; i++, to += 2) {
-        const inside = c < count && f + i < features;
-        store<u16>(to, inside ? load<u16>(rows + ((c * features + f + i) << 1)) : 0);
-      }
-    }
-  }
-}
-
-/** coefficients[t][c] = Σ_f x[t][f] · basis[c][f]. Strides in elements, multiples of 8. */
-export function project(
-  x: usize,
-  xStride: usize,
-  tokens: usize,
-  basis: usize,
-  components: usize,
-  features: usize,
-  out: usize,
-  outStride: usize,
-  scratch: usize,
-): void {
-  const panel = scratch, rows = scratch + KC * NR * 4;
-  const spare = rows + (tokens + MR) * KC * 4;
-  const depth = (features + 7) & ~(<usize>7);
-  const componentBlocks = (components + 7) >> 3, featureBlocks = (features + 7) >> 3;
-  for (let k: usize = 0; k < depth; k += KC) {
-    const kc = min(KC, depth - k);
-    packRows(x + (k << 2), xStride, tokens, kc, rows);
-    for (let cb: usize = 0; cb < componentBlocks; cb++) {
-      transposePanel(basis + (cb * featureBlocks + (k >> 3)) * TILE_BYTES, kc, panel);
-      multiplyPanel(rows, tokens, kc, panel, out + (cb << 5), outStride, k > 0, spare, 0, 8);
-    }
-  }
-}
-
-/** x[t][f − begin] = Σ_c coefficients[t][c] · basis[c][f], begin ≤ f < end; padding of x to its stride is zero. */
-export function reconstruct(
-  coefficients: usize,
-  cStride: usize,
-  tokens: usize,
-  basis: usize,
-  components: usize,
-  features: usize,
-  begin: usize,
-  end: usize,
-  out: usize,
-  outStride: usize,
-  scratch: usize,
-): void {
-  const panel = scratch, rows = scratch + KC * NR * 4;
-  const spare = rows + (tokens + MR) * KC * 4;
-  const depth = (components + 7) & ~(<usize>7);
-  const featureBlocks = (features + 7) >> 3;
-  const width = end - begin;
-  for (let t: usize = 0; t < tokens; t++) {
-    const row = out + ((t * outStride) << 2);
-    // No component, or columns that the last block does not reach.
-    const from: usize = depth == 0 ? 0 : width;
-    memory.fill(row + (from << 2), 0, (outStride - from) << 2);
-  }
-  for (let k: usize = 0; k < depth; k += KC) {
-    const kc = min(KC, depth - k);
-    packRows(coefficients + (k << 2), cStride, tokens, kc, rows);
-    for (let fb = begin >> 3; fb < (end + 7) >> 3; fb++) {
-      const first = fb << 3;
-      const skip = first < begin ? begin - first : 0;
-      const last = min(<usize>8, end - first);
-      straightPanel(basis + ((k >> 3) * featureBlocks + fb) * TILE_BYTES, featureBlocks * TILE_BYTES, kc, panel);
-      multiplyPanel(rows, tokens, kc, panel, out + ((first + skip - begin) << 2), outStride, k > 0, spare, skip, last);
-    }
-  }
-}
-
-/** Rows [tokens][kc] → panels of 6 rows [kc][6], the last padded with zero rows. */
-function packRows(from: usize, stride: usize, tokens: usize, kc: usize, to: usize): void {
-  for (let t: usize = 0; t < tokens; t += MR) {
-    const count = min(MR, tokens - t);
-    const row = from + ((t * stride) << 2);
-    if (count == MR) {
-      const step = stride << 2;
-      const r1 = row + step, r2 = r1 + step, r3 = r2 + step, r4 = r3 + step, r5 = r4 + step;
-      for (let k: usize = 0; k < kc << 2; k += 4, to += 24) {
-        store<f32>(to, load<f32>(row + k));
-        store<f32>(to, load<f32>(r1 + k), 4);
-        store<f32>(to, load<f32>(r2 + k), 8);
-        store<f32>(to, load<f32>(r3 + k), 12);
-        store<f32>(to, load<f32>(r4 + k), 16);
-        store<f32>(to, load<f32>(r5 + k), 20);
-      }
-    } else {
-      for (let k: usize = 0; k < kc; k++, to += 24) {
-        for (let i: usize = 0; i < MR; i++) {
-          store<f32>(to + (i << 2), i < count ? load<f32>(row + ((i * stride + k) << 2)) : 0);
-        }
-      }
-    }
-  }
-}
-
-/** Tiles side by side along features → panel [kc features][8 components]. */
-function transposePanel(tile: usize, kc: usize, panel: usize): void {
-  for (let k: usize = 0; k < kc; k += 8, tile += TILE_BYTES, panel += 256) {
-    if (ASC_FEATURE_SIMD) {
-      for (let f: usize = 0; f < 8; f += 4) {
-        for (let c: usize = 0; c < 8; c += 4) {
-          const p = tile + (c << 4) + (f << 1);
-          const r0 = widenFiniteF16(v128.load16x4_u(p)), r1 = widenFiniteF16(v128.load16x4_u(p, 16));
-          const r2 = widenFiniteF16(v128.load16x4_u(p, 32)), r3 = widenFiniteF16(v128.load16x4_u(p, 48));
-          const a = v128.shuffle<i32>(r0, r1, 0, 4, 1, 5), b = v128.shuffle<i32>(r2, r3, 0, 4, 1, 5);
-          const d = v128.shuffle<i32>(r0, r1, 2, 6, 3, 7), e = v128.shuffle<i32>(r2, r3, 2, 6, 3, 7);
-          const to = panel + (f << 5) + (c << 2);
-          v128.store(to, v128.shuffle<i64>(a, b, 0, 2));
-          v128.store(to, v128.shuffle<i64>(a, b, 1, 3), 32);
-          v128.store(to, v128.shuffle<i64>(d, e, 0, 2), 64);
-          v128.store(to, v128.shuffle<i64>(d, e, 1, 3), 96);
-        }
-      }
-    } else {
-      for (let f: usize = 0; f < 8; f++) {
-        for (let c: usize = 0; c < 8; c++) {
-          store<f32>(panel + (f << 5) + (c << 2), f16ToF32(<u32>load<u16>(tile + (c << 4) + (f << 1))));
-        }
-      }
-    }
-  }
-}
-
-/** Tiles one below the other along components (`step` bytes apart) → panel [kc components][8 features]. */
-function straightPanel(tile: usize, step: usize, kc: usize, panel: usize): void {
-  for (let k: usize = 0; k < kc; k += 8, tile += step) {
-    for (let i: usize = 0; i < TILE_BYTES; i += 16, panel += 32) {
-      if (ASC_FEATURE_SIMD) {
-        v128.store(panel, widenFiniteF16(v128.load16x4_u(tile + i)));
-        v128.store(panel, widenFiniteF16(v128.load16x4_u(tile + i, 8)), 16);
-      } else {
-        for (let f: usize = 0; f < 8; f++) {
-          store<f32>(panel + (f << 2), f16ToF32(<u32>load<u16>(tile + i + (f << 1))));
-        }
-      }
+/** Packs a [rows][depth], row stride in bytes, to [rows / 6][padded depth][6]; padding is zero. */
+export function packRows(a: usize, stride: usize, rows: usize, depth: usize, padded: usize, to: usize): void {
+  for (let r: usize = 0; r < rows; r += MR, to += padded * MR * 4) {
+    const n = min(MR, rows - r);
+    if (n < MR || depth < padded) memory.fill(to, 0, padded * MR * 4);
+    for (let i: usize = 0; i < n; i++) {
+      const from = a + (r + i) * stride;
+      for (let k: usize = 0; k < depth; k++) store<f32>(to + (k * MR + i) * 4, load<f32>(from + k * 4));
     }
   }
 }
 
 /**
- * out[t][0 … last − skip) (+)= rows · panel columns [skip, last), for all rows. Whole tiles go straight to memory,
- * others by way of a spare tile.
+ * c[rows][begin … end − 1] (+)= packed rows · panel, where `c` points at the row's column 0 of the panel, ldc in bytes
+ * and 0 ≤ begin < end ≤ 8.
  */
-function multiplyPanel(
+export function multiplyPanel(
+  scratch: usize,
   rows: usize,
-  tokens: usize,
-  kc: usize,
-  panel: usize,
-  out: usize,
-  outStride: usize,
+  depth: usize,
+  c: usize,
+  ldc: usize,
+  begin: usize,
+  end: usize,
   accumulate: bool,
-  spare: usize,
-  skip: usize,
-  last: usize,
 ): void {
-  const whole = skip == 0 && last == 8;
-  for (let t: usize = 0; t < tokens; t += MR, rows += kc * 24) {
-    const to = out + ((t * outStride) << 2);
-    const count = min(MR, tokens - t);
-    if (whole && count == MR) {
-      tile(kc, rows, panel, to, outStride << 2, accumulate);
-    } else {
-      if (accumulate) copyTile(to, outStride << 2, spare + (skip << 2), 32, count, last - skip);
-      tile(kc, rows, panel, spare, 32, accumulate);
-      copyTile(spare + (skip << 2), 32, to, outStride << 2, count, last - skip);
+  const panel = scratch + A_BYTES;
+  const tile = panel + B_BYTES;
+  let a = scratch;
+  for (let r: usize = 0; r < rows; r += MR, a += depth * MR * 4, c += ldc * MR) {
+    const n = min(MR, rows - r);
+    if (n == MR && begin == 0 && end == NR) {
+      multiplyTile(depth, a, panel, c, ldc, accumulate);
+      continue;
+    }
+    // A border: the same operations on a tile apart, of which the valid part is copied.
+    if (accumulate) {
+      memory.fill(tile, 0, MR * NR * 4);
+      for (let i: usize = 0; i < n; i++) {
+        memory.copy(tile + (i * NR + begin) * 4, c + i * ldc + begin * 4, (end - begin) * 4);
+      }
+    }
+    multiplyTile(depth, a, panel, tile, NR * 4, accumulate);
+    for (let i: usize = 0; i < n; i++) {
+      memory.copy(c + i * ldc + begin * 4, tile + (i * NR + begin) * 4, (end - begin) * 4);
     }
   }
 }
 
-function copyTile(from: usize, fromStep: usize, to: usize, toStep: usize, rows: usize, columns: usize): void {
-  for (let r: usize = 0; r < rows; r++, from += fromStep, to += toStep) memory.copy(to, from, columns << 2);
-}
-
 // @ts-ignore: decorator
 @inline
-function madd(a: v128, b: v128, c: v128): v128 {
-  if (ASC_FEATURE_RELAXED_SIMD) return f32x4.relaxed_madd(a, b, c);
-  return f32x4.add(f32x4.mul(a, b), c);
+function put(at: usize, x: v128, y: v128, accumulate: bool): void {
+  if (accumulate) x = f32x4.add(v128.load(at), x), y = f32x4.add(v128.load(at, 16), y);
+  v128.store(at, x);
+  v128.store(at, y, 16);
 }
 
-// @ts-ignore: decorator
-@inline
-function flush(at: usize, x: v128, accumulate: bool): void {
-  v128.store(at, accumulate ? f32x4.add(v128.load(at), x) : x);
-}
-
-/** The register tile: c[6][8] (+)= Σ_p a[p][6]ᵀ · b[p][8]. `step` is the row length of c in bytes. kc is a multiple of 8. */
-function tile(kc: usize, a: usize, b: usize, c: usize, step: usize, accumulate: bool): void {
+/** c[6][8] (+)= Σ a[k][6]ᵀ · b[k][8], k < depth (a multiple of 4). ldc in bytes. */
+export function multiplyTile(depth: usize, a: usize, b: usize, c: usize, ldc: usize, accumulate: bool): void {
   if (ASC_FEATURE_SIMD) {
     let c00 = f32x4.splat(0), c01 = c00, c10 = c00, c11 = c00, c20 = c00, c21 = c00;
     let c30 = c00, c31 = c00, c40 = c00, c41 = c00, c50 = c00, c51 = c00;
-    for (const end = a + kc * 24; a < end; a += 48, b += 64) {
+    for (const end = b + depth * 32; b < end; a += 48, b += 64) {
       let b0 = v128.load(b), b1 = v128.load(b, 16);
       let x = v128.load32_splat(a);
       c00 = madd(x, b0, c00), c01 = madd(x, b1, c01);
@@ -253,46 +119,47 @@ function tile(kc: usize, a: usize, b: usize, c: usize, step: usize, accumulate: 
       x = v128.load32_splat(a, 44);
       c50 = madd(x, b0, c50), c51 = madd(x, b1, c51);
     }
-    flush(c, c00, accumulate), flush(c + 16, c01, accumulate);
-    c += step;
-    flush(c, c10, accumulate), flush(c + 16, c11, accumulate);
-    c += step;
-    flush(c, c20, accumulate), flush(c + 16, c21, accumulate);
-    c += step;
-    flush(c, c30, accumulate), flush(c + 16, c31, accumulate);
-    c += step;
-    flush(c, c40, accumulate), flush(c + 16, c41, accumulate);
-    c += step;
-    flush(c, c50, accumulate), flush(c + 16, c51, accumulate);
+    put(c, c00, c01, accumulate);
+    put(c + ldc, c10, c11, accumulate);
+    put(c + ldc * 2, c20, c21, accumulate);
+    put(c + ldc * 3, c30, c31, accumulate);
+    put(c + ldc * 4, c40, c41, accumulate);
+    put(c + ldc * 5, c50, c51, accumulate);
   } else {
-    for (let i: usize = 0; i < MR; i++, c += step) {
-      for (let j: usize = 0; j < NR; j += 4) {
-        let s0: f32 = 0, s1: f32 = 0, s2: f32 = 0, s3: f32 = 0;
-        for (let p: usize = 0; p < kc; p++) {
-          const x = load<f32>(a + p * 24 + (i << 2));
-          const y = b + (p << 5) + (j << 2);
-          s0 += x * load<f32>(y);
-          s1 += x * load<f32>(y, 4);
-          s2 += x * load<f32>(y, 8);
-          s3 += x * load<f32>(y, 12);
-        }
-        const at = c + (j << 2);
-        if (accumulate) {
-          s0 = load<f32>(at) + s0;
-          s1 = load<f32>(at, 4) + s1;
-          s2 = load<f32>(at, 8) + s2;
-          s3 = load<f32>(at, 12) + s3;
-        }
-        store<f32>(at, s0);
-        store<f32>(at, s1, 4);
-        store<f32>(at, s2, 8);
-        store<f32>(at, s3, 12);
+    // 6 × 2 scalars at a time: as many as registers hold.
+    for (let j: usize = 0; j < 8; j += 2, b += 8, c += 8) {
+      let c00: f32 = 0, c01: f32 = 0, c10: f32 = 0, c11: f32 = 0, c20: f32 = 0, c21: f32 = 0;
+      let c30: f32 = 0, c31: f32 = 0, c40: f32 = 0, c41: f32 = 0, c50: f32 = 0, c51: f32 = 0;
+      let p = a;
+      for (let q = b, end = b + depth * 32; q < end; p += 24, q += 32) {
+        const b0 = load<f32>(q), b1 = load<f32>(q, 4);
+        let x = load<f32>(p);
+        c00 += x * b0, c01 += x * b1;
+        x = load<f32>(p, 4);
+        c10 += x * b0, c11 += x * b1;
+        x = load<f32>(p, 8);
+        c20 += x * b0, c21 += x * b1;
+        x = load<f32>(p, 12);
+        c30 += x * b0, c31 += x * b1;
+        x = load<f32>(p, 16);
+        c40 += x * b0, c41 += x * b1;
+        x = load<f32>(p, 20);
+        c50 += x * b0, c51 += x * b1;
       }
+      put2(c, c00, c01, accumulate);
+      put2(c + ldc, c10, c11, accumulate);
+      put2(c + ldc * 2, c20, c21, accumulate);
+      put2(c + ldc * 3, c30, c31, accumulate);
+      put2(c + ldc * 4, c40, c41, accumulate);
+      put2(c + ldc * 5, c50, c51, accumulate);
     }
   }
 }
 
-/** For benchmarks: `rounds` register tiles over panels that stay in L1, the bare rate that the products can reach. */
-export function bareTiles(rounds: i32, scratch: usize): void {
-  for (let r = 0; r < rounds; r++) tile(KC, scratch + KC * NR * 4, scratch, scratch + KC * (NR + MR) * 4, 32, true);
+// @ts-ignore: decorator
+@inline
+function put2(at: usize, x: f32, y: f32, accumulate: bool): void {
+  if (accumulate) x += load<f32>(at), y += load<f32>(at, 4);
+  store<f32>(at, x);
+  store<f32>(at, y, 4);
 }

@@ -1,130 +1,134 @@
-// Lane helpers shared by the codec kernels: conversions between f32 and the stored element types, four at a time where
-// the build has SIMD, and their scalar twins.
+// Four-lane arithmetic and element conversion shared by the kernels, scalar twins beside the vector forms. Conversions
+// are integer arithmetic with one exact float operation where subnormals need it, so every build gives the same bits.
 
-/** Element types, as src/backend/wasm passes them. */
+/** Element types of a cache, as the host passes them. */
 export const F32: i32 = 0;
 export const F16: i32 = 1;
 export const BF16: i32 = 2;
 
-/** 2^112 moves binary16's exponent bias (15) to binary32's (127). */
-const F16_BIAS: f32 = reinterpret<f32>((127 + 112) << 23);
-/** 0.5 as f32 bits: adding it to a small magnitude leaves units of 2^-24 in the low bits, rounded to nearest even. */
-const F16_SUBNORMAL: u32 = 126 << 23;
-
-/** Value of binary16 bits, with infinities and NaN. */
+/** a · b + c on f32x4: fused where the build has relaxed SIMD. Only the matrix products may use it. */
 // @ts-ignore: decorator
 @inline
+export function madd(a: v128, b: v128, c: v128): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD) return f32x4.relaxed_madd(a, b, c);
+  return f32x4.add(f32x4.mul(a, b), c);
+}
+
+// binary16 → binary32. The fraction and exponent move up by 13 bits and the exponent by the difference of the biases,
+// 112. A subnormal is read with exponent 113 and gets its implicit one, 2^-14, subtracted again; infinity and NaN need
+// the bias twice.
+
+/** Four binary16, zero-extended to 32 bits, as f32. */
+// @ts-ignore: decorator
+@inline
+export function f16x4ToF32(bits: v128): v128 {
+  const sign = v128.and(i32x4.shl(bits, 16), i32x4.splat(0x80000000));
+  const magnitude = v128.and(i32x4.shl(bits, 13), i32x4.splat(0x0fffe000));
+  const subnormal = i32x4.lt_s(magnitude, i32x4.splat(1 << 23));
+  const special = i32x4.gt_s(magnitude, i32x4.splat(0x0f7fffff));
+  const bias = i32x4.add(i32x4.splat(112 << 23), v128.and(special, i32x4.splat(112 << 23)));
+  const raised = i32x4.add(i32x4.add(magnitude, bias), v128.and(subnormal, i32x4.splat(1 << 23)));
+  // Subtracting zero changes nothing, NaN included.
+  return v128.or(f32x4.sub(raised, v128.and(subnormal, i32x4.splat(0x38800000))), sign);
+}
+
+/** Binary16 bits as f32. */
 export function f16ToF32(bits: u32): f32 {
-  const magnitude = bits & 0x7fff;
-  let out = reinterpret<u32>(reinterpret<f32>(magnitude << 13) * F16_BIAS);
-  if (magnitude > 0x7bff) out |= 0x7f800000;
-  return reinterpret<f32>(out | ((bits & 0x8000) << 16));
-}
-
-/** Binary16 bits nearest to a value, ties to even, overflow to infinity. */
-// @ts-ignore: decorator
-@inline
-export function f32ToF16(value: f32): u32 {
-  const bits = reinterpret<u32>(value);
-  const sign = (bits >>> 16) & 0x8000;
-  const magnitude = bits & 0x7fffffff;
-  if (magnitude > 0x7f800000) return sign | 0x7e00;
-  if (magnitude >= 0x47800000) return sign | 0x7c00;
-  if (magnitude < 0x38800000) {
-    return sign | (reinterpret<u32>(reinterpret<f32>(magnitude) + reinterpret<f32>(F16_SUBNORMAL)) - F16_SUBNORMAL);
+  const sign = (bits & 0x8000) << 16;
+  const magnitude = (bits & 0x7fff) << 13;
+  let raised = magnitude + (112 << 23);
+  if (magnitude > 0x0f7fffff) raised += 112 << 23;
+  if (magnitude < 1 << 23) {
+    raised = reinterpret<u32>(reinterpret<f32>(raised + (1 << 23)) - reinterpret<f32>(0x38800000));
   }
-  return sign | ((magnitude - 0x38000000 + 0xfff + ((magnitude >>> 13) & 1)) >>> 13);
+  return reinterpret<f32>(raised | sign);
 }
 
-/** bfloat16 bits nearest to a value, ties to even; NaN stays NaN. */
-// @ts-ignore: decorator
-@inline
-export function f32ToBf16(value: f32): u32 {
-  const bits = reinterpret<u32>(value);
-  if ((bits & 0x7fffffff) > 0x7f800000) return (bits >>> 16) | 0x40;
-  return (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16;
-}
+// binary32 → binary16, to nearest even (F. Giesen's float_to_half_full_rtne). A normal result adds half a unit less one,
+// plus one where the last bit kept is odd; a subnormal result is rounded by the adder, in a binade whose unit is 2^-24.
 
-/** Element i at `p` as f32. */
+/** Four f32 as binary16 in the low halves of 32-bit lanes. */
 // @ts-ignore: decorator
 @inline
-export function loadElement(p: usize, i: usize, dtype: i32): f32 {
-  if (dtype == F16) return f16ToF32(<u32>load<u16>(p + (i << 1)));
-  if (dtype == BF16) return reinterpret<f32>(<u32>load<u16>(p + (i << 1)) << 16);
-  return load<f32>(p + (i << 2));
-}
-
-/** Stores f32 as element i at `p`. */
-// @ts-ignore: decorator
-@inline
-export function storeElement(p: usize, i: usize, dtype: i32, value: f32): void {
-  if (dtype == F16) store<u16>(p + (i << 1), <u16>f32ToF16(value));
-  else if (dtype == BF16) store<u16>(p + (i << 1), <u16>f32ToBf16(value));
-  else store<f32>(p + (i << 2), value);
-}
-
-/** Four binary16 in the low halves of four lanes → f32x4. */
-// @ts-ignore: decorator
-@inline
-export function widenF16(bits: v128): v128 {
-  const magnitude = v128.and(bits, i32x4.splat(0x7fff));
-  const special = v128.and(i32x4.gt_s(magnitude, i32x4.splat(0x7bff)), i32x4.splat(0x7f800000));
-  const value = f32x4.mul(i32x4.shl(magnitude, 13), f32x4.splat(F16_BIAS));
-  return v128.or(v128.or(value, special), i32x4.shl(v128.and(bits, i32x4.splat(0x8000)), 16));
-}
-
-/** The same for finite binary16 only (a basis), two operations less. */
-// @ts-ignore: decorator
-@inline
-export function widenFiniteF16(bits: v128): v128 {
-  const value = f32x4.mul(i32x4.shl(v128.and(bits, i32x4.splat(0x7fff)), 13), f32x4.splat(F16_BIAS));
-  return v128.or(value, i32x4.shl(v128.and(bits, i32x4.splat(0x8000)), 16));
-}
-
-/** f32x4 → binary16 in the low halves of four lanes. */
-// @ts-ignore: decorator
-@inline
-export function narrowF16(value: v128): v128 {
-  const sign = v128.and(i32x4.shr_u(value, 16), i32x4.splat(0x8000));
-  const magnitude = v128.and(value, i32x4.splat(0x7fffffff));
+export function f32x4ToF16(x: v128): v128 {
+  const magnitude = v128.and(x, i32x4.splat(0x7fffffff));
+  const sign = v128.and(i32x4.shr_u(x, 16), i32x4.splat(0x8000));
   const odd = v128.and(i32x4.shr_u(magnitude, 13), i32x4.splat(1));
-  const normal = i32x4.shr_u(i32x4.add(i32x4.add(magnitude, i32x4.splat(0xfff - 0x38000000)), odd), 13);
-  const small = i32x4.sub(f32x4.add(magnitude, i32x4.splat(F16_SUBNORMAL)), i32x4.splat(F16_SUBNORMAL));
-  const large = v128.bitselect(
-    i32x4.splat(0x7e00),
-    i32x4.splat(0x7c00),
-    i32x4.gt_s(magnitude, i32x4.splat(0x7f800000)),
-  );
-  let out = v128.bitselect(small, normal, i32x4.lt_s(magnitude, i32x4.splat(0x38800000)));
-  out = v128.bitselect(large, out, i32x4.ge_s(magnitude, i32x4.splat(0x47800000)));
-  return v128.or(out, sign);
+  const normal = i32x4.shr_u(i32x4.add(i32x4.add(magnitude, i32x4.splat(0xc8000fff)), odd), 13);
+  const magic = i32x4.splat(126 << 23);
+  const subnormal = i32x4.sub(f32x4.add(magnitude, magic), magic);
+  const nan = v128.and(i32x4.gt_s(magnitude, i32x4.splat(0x7f800000)), i32x4.splat(0x200));
+  const special = v128.or(i32x4.splat(0x7c00), nan);
+  const finite = v128.bitselect(subnormal, normal, i32x4.lt_s(magnitude, i32x4.splat(113 << 23)));
+  return v128.or(v128.bitselect(special, finite, i32x4.ge_s(magnitude, i32x4.splat(143 << 23))), sign);
 }
 
-/** Elements i … i + 3 at `p` as f32x4. */
-// @ts-ignore: decorator
-@inline
-export function loadElements(p: usize, i: usize, dtype: i32): v128 {
-  if (dtype == F32) return v128.load(p + (i << 2));
-  const bits = v128.load16x4_u(p + (i << 1));
-  return dtype == F16 ? widenF16(bits) : i32x4.shl(bits, 16);
+/** An f32 as binary16 bits. */
+export function f32ToF16(x: f32): u32 {
+  const bits = reinterpret<u32>(x);
+  const magnitude = bits & 0x7fffffff;
+  const sign = (bits >> 16) & 0x8000;
+  if (magnitude >= 143 << 23) return sign | (magnitude > 0x7f800000 ? 0x7e00 : 0x7c00);
+  if (magnitude < 113 << 23) {
+    return sign | (reinterpret<u32>(reinterpret<f32>(magnitude) + reinterpret<f32>(126 << 23)) - (126 << 23));
+  }
+  return sign | ((magnitude + 0xc8000fff + ((magnitude >> 13) & 1)) >> 13);
 }
 
-/** Stores f32x4 as elements i … i + 3 at `p`. */
+/** Four f32 as bfloat16 in the low halves of 32-bit lanes, to nearest even; NaN stays NaN. */
 // @ts-ignore: decorator
 @inline
-export function storeElements(p: usize, i: usize, dtype: i32, value: v128): void {
+export function f32x4ToBf16(x: v128): v128 {
+  const high = i32x4.shr_u(x, 16);
+  const odd = v128.and(high, i32x4.splat(1));
+  const rounded = i32x4.shr_u(i32x4.add(i32x4.add(x, i32x4.splat(0x7fff)), odd), 16);
+  const nan = i32x4.gt_s(v128.and(x, i32x4.splat(0x7fffffff)), i32x4.splat(0x7f800000));
+  return v128.bitselect(v128.or(high, i32x4.splat(0x40)), rounded, nan);
+}
+
+/** An f32 as bfloat16 bits. */
+export function f32ToBf16(x: f32): u32 {
+  const bits = reinterpret<u32>(x);
+  if ((bits & 0x7fffffff) > 0x7f800000) return (bits >> 16) | 0x40;
+  return (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+}
+
+// Elements in memory. `dtype` is a constant wherever these are inlined, so one branch remains.
+
+/** Elements i … i + 3 at `from` as f32. */
+// @ts-ignore: decorator
+@inline
+export function load4(dtype: i32, from: usize, i: usize): v128 {
+  if (dtype == F32) return v128.load(from + (i << 2));
+  const bits = v128.load16x4_u(from + (i << 1));
+  return dtype == F16 ? f16x4ToF32(bits) : i32x4.shl(bits, 16);
+}
+
+/** Element i at `from` as f32. */
+// @ts-ignore: decorator
+@inline
+export function load1(dtype: i32, from: usize, i: usize): f32 {
+  if (dtype == F32) return load<f32>(from + (i << 2));
+  const bits = <u32>load<u16>(from + (i << 1));
+  return dtype == F16 ? f16ToF32(bits) : reinterpret<f32>(bits << 16);
+}
+
+/** Stores f32 as elements i … i + 3 at `to`. */
+// @ts-ignore: decorator
+@inline
+export function store4(dtype: i32, to: usize, i: usize, x: v128): void {
   if (dtype == F32) {
-    v128.store(p + (i << 2), value);
-    return;
+    v128.store(to + (i << 2), x);
+  } else {
+    const bits = dtype == F16 ? f32x4ToF16(x) : f32x4ToBf16(x);
+    v128.store64_lane(to + (i << 1), i16x8.narrow_i32x4_u(bits, bits), 0);
   }
-  let bits: v128;
-  if (dtype == F16) bits = narrowF16(value);
-  else {
-    const nan = i32x4.gt_s(v128.and(value, i32x4.splat(0x7fffffff)), i32x4.splat(0x7f800000));
-    const odd = v128.and(i32x4.shr_u(value, 16), i32x4.splat(1));
-    const rounded = i32x4.shr_u(i32x4.add(i32x4.add(value, i32x4.splat(0x7fff)), odd), 16);
-    const quiet = v128.or(i32x4.shr_u(value, 16), i32x4.splat(0x40));
-    bits = v128.bitselect(quiet, rounded, nan);
-  }
-  v128.store64_lane(p + (i << 1), i16x8.narrow_i32x4_u(bits, bits), 0);
+}
+
+/** Stores f32 as element i at `to`. */
+// @ts-ignore: decorator
+@inline
+export function store1(dtype: i32, to: usize, i: usize, x: f32): void {
+  if (dtype == F32) store<f32>(to + (i << 2), x);
+  else store<u16>(to + (i << 1), dtype == F16 ? f32ToF16(x) : f32ToBf16(x));
 }

@@ -19,6 +19,7 @@ import {
   type BackendFlags,
   type CacheFlags,
   checkOneStdout,
+  given,
   type JsonFlag,
   laneOptions,
   type OutputFlags,
@@ -107,11 +108,10 @@ async function compress(context: CliContext, path: string, flags: CompressFlags)
 
 /** The codec's options for the flags, absent ones left to their defaults. */
 function compressOptions(flags: CompressFlags): CompressOptions {
-  const { recipe, tokenIds, ratio, fileRatio, keyRatio, valueRatio, window, sinks } = flags;
-  const given = { ratio, fileRatio, keyRatio, valueRatio, window, sinks };
+  const { recipe, tokenIds } = flags;
   return {
     recipe,
     tokenIds,
-    ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
+    ...given(flags, ["ratio", "fileRatio", "keyRatio", "valueRatio", "window", "sinks"]),
   };
 }

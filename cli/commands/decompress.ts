@@ -21,6 +21,7 @@ import {
   type BackendFlags,
   byteSize,
   checkOneStdout,
+  given,
   type JsonFlag,
   laneOptions,
   layerRange,
@@ -69,13 +70,8 @@ async function decompress(context: CliContext, path: string, flags: DecompressFl
   const secondsLoad = (performance.now() - begin) / 1000;
 
   const progress = progressLine("decompress");
-  const { tokens, layers, firstPosition, dtype, maxBytes } = flags;
   const options: DecompressOptions = {
-    ...(tokens === undefined ? {} : { tokens }),
-    ...(layers === undefined ? {} : { layers }),
-    ...(firstPosition === undefined ? {} : { firstPosition }),
-    ...(dtype === undefined ? {} : { dtype }),
-    ...(maxBytes === undefined ? {} : { maxBytes }),
+    ...given(flags, ["tokens", "layers", "firstPosition", "dtype", "maxBytes"]),
     signal: context.signal,
     ...(flags.json ? {} : { onProgress: progress.update }),
   };

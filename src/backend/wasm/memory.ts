@@ -43,7 +43,12 @@ export class WasmHeap {
 
   constructor(memory: WebAssembly.Memory, base: number) {
     this.#memory = memory;
-    this.#free = [{ begin: align(base), end: memory.buffer.byteLength }];
+    const begin = align(base);
+    // A module without static data starts with no page at all.
+    const missing = Math.ceil((begin - memory.buffer.byteLength) / PAGE);
+    if (missing > 0) memory.grow(missing);
+    const end = memory.buffer.byteLength;
+    this.#free = begin < end ? [{ begin, end }] : [];
   }
 
   /**

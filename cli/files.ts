@@ -6,9 +6,10 @@
  */
 import { Buffer } from "node:buffer";
 import process from "node:process";
-import { appendFileAtomically, type FileSink, openFile, writeFileAtomically } from "../fs.ts";
+import { appendFileAtomically, type FileSink, type FileSource, openFile, writeFileAtomically } from "../fs.ts";
 import { type ByteSink, type ByteSource, memorySource } from "../src/container/bytes.ts";
 import { FileSystemError, UsageError } from "./exit_codes.ts";
+import { scoped } from "./scope.ts";
 
 /** Files up to this size are read before the work begins, so that `seconds` holds no I/O. */
 export const IN_MEMORY_BYTES = 128 << 20;
@@ -42,6 +43,11 @@ export async function openInput(path: string): Promise<Input> {
   }
 }
 
+/** Opens a file for ranged reads, whatever its size. */
+export async function openFileSource(path: string): Promise<FileSource> {
+  return await fileSystem(path, () => openFile(path));
+}
+
 /** Refuses two inputs from standard input. */
 export function checkOneStdin(...paths: readonly string[]): void {
   if (paths.filter((path) => path === "-").length > 1) {
@@ -52,10 +58,11 @@ export function checkOneStdin(...paths: readonly string[]): void {
 /** Reads a whole file, or standard input for `-`. */
 export async function readInput(path: string): Promise<Uint8Array> {
   if (path === "-") return await readStdin();
-  return await fileSystem(path, async () => {
-    await using file = await openFile(path);
-    return await file.read(0, file.size);
-  });
+  return await fileSystem(path, () =>
+    scoped(async (scope) => {
+      const file = scope.use(await openFile(path));
+      return await file.read(0, file.size);
+    }));
 }
 
 function inMemory(path: string, bytes: Uint8Array): Input {

@@ -3,10 +3,11 @@
  *
  * @module
  */
+import { availableParallelism } from "node:os";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import type { LaneOptions } from "../src/codec/lanes.ts";
 import type { BackendName } from "../src/backend/select.ts";
-import { WASM_BUILDS, type WasmBuild } from "../src/backend/wasm/detect.ts";
+import { WASM_BUILDS, type WasmBuild } from "../src/backend/wasm/exports.ts";
 import type { RopeSpec } from "../src/cache/types.ts";
 import type { SafetensorsOptions } from "../src/adapters/safetensors.ts";
 import { parseRopeMetadata } from "../src/adapters/safetensors_rope.ts";
@@ -36,7 +37,11 @@ export function addBackendOptions(command: Command): Command {
 }
 
 /** The codec's options for these flags. */
-export function laneOptions({ backend, threads, wasmBuild }: BackendFlags): LaneOptions {
+export function laneOptions(
+  { backend, threads: wanted, wasmBuild }: BackendFlags,
+): LaneOptions & { readonly threads: number } {
+  // Node 20 has no navigator to ask.
+  const threads = wanted || availableParallelism();
   if (wasmBuild === undefined) return { backend, threads };
   if (backend !== "auto" && backend !== "wasm") {
     throw new UsageError(`Cannot use --wasm-build with --backend ${backend}: it is for wasm`);

@@ -5,8 +5,9 @@
  */
 import type { Command } from "commander";
 import type { Profile } from "../src/profile/types.ts";
-import { loadProfile } from "../src/profile/load.ts";
-import { readInput } from "./files.ts";
+import { parseProfile } from "../src/profile/profile_format.ts";
+import { openInput } from "./files.ts";
+import { scoped } from "./scope.ts";
 
 /** `--profile`. */
 export interface ProfileFlag {
@@ -20,5 +21,5 @@ export function addProfileOption(command: Command): Command {
 
 /** Reads a profile. */
 export async function readProfile(path: string): Promise<Profile> {
-  return await loadProfile(await readInput(path));
+  return await scoped(async (scope) => await parseProfile(scope.use(await openInput(path)).source));
 }

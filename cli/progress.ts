@@ -9,10 +9,17 @@ import { formatCount, formatSeconds } from "./format.ts";
 /** Least time between two drawings, milliseconds. */
 const INTERVAL = 100;
 
+/** How far the work is; a new `stage` starts the clock anew. */
+export interface ProgressUpdate {
+  readonly done: number;
+  readonly total?: number;
+  readonly stage?: string;
+}
+
 /** Draws progress; does nothing where standard error is no terminal. */
 export interface ProgressLine {
   /** Takes what the library's `onProgress` gives. */
-  update(progress: { readonly done: number; readonly total?: number; readonly stage?: string }): void;
+  update(progress: ProgressUpdate): void;
   /** Removes the line. */
   end(): void;
 }
@@ -23,7 +30,7 @@ const SILENT: ProgressLine = { update: () => {}, end: () => {} };
  * Begins a progress line.
  *
  * @param label what is being done, for instance "compress"
- * @param unit what is counted, for instance "tokens"
+ * @param unit what is counted, for instance "tokens"; "" shows the share alone
  */
 export function progressLine(label: string, unit = "tokens"): ProgressLine {
   if (!process.stderr.isTTY) return SILENT;
@@ -49,9 +56,16 @@ export function progressLine(label: string, unit = "tokens"): ProgressLine {
 }
 
 /** The text of the line. */
-export function describe(label: string, unit: string, done: number, total: number | undefined, seconds: number): string {
-  if (total === undefined || total === 0) return `${label}  ${formatCount(done)} ${unit}`;
-  const percent = Math.floor(100 * done / total);
+export function describe(
+  label: string,
+  unit: string,
+  done: number,
+  total: number | undefined,
+  seconds: number,
+): string {
+  if (total === undefined || total === 0) return `${label}  ${formatCount(done)} ${unit}`.trimEnd();
+  const percent = `${Math.floor(100 * done / total)} %`;
   const left = done > 0 && done < total ? `  ${formatSeconds(seconds * (total - done) / done)} left` : "";
-  return `${label}  ${formatCount(done)} of ${formatCount(total)} ${unit}  ${percent} %${left}`;
+  const counts = unit === "" ? "" : `${formatCount(done)} of ${formatCount(total)} ${unit}  `;
+  return `${label}  ${counts}${percent}${left}`;
 }

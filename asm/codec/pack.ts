@@ -52,7 +52,9 @@ export function unpack(
 function packOne(from: usize, stride: usize, tokens: usize, bits: usize, to: usize): void {
   for (let t: usize = 0; t < tokens; to++) {
     let byte: u32 = 0;
-    for (let at: usize = 0; at < 8 && t < tokens; at += bits, t++, from += stride) byte |= <u32>load<u8>(from) << <u32>at;
+    for (let at: usize = 0; at < 8 && t < tokens; at += bits, t++, from += stride) {
+      byte |= <u32>load<u8>(from) << <u32>at;
+    }
     store<u8>(to, byte);
   }
 }
@@ -61,7 +63,9 @@ function unpackOne(from: usize, stride: usize, tokens: usize, bits: usize, to: u
   const mask = ((<u32>1) << <u32>bits) - 1;
   for (let t: usize = 0; t < tokens; from++) {
     const byte = <u32>load<u8>(from);
-    for (let at: usize = 0; at < 8 && t < tokens; at += bits, t++, to += stride) store<u8>(to, (byte >> <u32>at) & mask);
+    for (let at: usize = 0; at < 8 && t < tokens; at += bits, t++, to += stride) {
+      store<u8>(to, (byte >> <u32>at) & mask);
+    }
   }
 }
 

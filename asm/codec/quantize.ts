@@ -60,7 +60,8 @@ function encodeUniform(x: usize, n: usize, levels: f32, codes: usize): u32 {
     const value = load<f32>(x + (i << 2));
     least = min(least, value), most = max(most, value);
   }
-  const shiftBits = f32ToF16(least);
+  // + 0: a minimum of −0 becomes 0, so that it does not matter which zero was met first.
+  const shiftBits = f32ToF16(least + 0);
   const scaleBits = f32ToF16((most - least) / levels);
   const shift = f16ToF32(shiftBits), scale = f16ToF32(scaleBits);
   // The codes of a group without range stay 0.

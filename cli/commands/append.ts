@@ -4,7 +4,7 @@
  * @module
  */
 import type { Command } from "commander";
-import { openCodec } from "../../src/codec/codec.ts";
+import { openCodec } from "../../src/codec/open.ts";
 import { openCache } from "../cache_input.ts";
 import type { CliContext } from "../context.ts";
 import { UsageError } from "../exit_codes.ts";
@@ -22,6 +22,7 @@ import {
 } from "../options.ts";
 import { addProfileOption, type ProfileFlag, readProfile } from "../profile_input.ts";
 import { progressLine } from "../progress.ts";
+import { type Scope, scoped } from "../scope.ts";
 
 type AppendFlags = BackendFlags & JsonFlag & CacheFlags & ProfileFlag & {
   readonly output?: string;
@@ -40,11 +41,17 @@ export function addAppend(program: Command, context: CliContext): void {
   addCacheOptions(command);
   addBackendOptions(command);
   addJsonOption(command).action((file: string, cache: string, flags: AppendFlags) =>
-    append(context, file, cache, flags)
+    scoped((scope) => append(context, scope, file, cache, flags))
   );
 }
 
-async function append(context: CliContext, file: string, cachePath: string, flags: AppendFlags): Promise<void> {
+async function append(
+  context: CliContext,
+  scope: Scope,
+  file: string,
+  cachePath: string,
+  flags: AppendFlags,
+): Promise<void> {
   checkOneStdout(flags);
   checkOneStdin(file, cachePath, flags.profile);
   if (file === "-" && flags.output === undefined) {
@@ -53,9 +60,9 @@ async function append(context: CliContext, file: string, cachePath: string, flag
   const begin = performance.now();
   const profile = await readProfile(flags.profile);
   const old = await readInput(file);
-  await using input = await openInput(cachePath);
+  const input = scope.use(await openInput(cachePath));
   const { cache } = await openCache(input, flags);
-  await using codec = await openCodec(profile, laneOptions(flags));
+  const codec = scope.use(await openCodec(profile, laneOptions(flags)));
   const secondsLoad = (performance.now() - begin) / 1000;
 
   const progress = progressLine("append");

@@ -4,20 +4,25 @@
  * @module
  */
 import { type Command, Option } from "commander";
-import process from "node:process";
 import { openSafetensors } from "../../src/adapters/safetensors.ts";
+import { describeModel } from "../../src/codec/decode.ts";
+import type { ByteSink } from "../../src/container/bytes.ts";
+import { KvzMismatchError } from "../../src/errors.ts";
 import {
   calibrate,
-  type CalibrationProgress,
   calibratePartial,
+  type CalibrationProgress,
   mergeCalibration,
   type NamedCache,
 } from "../../src/profile/calibrate.ts";
+import { readPartial, writePartial } from "../../src/profile/partial.ts";
+import { writeProfile } from "../../src/profile/profile_format.ts";
 import { shingleHashes } from "../../src/profile/shingles.ts";
 import type { Statistics } from "../../src/profile/statistics.ts";
+import type { Profile } from "../../src/profile/types.ts";
 import type { CliContext } from "../context.ts";
 import { UsageError } from "../exit_codes.ts";
-import { type Input, openInput, readInput, writeOutput } from "../files.ts";
+import { checkOneStdin, openFileSource, openInput, writeOutput } from "../files.ts";
 import { formatBytes, formatCount, formatFacts, formatSeconds } from "../format.ts";
 import {
   addBackendOptions,
@@ -26,6 +31,8 @@ import {
   addOutputOptions,
   type BackendFlags,
   type CacheFlags,
+  checkOneStdout,
+  given,
   type JsonFlag,
   laneOptions,
   type OutputFlags,
@@ -33,8 +40,9 @@ import {
   safetensorsOptions,
   wholeNumber,
 } from "../options.ts";
-import { profileFacts } from "../profile_facts.ts";
-import { progressLine } from "../progress.ts";
+import { type Scope, scoped } from "../scope.ts";
+import { type Facts, profileFacts } from "../profile_facts.ts";
+import { progressLine, type ProgressUpdate } from "../progress.ts";
 
 type CalibrateFlags = BackendFlags & JsonFlag & OutputFlags & CacheFlags & {
   readonly rank?: number;
@@ -73,46 +81,118 @@ export function addCalibrate(program: Command, context: CliContext): void {
 async function runCalibrate(context: CliContext, files: readonly string[], flags: CalibrateFlags): Promise<void> {
   checkFlags(files, flags);
   const begin = performance.now();
-  const progress = progressLine("calibrate", "%");
+  const progress = progressLine("calibrate", "");
   const { threads, ...backend } = laneOptions(flags);
   const options = {
-    threads: threads || (navigator.hardwareConcurrency || 1),
+    threads,
     backend,
     signal: context.signal,
-    ...(flags.json ? {} : { onProgress: (p: CalibrationProgress) => progress.update(asPercent(p)) }),
+    ...(flags.json ? {} : { onProgress: (p: CalibrationProgress) => progress.update(toProgress(p)) }),
     ...given(flags, ["seed", "sinks"]),
   };
   const fit = given(flags, ["rank", "ratios", "svd"]);
 
-  const work = async () => {
-    if (flags.merge) return await mergeCalibration(readPartials(files), { ...options, ...fit });
-    const opened: Input[] = [];
-    try {
+  const work = (): Promise<Profile | Statistics> =>
+    scoped(async (scope) => {
+      if (flags.merge) return await mergeCalibration(readPartials(files), { ...options, ...fit });
       const caches: NamedCache[] = [];
-      for (const file of files) caches.push(await openNamed(file, flags, opened));
+      for (const file of files) caches.push(await openNamed(file, flags, scope));
       const heldOut = await readHeldOut(flags.heldOut ?? [], flags);
       if (flags.partial) return await calibratePartial(caches, { ...options, heldOut });
       return await calibrate(caches, { ...options, ...fit, heldOut });
-    } finally {
-      for (const input of opened) await input[Symbol.asyncDispose]();
-    }
-  };
-  const { made, bytes } = await writeOutput(flags.output, flags.force ?? false, async (sink) => {
+    });
+  let bytesOut = 0;
+  const made = await writeOutput(flags.output, flags.force ?? false, async (sink) => {
     const made = await work();
-    const bytes = "fingerprint" in made ? await saveProfile(made) : await saveStatistics(made);
-    await sink.write(bytes);
-    return { made, bytes };
+    const counting: ByteSink = {
+      write: async (bytes) => {
+        bytesOut += bytes.length;
+        await sink.write(bytes);
+      },
+    };
+    await (isProfile(made) ? writeProfile(made, counting) : writePartial(made, counting));
+    return made;
   }).finally(progress.end);
 
   const seconds = (performance.now() - begin) / 1000;
-  const facts = "fingerprint" in made ? profileFacts(made) : statisticsFacts(made);
+  const { json, lines } = isProfile(made) ? profileFacts(made) : statisticsFacts(made);
   await context.finish(
     flags,
-    { bytesOut: bytes.length, seconds, ...facts.json },
+    { bytesOut, seconds, ...json },
     formatFacts([
-      [flags.output === "-" ? "file" : flags.output, formatBytes(bytes.length)],
-      ...facts.lines,
+      [flags.output === "-" ? "file" : flags.output, formatBytes(bytesOut)],
+      ...lines,
       ["took", formatSeconds(seconds)],
     ]),
   );
+}
+
+function checkFlags(files: readonly string[], flags: CalibrateFlags): void {
+  checkOneStdout(flags);
+  checkOneStdin(...files, ...(flags.heldOut ?? []));
+  const refuse = (names: readonly (keyof CalibrateFlags)[], mode: string, why: string) => {
+    const found = names.find((name) => flags[name] !== undefined);
+    if (found === undefined) return;
+    const option = `--${found.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+    throw new UsageError(`Cannot use ${option} with ${mode}: ${why}`);
+  };
+  if (flags.partial) refuse(["merge", "rank", "ratios", "svd"], "--partial", "nothing is fitted");
+  if (flags.merge) {
+    refuse(["seed", "sinks"], "--merge", "the statistics say it");
+    refuse(["heldOut", "modelId", "architecture", "rope"], "--merge", "the caches have been read");
+  }
+}
+
+async function openNamed(path: string, flags: CacheFlags, scope: Scope): Promise<NamedCache> {
+  if (path === "-") {
+    const input = await openInput(path);
+    return { name: input.path, cache: await openSafetensors(input.source, safetensorsOptions(flags)) };
+  }
+  // Caches are read once, run by run: none is held, however small.
+  const file = scope.use(await openFileSource(path));
+  return { name: path, cache: await openSafetensors(file, safetensorsOptions(flags)) };
+}
+
+/** Shingles of the held-out caches' token ids. */
+async function readHeldOut(paths: readonly string[], flags: CacheFlags): Promise<bigint[]> {
+  const hashes: bigint[] = [];
+  for (const path of paths) {
+    const { inputIds } = await scoped(async (scope) =>
+      await openSafetensors(scope.use(await openFileSource(path)), safetensorsOptions(flags))
+    );
+    if (inputIds === undefined) {
+      throw new KvzMismatchError(`Cannot hold out ${path}: it has no token ids, by which texts are compared`);
+    }
+    hashes.push(...shingleHashes(inputIds));
+  }
+  return hashes;
+}
+
+async function* readPartials(paths: readonly string[]): AsyncGenerator<Statistics> {
+  for (const path of paths) {
+    yield await scoped(async (scope) => await readPartial(scope.use(await openInput(path)).source));
+  }
+}
+
+function isProfile(made: Profile | Statistics): made is Profile {
+  return "fingerprint" in made;
+}
+
+function statisticsFacts({ model, kinds, sequences, sinks, seed, priorities }: Statistics): Facts {
+  const { count } = kinds.key.moments;
+  return {
+    json: { model, tokens: count, sequences: sequences.length, sinks, seed, sampleRows: priorities.length },
+    lines: [
+      ["model", describeModel(model)],
+      ["statistics", `${formatCount(count)} tokens of ${formatCount(sequences.length)} sequences`],
+    ],
+  };
+}
+
+/** Tokens mean nothing while a basis is fitted, so both phases count in thousandths. */
+function toProgress({ phase, fraction, tokens }: CalibrationProgress): ProgressUpdate {
+  const stage = phase === "read" ? "reading caches" : "fitting";
+  return fraction === undefined
+    ? { done: tokens, stage: `${stage}, tokens:` }
+    : { done: Math.round(fraction * 1000), total: 1000, stage };
 }

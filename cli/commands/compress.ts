@@ -4,7 +4,7 @@
  * @module
  */
 import type { Command } from "commander";
-import { openCodec } from "../../src/codec/codec.ts";
+import { openCodec } from "../../src/codec/open.ts";
 import { chooseRecipe } from "../../src/codec/encode.ts";
 import type { CompressOptions } from "../../src/codec/options.ts";
 import { openCache } from "../cache_input.ts";
@@ -28,6 +28,7 @@ import {
 } from "../options.ts";
 import { addProfileOption, type ProfileFlag, readProfile } from "../profile_input.ts";
 import { progressLine } from "../progress.ts";
+import { type Scope, scoped } from "../scope.ts";
 import { speedText } from "../report_text.ts";
 import { asUsage } from "../usage.ts";
 
@@ -59,10 +60,12 @@ export function addCompress(program: Command, context: CliContext): void {
     .option("--no-token-ids", "leave the token ids (the prompt) out of the file");
   addCacheOptions(command);
   addBackendOptions(command);
-  addJsonOption(command).action((path: string, flags: CompressFlags) => compress(context, path, flags));
+  addJsonOption(command).action((path: string, flags: CompressFlags) =>
+    scoped((scope) => compress(context, scope, path, flags))
+  );
 }
 
-async function compress(context: CliContext, path: string, flags: CompressFlags): Promise<void> {
+async function compress(context: CliContext, scope: Scope, path: string, flags: CompressFlags): Promise<void> {
   checkOneStdout(flags);
   checkOneStdin(path, flags.profile);
   const options = compressOptions(flags);
@@ -70,9 +73,9 @@ async function compress(context: CliContext, path: string, flags: CompressFlags)
 
   const begin = performance.now();
   const profile = await readProfile(flags.profile);
-  await using input = await openInput(path);
+  const input = scope.use(await openInput(path));
   const { cache, user } = await openCache(input, flags);
-  await using codec = await openCodec(profile, laneOptions(flags));
+  const codec = scope.use(await openCodec(profile, laneOptions(flags)));
   const secondsLoad = (performance.now() - begin) / 1000;
 
   const progress = progressLine("compress");

@@ -7,12 +7,12 @@ import { type Command, Option } from "commander";
 import { SafetensorsSink } from "../../src/adapters/safetensors_sink.ts";
 import type { DType } from "../../src/cache/types.ts";
 import type { RandomSink } from "../../src/container/bytes.ts";
-import { openCodec, type RestoredShape } from "../../src/codec/codec.ts";
+import type { Codec, RestoredShape } from "../../src/codec/codec.ts";
 import { inspect } from "../../src/codec/inspect.ts";
-import type { Codec } from "../../src/codec/codec.ts";
+import { openCodec } from "../../src/codec/open.ts";
 import type { DecompressOptions, DecompressReport } from "../../src/codec/options.ts";
 import type { CliContext } from "../context.ts";
-import { IN_MEMORY_BYTES, checkOneStdin, type Input, openInput, writeOutput, writeOutputFile } from "../files.ts";
+import { checkOneStdin, IN_MEMORY_BYTES, type Input, openInput, writeOutput, writeOutputFile } from "../files.ts";
 import { formatFacts } from "../format.ts";
 import {
   addBackendOptions,
@@ -30,6 +30,7 @@ import {
 } from "../options.ts";
 import { addProfileOption, type ProfileFlag, readProfile } from "../profile_input.ts";
 import { progressLine } from "../progress.ts";
+import { type Scope, scoped } from "../scope.ts";
 import { speedText } from "../report_text.ts";
 
 type DecompressFlags = BackendFlags & JsonFlag & OutputFlags & ProfileFlag & {
@@ -55,18 +56,24 @@ export function addDecompress(program: Command, context: CliContext): void {
       wholeNumber("--first-position", 0, 2 ** 31 - 1),
     )
     .addOption(new Option("--dtype <type>", "element type (default: as stored)").choices(["f32", "f16", "bf16"]))
-    .option("--max-bytes <size>", "most bytes the restored cache may have, for instance 512MiB (default 4 GiB)", byteSize);
+    .option(
+      "--max-bytes <size>",
+      "most bytes the restored cache may have, for instance 512MiB (default 4 GiB)",
+      byteSize,
+    );
   addBackendOptions(command);
-  addJsonOption(command).action((path: string, flags: DecompressFlags) => decompress(context, path, flags));
+  addJsonOption(command).action((path: string, flags: DecompressFlags) =>
+    scoped((scope) => decompress(context, scope, path, flags))
+  );
 }
 
-async function decompress(context: CliContext, path: string, flags: DecompressFlags): Promise<void> {
+async function decompress(context: CliContext, scope: Scope, path: string, flags: DecompressFlags): Promise<void> {
   checkOneStdout(flags);
   checkOneStdin(path, flags.profile);
   const begin = performance.now();
   const profile = await readProfile(flags.profile);
-  await using input = await openInput(path);
-  await using codec = await openCodec(profile, laneOptions(flags));
+  const input = scope.use(await openInput(path));
+  const codec = scope.use(await openCodec(profile, laneOptions(flags)));
   const secondsLoad = (performance.now() - begin) / 1000;
 
   const progress = progressLine("decompress");

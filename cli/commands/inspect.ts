@@ -10,6 +10,7 @@ import type { CliContext } from "../context.ts";
 import { openInput } from "../files.ts";
 import { formatBytes, formatCount, formatFacts, formatRatio } from "../format.ts";
 import { addJsonOption, type JsonFlag } from "../options.ts";
+import { scoped } from "../scope.ts";
 
 /** Adds the command. */
 export function addInspect(program: Command, context: CliContext): void {
@@ -18,9 +19,8 @@ export function addInspect(program: Command, context: CliContext): void {
     .argument("<file>", ".kvz file, - for standard input")
     .option("--verify", "read every record and check its checksum");
   addJsonOption(command).action(async (path: string, flags: JsonFlag & { verify?: boolean }) => {
-    await using input = await openInput(path);
     const { verify = false } = flags;
-    const facts = await inspect(input.source, { verify });
+    const facts = await scoped(async (scope) => await inspect(scope.use(await openInput(path)).source, { verify }));
     const { header, regions } = facts;
     const options = Object.entries(header.recipe.options).map(([name, value]) => `${name} ${value}`).join(", ");
     const lines = formatFacts([

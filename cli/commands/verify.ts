@@ -4,7 +4,7 @@
  * @module
  */
 import type { Command } from "commander";
-import { openCodec } from "../../src/codec/codec.ts";
+import { openCodec } from "../../src/codec/open.ts";
 import { inspect } from "../../src/codec/inspect.ts";
 import { resolveModel } from "../../src/cache/fingerprint.ts";
 import { KvzMismatchError } from "../../src/errors.ts";
@@ -25,35 +25,44 @@ import {
 } from "../options.ts";
 import { addProfileOption, type ProfileFlag, readProfile } from "../profile_input.ts";
 import { progressLine } from "../progress.ts";
+import { type Scope, scoped } from "../scope.ts";
 
 type VerifyFlags = BackendFlags & JsonFlag & CacheFlags & ProfileFlag;
 
 /** Adds the command. */
 export function addVerify(program: Command, context: CliContext): void {
   const command = program.command("verify")
-    .description("decode a .kvz file and report its errors against the original cache; exit code 4 when the raw window differs")
+    .description(
+      "decode a .kvz file and report its errors against the original cache; exit code 4 when the raw window differs",
+    )
     .argument("<file>", ".kvz file")
     .argument("<cache>", "the original: .safetensors or llama.cpp state");
   addProfileOption(command);
   addCacheOptions(command);
   addBackendOptions(command);
   addJsonOption(command).action((file: string, cache: string, flags: VerifyFlags) =>
-    verify(context, file, cache, flags)
+    scoped((scope) => verify(context, scope, file, cache, flags))
   );
 }
 
-async function verify(context: CliContext, file: string, cachePath: string, flags: VerifyFlags): Promise<void> {
+async function verify(
+  context: CliContext,
+  scope: Scope,
+  file: string,
+  cachePath: string,
+  flags: VerifyFlags,
+): Promise<void> {
   checkOneStdin(file, cachePath, flags.profile);
   const profile = await readProfile(flags.profile);
-  await using input = await openInput(file);
-  await using original = await openInput(cachePath);
+  const input = scope.use(await openInput(file));
+  const original = scope.use(await openInput(cachePath));
   const { cache } = await openCache(original, flags);
   const facts = await inspect(input.source);
   resolveModel(cache.model, facts.header.model, { found: "the original", wanted: "the file" });
   if (cache.dtype !== facts.header.dtype) {
     throw new KvzMismatchError(`Cannot compare: the original is ${cache.dtype}, the file ${facts.header.dtype}`);
   }
-  await using codec = await openCodec(profile, laneOptions(flags));
+  const codec = scope.use(await openCodec(profile, laneOptions(flags)));
   const progress = progressLine("verify");
   const blocks = codec.blocks(input.source, {
     signal: context.signal,

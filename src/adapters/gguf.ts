@@ -12,6 +12,7 @@ import { KvzFormatError, KvzUnsupportedError } from "../errors.ts";
 import { type GgufMetadata, readGgufMetadata } from "./gguf_metadata.ts";
 
 export { isGguf } from "./gguf_metadata.ts";
+export type { ByteSource } from "../container/bytes.ts";
 
 /** Architectures whose cached keys have adjacent pairs in llama.cpp (LLAMA_ROPE_TYPE_NORM). */
 const ADJACENT =

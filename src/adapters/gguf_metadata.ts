@@ -57,7 +57,7 @@ const ARRAY = 9;
 /** Reads forward through a source, a window at a time. */
 class Front {
   readonly #source: ByteSource;
-  #window = new DataView(new ArrayBuffer(0));
+  #window: DataView = new DataView(new ArrayBuffer(0));
   #start = 0;
   at = 0;
 

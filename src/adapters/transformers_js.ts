@@ -24,6 +24,7 @@ import { KvzFormatError, KvzMismatchError, KvzUnsupportedError } from "../errors
 export interface TensorLike {
   /** "float32" and "float16" are understood. */
   readonly type: string;
+  /** Shape, [batch, KV heads, tokens, dim]. */
   readonly dims: readonly number[];
   /** Elements, when they are in main memory: Float32Array, and Uint16Array or Float16Array for float16. */
   readonly data?: unknown;

@@ -1,31 +1,28 @@
 /**
- * Which backend runs. One module decides; everything else asks it.
+ * Which backend computes.
  *
  * @module
  */
 import { KvzBackendError } from "../errors.ts";
 import type { Backend } from "./backend.ts";
 import { ReferenceBackend } from "./reference/reference_backend.ts";
-import { canRun, WASM_BUILDS, type WasmBuild } from "./wasm/detect.ts";
-import { inlinedModule } from "./wasm/inlined.ts";
-import { loadInlined, loadModule } from "./wasm/load.ts";
+import { detectBuild, supportsBuild } from "./wasm/detect.ts";
+import { WASM_BUILDS } from "./wasm/exports.ts";
+import { createWasmBackend, type WasmOptions } from "./wasm/create.ts";
 
-/** Backends of this version. `auto` takes the fastest that can be used. */
-export type BackendName = "auto" | "wasm" | "reference";
+/** Names a caller may ask for; "auto" takes the fastest that is there. */
+export type BackendName = "auto" | "wasm" | "webgpu" | "cuda" | "reference";
 
-/** Choice of a backend. */
-export interface BackendOptions {
+/** What computes, and how it is loaded. Structured-cloneable, so that it can be sent to workers. */
+export interface BackendOptions extends WasmOptions {
   /** Default "auto". */
   readonly backend?: BackendName;
-  /** Build of the wasm backend, default "auto": the best that the engine validates. */
-  readonly build?: WasmBuild | "auto";
-  /** A compiled kernel module, where compiling from bytes is forbidden (edge runtimes). */
-  readonly module?: WebAssembly.Module;
 }
 
-/** What `kvz doctor` shows of a backend. */
+/** A backend as `kvz doctor` shows it. */
 export interface BackendStatus {
-  readonly name: string;
+  readonly name: Exclude<BackendName, "auto">;
+  /** Variant: of wasm "base", "simd" or "relaxed". */
   readonly build: string;
   readonly available: boolean;
   /** Why it is or is not used. */
@@ -33,37 +30,51 @@ export interface BackendStatus {
 }
 
 /**
- * Makes a backend.
+ * Opens a backend: wasm for "auto".
  *
- * @throws {KvzBackendError} when it is unknown or cannot be used here
+ * @throws {KvzBackendError} when the backend or build is unknown, absent, or cannot run here.
  */
 export async function createBackend(options: BackendOptions = {}): Promise<Backend> {
-  const { backend = "auto", build = "auto", module } = options;
-  if (backend === "reference") return new ReferenceBackend();
-  if (backend !== "auto" && backend !== "wasm") {
-    throw new KvzBackendError(`Cannot use backend "${backend}": this version has auto, wasm and reference`);
+  const { backend = "auto", build, module } = options;
+  switch (backend) {
+    case "auto":
+    case "wasm":
+      return await createWasmBackend({ build, module });
+    case "reference":
+      if ((build !== undefined && build !== "auto") || module !== undefined) {
+        throw new KvzBackendError('Cannot use "build" or "module" with the reference backend: they are for wasm');
+      }
+      return new ReferenceBackend();
+    default:
+      throw new KvzBackendError(
+        `Cannot use backend ${backend}: this version has wasm (base, simd, relaxed) and reference`,
+      );
   }
-  return module === undefined ? await loadInlined(inlinedModule, build) : await loadModule(module);
 }
 
-/** Lists every backend and build with the reason why it is or is not used, best first. */
-export function listBackends(): BackendStatus[] {
-  let chosen = false;
-  const wasm = WASM_BUILDS.map((build): BackendStatus => {
-    const available = canRun(build);
-    const first = available && !chosen;
-    chosen ||= available;
-    const reason = !available
-      ? typeof WebAssembly === "undefined" ? "this runtime has no WebAssembly" : "the engine does not validate it"
-      : first
-      ? "chosen by auto: the best build that the engine validates"
-      : "available; a better build is";
+/** All backends, best first, with the reason why each is or is not used when "auto" is asked for. */
+export function listBackends(): Promise<BackendStatus[]> {
+  const best = detectBuild();
+  const wasm = WASM_BUILDS.toReversed().map((build): BackendStatus => {
+    const available = supportsBuild(build);
+    const reason = build === best
+      ? "used: the fastest build that this engine validates"
+      : available
+      ? `not used: ${best} is faster`
+      : best === null
+      ? "this engine has no WebAssembly"
+      : "this engine does not validate its instructions";
     return { name: "wasm", build, available, reason };
   });
-  return [...wasm, {
-    name: "reference",
-    build: "float64",
-    available: true,
-    reason: "available when asked for by name; defines the kernels, slow",
-  }];
+  return Promise.resolve([
+    { name: "cuda", build: "", available: false, reason: "not in this version" },
+    { name: "webgpu", build: "", available: false, reason: "not in this version" },
+    ...wasm,
+    {
+      name: "reference",
+      build: "float64",
+      available: true,
+      reason: best === null ? "slow; must be asked for" : "not used: slow, defines the kernels",
+    },
+  ]);
 }

@@ -65,7 +65,9 @@ export async function modelFingerprint(model: ModelSpec): Promise<string> {
 
 /** What the two sides are called in messages. */
 export interface SideNames {
+  /** The side whose facts are checked. */
   readonly found: string;
+  /** The side they are checked against. */
   readonly wanted: string;
 }
 

@@ -9,13 +9,19 @@ import type { DType, Kind } from "./types.ts";
 
 /** Where a block of cache bytes lies: little-endian [layers][heads][tokens][dim]. */
 export interface BlockPlace {
+  /** Keys or values. */
   readonly kind: Kind;
+  /** KV heads. */
   readonly heads: number;
+  /** Tokens of each head. */
   readonly tokens: number;
+  /** Elements of a token of a head. */
   readonly dim: number;
   /** Layer, KV head and token of the first element, added to the indices in the message. Default 0. */
   readonly firstLayer?: number;
+  /** See `firstLayer`. */
   readonly firstHead?: number;
+  /** See `firstLayer`. */
   readonly firstToken?: number;
 }
 

@@ -7,6 +7,7 @@ import { BYTES_PER_ELEMENT, type DType, type ModelSpec } from "./types.ts";
 
 /** Queries of the last tokens of a prompt, after RoPE in half-split pairing, for methods that weigh by attention. */
 export interface QueryTensors {
+  /** Element type of the queries. */
   readonly dtype: DType;
   /** Query heads, a multiple of the model's KV heads. */
   readonly heads: number;
@@ -20,6 +21,7 @@ export interface QueryTensors {
 export interface LayerBytes {
   /** After RoPE, half-split pairing. */
   readonly key: Uint8Array;
+  /** Values. */
   readonly value: Uint8Array;
 }
 
@@ -27,6 +29,7 @@ export interface LayerBytes {
 export interface HeadBytes {
   /** After RoPE, half-split pairing. */
   readonly key: Uint8Array;
+  /** Values. */
   readonly value: Uint8Array;
   /** Absolute positions of the kept tokens, strictly increasing. */
   readonly positions: Int32Array;
@@ -34,9 +37,13 @@ export interface HeadBytes {
 
 /** Facts shared by dense and ragged caches. */
 export interface CacheFacts {
+  /** Facts about the model. */
   readonly model: ModelSpec;
+  /** Element type of keys and values. */
   readonly dtype: DType;
+  /** Token ids, one for each position. */
   readonly inputIds?: Int32Array;
+  /** Queries of the last tokens. */
   readonly queries?: QueryTensors;
 }
 

@@ -9,6 +9,7 @@ import { BYTES_PER_ELEMENT, type DType, type RopePairing } from "./types.ts";
 
 /** Shape of the rows whose pairing is changed. */
 export interface PairingShape {
+  /** Element type. */
   readonly dtype: DType;
   /** Elements of a row. */
   readonly dim: number;

@@ -119,8 +119,11 @@ export function shiftTable(rope: RopeSpec, from: Int32Array, to: Int32Array): Fl
 
 /** Shape of the keys that {@linkcode rotateKeys} takes. */
 export interface KeyShape {
+  /** Element type. */
   readonly dtype: DType;
+  /** Tokens of each block. */
   readonly tokens: number;
+  /** Elements of a key. */
   readonly dim: number;
   /** Leading dimensions that are rotated. */
   readonly rotaryDim: number;

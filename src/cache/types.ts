@@ -57,9 +57,13 @@ export interface ModelSpec {
   readonly architecture?: string;
   /** Name of the weights, for instance "SmolLM2-135M-Instruct". */
   readonly id?: string;
+  /** Layers that have a KV cache. */
   readonly layers: number;
+  /** KV heads of each layer (fewer than query heads with GQA). */
   readonly kvHeads: number;
+  /** Elements of a key of one head. */
   readonly keyDim: number;
+  /** Elements of a value of one head. */
   readonly valueDim: number;
   /** `null`: the model's keys are not rotated. */
   readonly rope: RopeSpec | null;
@@ -69,7 +73,9 @@ export interface ModelSpec {
  * A cache that can be read by token ranges: in memory ({@linkcode KvCache}) or in a file. One sequence.
  */
 export interface CacheSource {
+  /** Facts about the model. */
   readonly model: ModelSpec;
+  /** Element type of keys and values. */
   readonly dtype: DType;
   /** Tokens held by every head of every layer (dense), or the number of distinct tokens of a ragged cache. */
   readonly tokens: number;

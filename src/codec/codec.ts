@@ -12,7 +12,7 @@ import { KvzBackendError, KvzFormatError, KvzLimitError } from "../errors.ts";
 import type { Profile } from "../profile/types.ts";
 import { appendCache, type AppendResult } from "./append.ts";
 import { type CacheBlock, FileDecoder } from "./decode.ts";
-import { chooseRecipe, encodeCache } from "./encode.ts";
+import { encodeCache, type PreparedEncode, prepareEncode, type SetupCache } from "./encode.ts";
 import { findRatio } from "./file_ratio.ts";
 import {
   groupIds,
@@ -23,7 +23,7 @@ import {
   type RecordGroup,
   streamGroups,
 } from "./groups.ts";
-import { type LaneOptions, Lanes } from "./lanes.ts";
+import type { Lanes } from "./lanes.ts";
 import { decodeLayers, type LayerBlock } from "./layers.ts";
 import {
   type CallOptions,
@@ -35,7 +35,7 @@ import {
   type KvzInput,
   type WorkReport,
 } from "./options.ts";
-import { requireRising } from "./regions.ts";
+import { requireRising, TAG_IDS, TAG_POSITIONS } from "./regions.ts";
 import { fp16Bytes, paperRatio, streamBytes } from "./report.ts";
 
 /** What a restored cache will be, told before its first block. */
@@ -46,20 +46,11 @@ export interface RestoredShape {
   readonly inputIds?: Int32Array;
 }
 
-/**
- * Opens a codec: starts the lanes once, for any number of calls.
- *
- * @throws {KvzBackendError} when the backend cannot be had
- * @throws {RangeError} when `threads` is out of range
- */
-export async function openCodec(profile: Profile, options: LaneOptions = {}): Promise<Codec> {
-  return new Codec(profile, await Lanes.open(options));
-}
-
 /** An open codec. Calls on one codec run one after another; open several for more at a time. */
 export class Codec implements AsyncDisposable {
   readonly profile: Profile;
   readonly #lanes: Lanes;
+  readonly #setups: SetupCache = new Map();
   #busy: Promise<unknown> = Promise.resolve();
   #closed = false;
 
@@ -97,9 +88,11 @@ export class Codec implements AsyncDisposable {
       const chosen = options.fileRatio === undefined
         ? options
         : await this.#fitRatio(cache, options.fileRatio, options);
-      const begin = performance.now();
-      const writer = await encodeCache(this.#lanes, this.profile, cache, sink, chosen);
-      return this.#compressReport(cache, writer, chosen, (performance.now() - begin) / 1000);
+      const timer = new Timer();
+      const prepared = await prepareEncode(this.#lanes, this.profile, cache, chosen, this.#setups);
+      timer.setupDone();
+      const writer = await encodeCache(this.#lanes, this.profile, cache, sink, chosen, prepared);
+      return this.#compressReport(cache, writer, prepared, timer);
     } finally {
       lock();
     }
@@ -139,18 +132,20 @@ export class Codec implements AsyncDisposable {
   ): Promise<DecompressReport> {
     const lock = await this.#acquire();
     try {
-      const begin = performance.now();
+      const timer = new Timer();
       const file = await openFile(input);
       const decoder = await FileDecoder.open(this.#lanes, this.profile, file.header, options);
+      await loadPlan(file, decoder);
+      timer.setupDone();
       const shape = await restoredShape(file, decoder, options);
       const sink = await makeSink(shape);
       const total = shape.positions.length;
       const { onProgress } = options;
-      for await (const block of this.#blocks(file, decoder)) {
+      for await (const block of fileBlocks(file, decoder)) {
         await sink.write(block.kind, 0, block.begin, block.tokens, block.data);
         if (block.kind === "value") onProgress?.({ done: block.begin + block.tokens, total });
       }
-      return this.#report(total, (performance.now() - begin) / 1000);
+      return this.#report(total, timer);
     } finally {
       lock();
     }
@@ -168,7 +163,9 @@ export class Codec implements AsyncDisposable {
     try {
       if (!(input instanceof ReadableStream)) {
         const file = await openFile(input);
-        yield* this.#blocks(file, await FileDecoder.open(this.#lanes, this.profile, file.header, options));
+        const decoder = await FileDecoder.open(this.#lanes, this.profile, file.header, options);
+        await loadPlan(file, decoder);
+        yield* fileBlocks(file, decoder);
         return;
       }
       const parts = streamGroups(input, options.maxBytes ?? DEFAULT_MAX_BYTES);
@@ -191,7 +188,7 @@ export class Codec implements AsyncDisposable {
       const file = await openFile(input);
       const decoder = await FileDecoder.open(this.#lanes, this.profile, file.header, options);
       const shape = await restoredShape(file, decoder, options);
-      await decoder.loadPlan(await readGroup(file, file.groups[0]));
+      await loadPlan(file, decoder);
       yield* decodeLayers(this.#lanes, file, decoder, shape, options.signal);
     } finally {
       lock();
@@ -236,14 +233,6 @@ export class Codec implements AsyncDisposable {
     return Promise.resolve();
   }
 
-  async *#blocks(file: OpenFile, decoder: FileDecoder): AsyncGenerator<CacheBlock, void, void> {
-    if (file.groups.length === 0) throw new KvzFormatError("Cannot read file: it has no plan");
-    await decoder.loadPlan(await readGroup(file, file.groups[0]));
-    yield* decoder.blocks(async function* () {
-      for (const group of file.groups.slice(1)) yield await readGroup(file, group);
-    }());
-  }
-
   /** Waits for the calls before; returns what ends this one. */
   async #acquire(): Promise<() => void> {
     const before = this.#busy;
@@ -264,26 +253,27 @@ export class Codec implements AsyncDisposable {
     const bytes = fp16Bytes(cache.model, cache.tokens);
     const discard: ByteSink = { write: () => {} };
     const ratio = await findRatio(fileRatio, async (ratio) => {
-      const writer = await encodeCache(this.#lanes, this.profile, cache, discard, { ...options, ratio });
+      const chosen = { ...options, ratio };
+      const prepared = await prepareEncode(this.#lanes, this.profile, cache, chosen, this.#setups);
+      const writer = await encodeCache(this.#lanes, this.profile, cache, discard, chosen, prepared);
       return bytes / writer.offset;
     });
     return { ...options, ratio };
   }
 
-  #report(tokens: number, seconds: number): WorkReport {
-    return { tokens, seconds, tokensPerSecond: tokens / seconds, ...this.info };
+  #report(tokens: number, { seconds, secondsSetup }: Timer): WorkReport {
+    return { tokens, seconds, secondsSetup, tokensPerSecond: tokens / seconds, ...this.info };
   }
 
   #compressReport(
     cache: CacheSource,
     writer: FrameWriter,
-    options: CompressOptions,
-    seconds: number,
+    { recipe, recipeOptions }: PreparedEncode,
+    timer: Timer,
   ): CompressReport {
-    const { recipe, recipeOptions } = chooseRecipe(options);
     const bytesIn = fp16Bytes(cache.model, cache.tokens);
     return {
-      ...this.#report(cache.tokens, seconds),
+      ...this.#report(cache.tokens, timer),
       recipe: recipe.name,
       bytesIn,
       bytesOut: writer.offset,
@@ -295,6 +285,34 @@ export class Codec implements AsyncDisposable {
   }
 }
 
+/** Wall time in two parts. */
+class Timer {
+  #begin = performance.now();
+  secondsSetup = 0;
+
+  setupDone(): void {
+    const now = performance.now();
+    this.secondsSetup = (now - this.#begin) / 1000;
+    this.#begin = now;
+  }
+
+  get seconds(): number {
+    return (performance.now() - this.#begin) / 1000;
+  }
+}
+
+async function loadPlan(file: OpenFile, decoder: FileDecoder): Promise<void> {
+  if (file.groups.length === 0) throw new KvzFormatError("Cannot read file: it has no plan");
+  await decoder.loadPlan(await readGroup(file, file.groups[0]));
+}
+
+/** Blocks of an open file whose plan is loaded. */
+function fileBlocks(file: OpenFile, decoder: FileDecoder): AsyncGenerator<CacheBlock, void, void> {
+  return decoder.blocks(async function* () {
+    for (const group of file.groups.slice(1)) yield await readGroup(file, group);
+  }());
+}
+
 /** Positions and token ids of what will be restored. */
 async function restoredShape(
   file: OpenFile,
@@ -304,10 +322,11 @@ async function restoredShape(
   const tokens = Math.min(file.tokens, decoder.tokenLimit);
   decoder.requireWithinLimit(tokens);
   const positions = new Int32Array(tokens);
-  let inputIds: Int32Array | null = new Int32Array(tokens);
+  const hasIds = file.reader.records.some(({ tag }) => tag === TAG_IDS);
+  let inputIds: Int32Array | null = hasIds ? new Int32Array(tokens) : null;
   for (const info of file.groups.slice(1)) {
     if (info.begin >= tokens) break;
-    const side = info.infos.filter(({ tag }) => tag === "IDS " || tag === "POS ");
+    const side = info.infos.filter(({ tag }) => tag === TAG_IDS || tag === TAG_POSITIONS);
     const group = await readGroup(file, { ...info, infos: side });
     const take = Math.min(info.tokens, tokens - info.begin);
     positions.set((await groupPositions(file.header, group)).subarray(0, take), info.begin);
@@ -321,7 +340,7 @@ async function restoredShape(
     model: decoder.model,
     dtype: decoder.dtype,
     positions: shift === 0 ? positions : positions.map((position) => position + shift),
-    ...(inputIds === null || tokens === 0 ? {} : { inputIds }),
+    ...(inputIds === null ? {} : { inputIds }),
   };
 }
 

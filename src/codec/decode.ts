@@ -16,7 +16,7 @@ import { groupIds, groupPositions, type RecordGroup, requireRecord } from "./gro
 import type { Lanes } from "./lanes.ts";
 import { type DecompressOptions, DEFAULT_MAX_BYTES } from "./options.ts";
 import { mapOrdered } from "./ordered.ts";
-import { FILE_CHUNK, regionOf, requireRising, TAG_PLAN } from "./regions.ts";
+import { FILE_CHUNK, regionOf, requireRising, TAG_IDS, TAG_PLAN, TAG_POSITIONS } from "./regions.ts";
 
 /** A piece of a restored cache. */
 export interface CacheBlock {
@@ -206,6 +206,7 @@ export class FileDecoder {
   async *limited(groups: AsyncIterable<RecordGroup>): AsyncGenerator<RecordGroup, void, void> {
     for await (const group of groups) {
       if (group.begin >= this.tokenLimit) return;
+      this.#requireKnownTags(group);
       this.requireWithinLimit(Math.min(group.begin + group.tokens, this.tokenLimit));
       yield group;
     }
@@ -231,6 +232,15 @@ export class FileDecoder {
   /** The recipe's streams of one kind in a group. */
   streamsOf(group: RecordGroup, kind: Kind): TaggedStream[] {
     return this.recipe.tags(regionOf(group.chunk), kind).map((tag) => requireRecord(group, tag));
+  }
+
+  /** What an unknown record means could change what the others mean. */
+  #requireKnownTags(group: RecordGroup): void {
+    const region = regionOf(group.chunk);
+    const known = [TAG_IDS, TAG_POSITIONS, ...KINDS.flatMap((kind) => this.recipe.tags(region, kind))];
+    for (const tag of group.records.keys()) {
+      if (!known.includes(tag)) throw new KvzFormatError(`Cannot read file: unknown record ${tag}`);
+    }
   }
 
   /** The first `take` tokens of [layers][heads][tokens][dim]. */

@@ -4,7 +4,7 @@
  * @module
  */
 import { modelFingerprint, resolveModel } from "../cache/fingerprint.ts";
-import type { CacheSource, Kind } from "../cache/types.ts";
+import type { CacheSource, Kind, ModelSpec } from "../cache/types.ts";
 import type { ByteSink } from "../container/bytes.ts";
 import type { JsonObject } from "../container/canonical_json.ts";
 import { FrameWriter } from "../container/frame_writer.ts";
@@ -46,14 +46,28 @@ export function chooseRecipe(options: CompressOptions): { recipe: Recipe<object>
   return { recipe, recipeOptions: recipe.parseOptions(Object.fromEntries(own)) };
 }
 
-/** Compresses a whole cache into a sink; returns the writer for its records and size. */
-export async function encodeCache(
+/** What is settled before the first token is encoded: recipe, options and the setup of the lanes. */
+export interface PreparedEncode {
+  readonly recipe: Recipe<object>;
+  readonly recipeOptions: object;
+  readonly model: ModelSpec;
+  readonly setup: Setup;
+}
+
+/** Setups made so far, by recipe, options, model and element type: a plan is computed once. */
+export type SetupCache = Map<string, Setup>;
+
+/** Plans are small; the bound only keeps a long-lived codec that is asked for ever new ratios from growing. */
+const MAX_SETUPS = 64;
+
+/** Checks that cache, profile and options belong together, computes the plan and loads the lanes. */
+export async function prepareEncode(
   lanes: Lanes,
   profile: Profile,
   source: CacheSource,
-  sink: ByteSink,
   options: CompressOptions,
-): Promise<FrameWriter> {
+  setups: SetupCache,
+): Promise<PreparedEncode> {
   const { recipe, recipeOptions } = chooseRecipe(options);
   if (source.ragged) {
     throw new KvzUnsupportedError(
@@ -61,10 +75,26 @@ export async function encodeCache(
     );
   }
   const model = resolveModel(source.model, profile.model, { found: "the cache", wanted: "the profile" });
-  const facts = { model, storedDType: source.dtype, dtype: source.dtype };
-  const setup = recipe.planSetup(profile, facts, recipeOptions);
+  const key = JSON.stringify([recipe.name, recipeOptions, source.dtype, model]);
+  let setup = setups.get(key);
+  if (setup === undefined) {
+    setup = recipe.planSetup(profile, { model, storedDType: source.dtype, dtype: source.dtype }, recipeOptions);
+    if (setups.size >= MAX_SETUPS) setups.clear();
+    setups.set(key, setup);
+  }
   await lanes.load(setup);
+  return { recipe, recipeOptions, model, setup };
+}
 
+/** Compresses a whole cache into a sink; returns the writer for its records and size. The lanes must be loaded. */
+export async function encodeCache(
+  lanes: Lanes,
+  profile: Profile,
+  source: CacheSource,
+  sink: ByteSink,
+  options: CompressOptions,
+  { recipe, recipeOptions, model, setup }: PreparedEncode,
+): Promise<FrameWriter> {
   const firstPosition = firstOfContiguous(source.positions);
   const withIds = options.tokenIds !== false && source.inputIds !== undefined;
   const header = encodeHeader({

@@ -6,8 +6,9 @@
 import type { KvCache } from "../cache/kv_cache.ts";
 import type { CacheSource } from "../cache/types.ts";
 import type { Profile } from "../profile/types.ts";
-import { type Codec, openCodec } from "./codec.ts";
+import type { Codec } from "./codec.ts";
 import type { LaneOptions } from "./lanes.ts";
+import { openCodec } from "./open.ts";
 import type { CompressOptions, CompressReport, DecompressOptions, DecompressReport, KvzInput } from "./options.ts";
 
 /** The profile and the backend of a one-call form. */

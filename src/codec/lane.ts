@@ -5,7 +5,7 @@
  * @module
  */
 import type { Backend } from "../backend/backend.ts";
-import { type BackendOptions, createBackend } from "../backend/select.ts";
+import type { BackendOptions } from "../backend/select.ts";
 import { KvzBackendError, KvzFormatError, KvzLimitError, KvzMismatchError, KvzUnsupportedError } from "../errors.ts";
 import { startWorker, type WorkerHandle, workerUrl } from "../platform/worker.ts";
 import type { ChunkCodec, Job, Setup, TaggedStream } from "../recipes/recipe.ts";
@@ -35,13 +35,10 @@ export class InlineLane implements Lane {
   readonly #backend: Backend;
   #loaded: { key: string; codec: ChunkCodec } | null = null;
 
-  private constructor(backend: Backend) {
+  /** @param backend becomes the lane's own. */
+  constructor(backend: Backend) {
     this.#backend = backend;
     this.info = { backend: backend.name, build: backend.build };
-  }
-
-  static async open(options: BackendOptions): Promise<InlineLane> {
-    return new InlineLane(await createBackend(options));
   }
 
   load(setup: Setup): Promise<void> {

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { createBackend } from "../backend/select.ts";
 import { workerPort } from "../platform/worker.ts";
 import { InlineLane, type JobResult, type LaneReply, type LaneRequest } from "./lane.ts";
 
@@ -10,7 +11,7 @@ let lane: InlineLane | null = null;
 
 async function answer(request: LaneRequest): Promise<unknown> {
   if (request.type === "open") {
-    lane = await InlineLane.open(request.options);
+    lane = new InlineLane(await createBackend(request.options));
     return lane.info;
   }
   if (lane === null) throw new Error("The lane is not open");

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { Backend } from "../backend/backend.ts";
 import type { BackendOptions } from "../backend/select.ts";
 import type { WorkerHandle } from "../platform/worker.ts";
 import type { Job, Setup } from "../recipes/recipe.ts";
@@ -30,16 +31,21 @@ export class Lanes {
   /**
    * Opens lanes.
    *
+   * @param createBackend makes the backend of a lane in this thread. It is given, not imported, so that the edge entry
+   * does not carry the inlined kernels.
    * @throws {RangeError} when `threads` is not a whole number from 0 to 256.
    * @throws {KvzBackendError} when the backend cannot be had.
    */
-  static async open(options: LaneOptions): Promise<Lanes> {
+  static async open(
+    options: LaneOptions,
+    createBackend: (options: BackendOptions) => Promise<Backend>,
+  ): Promise<Lanes> {
     const { threads: wanted = 1, createWorker, ...backend } = options;
     if (!(Number.isInteger(wanted) && wanted >= 0 && wanted <= 256)) {
       throw new RangeError(`Cannot use "threads": it is ${wanted}, expected a whole number from 0 to 256`);
     }
     const threads = wanted === 0 ? (navigator.hardwareConcurrency || 1) : wanted;
-    if (threads === 1) return new Lanes([await InlineLane.open(backend)]);
+    if (threads === 1) return new Lanes([new InlineLane(await createBackend(backend))]);
     const opened = await Promise.allSettled(
       Array.from({ length: threads }, () => WorkerLane.open(backend, createWorker)),
     );

@@ -67,8 +67,11 @@ export type KvzInput = Uint8Array | Blob | ByteSource;
 /** What was done and how fast. */
 export interface WorkReport {
   readonly tokens: number;
-  /** Wall time of the call. */
+  /** Wall time of the work on tokens, reading the source and writing the result included. */
   readonly seconds: number;
+  /** Wall time before it: computing the plan (once for each ratio) and loading the basis into the lanes. */
+  readonly secondsSetup: number;
+  /** tokens ÷ seconds. */
   readonly tokensPerSecond: number;
   readonly backend: string;
   readonly build: string;

@@ -21,9 +21,9 @@ export interface KindEngine {
   close(reason?: Error): void;
 }
 
-/** Opens a fitter with the WASM backend, which is the only one that calibrates. */
+/** Opens a fitter: its statistics are always gathered by WASM kernels, rows come through the backend of the options. */
 export async function openFitter(setup: FitterSetup, options: BackendOptions): Promise<KindFitter> {
-  return await KindFitter.open(setup, await createBackend(options));
+  return await KindFitter.open(setup, await createBackend(options), options.build);
 }
 
 /** An engine in the calling thread. */

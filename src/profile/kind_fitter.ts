@@ -6,6 +6,7 @@
  */
 import { type Backend, type DeviceBuffer, paddedLength } from "../backend/backend.ts";
 import { CalibrateKernels } from "../backend/wasm/calibrate_kernels.ts";
+import type { WasmBuild } from "../backend/wasm/exports.ts";
 import { f16ToNumber, numberToF16 } from "../cache/elements.ts";
 import { findNonFinite } from "../cache/finite.ts";
 import { BYTES_PER_ELEMENT, type DType, type Kind } from "../cache/types.ts";
@@ -83,8 +84,12 @@ export class KindFitter implements Disposable {
   }
 
   /** Takes over the backend: it is disposed of with the fitter. */
-  static async open(setup: FitterSetup, backend: Backend): Promise<KindFitter> {
-    return new KindFitter(setup, backend, await CalibrateKernels.open());
+  static async open(
+    setup: FitterSetup,
+    backend: Backend,
+    build: WasmBuild | "auto" = "auto",
+  ): Promise<KindFitter> {
+    return new KindFitter(setup, backend, await CalibrateKernels.open(build));
   }
 
   /**

@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertRejects, assertThrows } from "deno-std/assert/mod.js";
+import { assert, assertEquals, assertRejects, assertThrows } from "deno-std/assert";
 import fc from "fast-check";
 import { fromTransformersJs, type TensorLike, toTransformersJs } from "../../src/adapters/transformers_js.ts";
 import { fromFloat32, toFloat32 } from "../../src/cache/elements.ts";

@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertThrows } from "deno-std/assert/mod.js";
+import { assert, assertEquals, assertThrows } from "deno-std/assert";
 import fc from "fast-check";
 import {
   asUint16,

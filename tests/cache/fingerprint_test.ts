@@ -1,4 +1,4 @@
-import { assertEquals, assertNotEquals, assertThrows } from "deno-std/assert/mod.js";
+import { assertEquals, assertNotEquals, assertThrows } from "deno-std/assert";
 import fc from "fast-check";
 import { canonicalModel, modelFingerprint, resolveModel } from "../../src/cache/fingerprint.ts";
 import type { ModelSpec } from "../../src/cache/types.ts";

@@ -1,4 +1,4 @@
-import { assertAlmostEquals, assertEquals, assertThrows } from "deno-std/assert/mod.js";
+import { assertAlmostEquals, assertEquals, assertThrows } from "deno-std/assert";
 import fc from "fast-check";
 import { parseHfModel, parseHfRope } from "../../src/cache/hf_config.ts";
 import { KvzFormatError, KvzUnsupportedError } from "../../src/errors.ts";

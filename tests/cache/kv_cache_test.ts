@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertFalse, assertThrows } from "deno-std/assert/mod.js";
+import { assert, assertEquals, assertFalse, assertThrows } from "deno-std/assert";
 import fc from "fast-check";
 import { KvCacheBuilder } from "../../src/cache/builder.ts";
 import { KvCache } from "../../src/cache/kv_cache.ts";

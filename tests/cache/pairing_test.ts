@@ -1,4 +1,4 @@
-import { assertEquals, assertThrows } from "deno-std/assert/mod.js";
+import { assertEquals, assertThrows } from "deno-std/assert";
 import fc from "fast-check";
 import { fromFloat32, toFloat32 } from "../../src/cache/elements.ts";
 import { convertPairing } from "../../src/cache/pairing.ts";

@@ -1,4 +1,4 @@
-import { assert, assertAlmostEquals, assertEquals, assertThrows } from "deno-std/assert/mod.js";
+import { assert, assertAlmostEquals, assertEquals, assertThrows } from "deno-std/assert";
 import fc from "fast-check";
 import { fromFloat32, toFloat32 } from "../../src/cache/elements.ts";
 import { parseHfRope } from "../../src/cache/hf_config.ts";

@@ -6,6 +6,7 @@
  */
 import { f16ToNumber, fromFloat32, toFloat32 } from "../../cache/elements.ts";
 import { BYTES_PER_ELEMENT } from "../../cache/types.ts";
+import { KvzBackendError } from "../../errors.ts";
 import {
   type Backend,
   type BlockShape,
@@ -17,6 +18,7 @@ import {
   type QuantGroup,
   TYPE_BITS,
 } from "../backend.ts";
+import { requireBasis, requireBytes, requireCounts, requireFeatureRange, requirePlan, requireShape } from "../check.ts";
 import { dequantizeCode, quantizeFp8, quantizeGroup } from "./quantizer.ts";
 
 class HostBuffer implements DeviceBuffer {
@@ -24,10 +26,10 @@ class HostBuffer implements DeviceBuffer {
   readonly byteLength: number;
   constructor(byteLength: number) {
     this.byteLength = byteLength;
-    this.#bytes = new Uint8Array((byteLength + 15) & ~15);
+    this.#bytes = new Uint8Array(Math.ceil(byteLength / 16) * 16);
   }
   get bytes(): Uint8Array {
-    if (this.#bytes === null) throw new RangeError("Cannot use a buffer: it was freed");
+    if (this.#bytes === null) throw new KvzBackendError("Cannot use a buffer: it was freed");
     return this.#bytes;
   }
   free(): void {
@@ -35,8 +37,25 @@ class HostBuffer implements DeviceBuffer {
   }
 }
 
-interface HostBasis extends DeviceBasis {
-  readonly rows: Float64Array;
+/** Basis rows as float64. */
+class HostBasis implements DeviceBasis {
+  readonly components: number;
+  readonly features: number;
+  readonly byteLength: number;
+  #rows: Float64Array | null;
+  constructor(rows: Uint16Array, components: number, features: number) {
+    this.components = components;
+    this.features = features;
+    this.#rows = Float64Array.from(rows.subarray(0, components * features), f16ToNumber);
+    this.byteLength = this.#rows.byteLength;
+  }
+  get rows(): Float64Array {
+    if (this.#rows === null) throw new KvzBackendError("Cannot use a basis: it was freed");
+    return this.#rows;
+  }
+  free(): void {
+    this.#rows = null;
+  }
 }
 
 /** The backend. */
@@ -49,48 +68,26 @@ export class ReferenceBackend implements Backend {
   }
 
   write(dst: DeviceBuffer, src: ArrayBufferView, dstByteOffset: number = 0): void {
-    if (dstByteOffset < 0 || dstByteOffset + src.byteLength > dst.byteLength) {
-      throw new RangeError(
-        `Cannot write ${src.byteLength} bytes at ${dstByteOffset}: the buffer has ${dst.byteLength}`,
-      );
-    }
+    requireCounts("write", { dstByteOffset });
+    requireBytes("write", "dst", dst.byteLength, dstByteOffset + src.byteLength);
     bytesOf(dst).set(new Uint8Array(src.buffer, src.byteOffset, src.byteLength), dstByteOffset);
   }
 
-  read(
-    src: DeviceBuffer,
-    byteOffset: number = 0,
-    byteLength: number = src.byteLength - byteOffset,
-  ): Promise<Uint8Array> {
-    if (byteOffset < 0 || byteLength < 0 || byteOffset + byteLength > src.byteLength) {
-      return Promise.reject(
-        new RangeError(`Cannot read ${byteLength} bytes at ${byteOffset}: the buffer has ${src.byteLength}`),
-      );
-    }
-    return Promise.resolve(bytesOf(src).slice(byteOffset, byteOffset + byteLength));
+  // deno-lint-ignore require-await -- errors reject
+  async read(src: DeviceBuffer, byteOffset: number = 0, byteLength?: number): Promise<Uint8Array> {
+    const length = byteLength ?? src.byteLength - byteOffset;
+    requireCounts("read", { byteOffset, byteLength: length });
+    requireBytes("read", "src", src.byteLength, byteOffset + length);
+    return bytesOf(src).slice(byteOffset, byteOffset + length);
   }
 
   uploadBasis(rows: Uint16Array, components: number, features: number): DeviceBasis {
-    requireLength("basis", rows.length, components * features);
-    const basis: HostBasis = {
-      components,
-      features,
-      byteLength: rows.byteLength,
-      rows: Float64Array.from(rows, f16ToNumber),
-      free: () => {},
-    };
-    return basis;
+    requireBasis(rows, components, features);
+    return new HostBasis(rows, components, features);
   }
 
   uploadPlan(groups: readonly QuantGroup[]): DevicePlan {
-    let end = 0;
-    for (const { first, size } of groups) {
-      if (first < end) {
-        throw new RangeError(`Cannot use plan: a group begins at ${first}, the one before ends at ${end}`);
-      }
-      end = first + size;
-    }
-    return { groups, components: end, free: () => {} };
+    return { groups: [...groups], components: requirePlan(groups), free: () => {} };
   }
 
   gather(
@@ -100,9 +97,11 @@ export class ReferenceBackend implements Backend {
     mean: DeviceBuffer | null,
     dst: DeviceBuffer,
   ): void {
+    requireShape("gather", shape);
     const { dtype, blocks, tokens, dim, rotaryDim } = shape;
-    const elements = blocks * tokens * dim;
-    const x = toFloat32(bytesOf(src).subarray(0, elements * BYTES_PER_ELEMENT[dtype]), dtype);
+    const bytes = blocks * tokens * dim * BYTES_PER_ELEMENT[dtype];
+    requireBytes("gather", "source elements", src.byteLength, bytes);
+    const x = toFloat32(bytesOf(src).subarray(0, bytes), dtype);
     const stride = paddedLength(blocks * dim);
     const out = floats(dst, tokens * stride).fill(0);
     const mu = mean === null ? null : floats(mean, blocks * dim);
@@ -111,7 +110,8 @@ export class ReferenceBackend implements Backend {
       for (let t = 0; t < tokens; t++) {
         row.set(x.subarray((b * tokens + t) * dim, (b * tokens + t + 1) * dim));
         rotate(row, rotation, t, rotaryDim);
-        for (let i = 0; i < dim; i++) out[t * stride + b * dim + i] = row[i] - (mu === null ? 0 : mu[b * dim + i]);
+        const at = t * stride + b * dim;
+        for (let i = 0; i < dim; i++) out[at + i] = mu === null ? row[i] : row[i] - mu[b * dim + i];
       }
     }
   }
@@ -123,15 +123,18 @@ export class ReferenceBackend implements Backend {
     mean: DeviceBuffer | null,
     dst: DeviceBuffer,
   ): void {
+    requireShape("scatter", shape);
     const { dtype, blocks, tokens, dim, rotaryDim } = shape;
     const stride = paddedLength(blocks * dim);
+    requireBytes("scatter", "source elements", dst.byteLength, blocks * tokens * dim * BYTES_PER_ELEMENT[dtype]);
     const x = floats(src, tokens * stride);
     const mu = mean === null ? null : floats(mean, blocks * dim);
     const out = new Float64Array(blocks * tokens * dim);
     const row = new Float64Array(dim);
     for (let b = 0; b < blocks; b++) {
       for (let t = 0; t < tokens; t++) {
-        for (let i = 0; i < dim; i++) row[i] = x[t * stride + b * dim + i] + (mu === null ? 0 : mu[b * dim + i]);
+        const at = t * stride + b * dim;
+        for (let i = 0; i < dim; i++) row[i] = mu === null ? x[at + i] : x[at + i] + mu[b * dim + i];
         rotate(row, rotation, t, rotaryDim);
         out.set(row, (b * tokens + t) * dim);
       }
@@ -140,8 +143,8 @@ export class ReferenceBackend implements Backend {
   }
 
   project(x: DeviceBuffer, tokens: number, basis: DeviceBasis, coefficients: DeviceBuffer): void {
-    const { components, features } = basis;
-    const { rows } = basis as HostBasis;
+    requireCounts("project", { tokens });
+    const { components, features, rows } = hostBasis(basis);
     const inStride = paddedLength(features);
     const outStride = paddedLength(components);
     const from = floats(x, tokens * inStride);
@@ -163,11 +166,9 @@ export class ReferenceBackend implements Backend {
     featureEnd: number,
     x: DeviceBuffer,
   ): void {
-    const { components, features } = basis;
-    const { rows } = basis as HostBasis;
-    if (!(0 <= featureBegin && featureBegin <= featureEnd && featureEnd <= features)) {
-      throw new RangeError(`Cannot reconstruct features [${featureBegin}, ${featureEnd}): the basis has ${features}`);
-    }
+    requireCounts("reconstruct", { tokens });
+    const { components, features, rows } = hostBasis(basis);
+    requireFeatureRange(featureBegin, featureEnd, features);
     const inStride = paddedLength(components);
     const outStride = paddedLength(featureEnd - featureBegin);
     const from = floats(coefficients, tokens * inStride);
@@ -190,6 +191,7 @@ export class ReferenceBackend implements Backend {
     params: DeviceBuffer,
   ): void {
     const { groups, components } = plan;
+    checkQuantizer("quantize", stride, tokens, plan, symbols);
     const from = floats(coefficients, tokens * stride);
     const codes = bytesOf(symbols).subarray(0, tokens * components).fill(0);
     const pairs = halves(params, tokens * groups.length * 2);
@@ -212,6 +214,7 @@ export class ReferenceBackend implements Backend {
     stride: number,
   ): void {
     const { groups, components } = plan;
+    checkQuantizer("dequantize", stride, tokens, plan, symbols);
     const codes = bytesOf(symbols);
     const pairs = halves(params, tokens * groups.length * 2);
     const to = floats(coefficients, tokens * stride).fill(0);
@@ -227,6 +230,7 @@ export class ReferenceBackend implements Backend {
 
   pack(symbols: DeviceBuffer, plan: DevicePlan, tokens: number, packed: DeviceBuffer): void {
     const { groups, components } = plan;
+    checkPacking("pack", symbols, plan, tokens, packed);
     const codes = bytesOf(symbols);
     const out = bytesOf(packed).subarray(0, packedLength(groups, tokens)).fill(0);
     let at = 0;
@@ -241,6 +245,7 @@ export class ReferenceBackend implements Backend {
 
   unpack(packed: DeviceBuffer, plan: DevicePlan, tokens: number, symbols: DeviceBuffer): void {
     const { groups, components } = plan;
+    checkPacking("unpack", symbols, plan, tokens, packed);
     const from = bytesOf(packed);
     const codes = bytesOf(symbols).subarray(0, tokens * components).fill(0);
     let at = 0;
@@ -257,6 +262,8 @@ export class ReferenceBackend implements Backend {
   }
 
   encodeFp8(src: DeviceBuffer, rows: number, length: number, codes: DeviceBuffer, scales: DeviceBuffer): void {
+    requireCounts("encode fp8", { rows, length });
+    requireBytes("encode fp8", "codes", codes.byteLength, rows * length);
     const x = floats(src, rows * length);
     const out = bytesOf(codes);
     const bits = halves(scales, rows);
@@ -268,6 +275,8 @@ export class ReferenceBackend implements Backend {
   }
 
   decodeFp8(codes: DeviceBuffer, scales: DeviceBuffer, rows: number, length: number, dst: DeviceBuffer): void {
+    requireCounts("decode fp8", { rows, length });
+    requireBytes("decode fp8", "codes", codes.byteLength, rows * length);
     const from = bytesOf(codes);
     const bits = halves(scales, rows);
     const out = floats(dst, rows * length);
@@ -278,23 +287,51 @@ export class ReferenceBackend implements Backend {
 }
 
 function bytesOf(buffer: DeviceBuffer): Uint8Array {
-  return (buffer as HostBuffer).bytes;
+  if (!(buffer instanceof HostBuffer)) throw new KvzBackendError("Cannot use a buffer: it belongs to another backend");
+  return buffer.bytes;
 }
 
-function requireLength(what: string, found: number, wanted: number): void {
-  if (found < wanted) throw new RangeError(`Cannot use ${what}: it has ${found} elements, expected ${wanted}`);
+function hostBasis(basis: DeviceBasis): HostBasis {
+  if (!(basis instanceof HostBasis)) throw new KvzBackendError("Cannot use a basis: it belongs to another backend");
+  return basis;
 }
 
 /** The first `length` float32 of a buffer. */
 function floats(buffer: DeviceBuffer, length: number): Float32Array {
-  requireLength("buffer", buffer.byteLength >> 2, length);
+  requireBytes("read float32", "buffer", buffer.byteLength, length * 4);
   return new Float32Array(bytesOf(buffer).buffer, 0, length);
 }
 
 /** The first `length` binary16 bit patterns of a buffer. */
 function halves(buffer: DeviceBuffer, length: number): Uint16Array {
-  requireLength("buffer", buffer.byteLength >> 1, length);
+  requireBytes("read binary16", "buffer", buffer.byteLength, length * 2);
   return new Uint16Array(bytesOf(buffer).buffer, 0, length);
+}
+
+function checkQuantizer(
+  what: string,
+  stride: number,
+  tokens: number,
+  { components }: DevicePlan,
+  symbols: DeviceBuffer,
+): void {
+  requireCounts(what, { stride, tokens });
+  if (stride < components) {
+    throw new RangeError(`Cannot ${what}: "stride" is ${stride}, expected ${components} or more`);
+  }
+  requireBytes(what, "symbols", symbols.byteLength, tokens * components);
+}
+
+function checkPacking(
+  what: string,
+  symbols: DeviceBuffer,
+  { groups, components }: DevicePlan,
+  tokens: number,
+  packed: DeviceBuffer,
+): void {
+  requireCounts(what, { tokens });
+  requireBytes(what, "symbols", symbols.byteLength, tokens * components);
+  requireBytes(what, "packed", packed.byteLength, packedLength(groups, tokens));
 }
 
 /** Rotates the first `rotaryDim` elements of a head in place, half-split, with row `t` of a rotation table. */

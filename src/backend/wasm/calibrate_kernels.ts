@@ -5,9 +5,8 @@
  * @module
  */
 import { KvzBackendError, KvzLimitError } from "../../errors.ts";
-
-/** Variants of the module, best last. */
-export type CalibrateBuild = "base" | "simd" | "relaxed";
+import { detectBuild, supportsBuild } from "./detect.ts";
+import type { WasmBuild } from "./exports.ts";
 
 /** Flags of `gemm`. */
 export const GEMM = { accumulate: 1, subtract: 2, upper: 4 } as const;
@@ -96,45 +95,42 @@ const PAGE = 65536;
 const MAX_PAGES = 65536;
 
 /** Base64 of a build's module. Imported when needed. */
-async function moduleText(build: CalibrateBuild): Promise<string> {
+async function moduleText(build: WasmBuild): Promise<string> {
   if (build === "relaxed") return (await import("./bytes/calibrate_relaxed.ts")).calibrate_relaxed;
   if (build === "simd") return (await import("./bytes/calibrate_simd.ts")).calibrate_simd;
   return (await import("./bytes/calibrate_base.ts")).calibrate_base;
 }
 
-async function moduleBytes(build: CalibrateBuild): Promise<Uint8Array<ArrayBuffer>> {
-  return Uint8Array.from(atob(await moduleText(build)), (char) => char.charCodeAt(0));
-}
-
 /** One instance of the calibration kernels with its own memory, handed out from the bottom like a stack. */
 export class CalibrateKernels {
-  readonly build: CalibrateBuild;
+  readonly build: WasmBuild;
   readonly exports: CalibrateExports;
   #top: number;
 
-  private constructor(build: CalibrateBuild, exports: CalibrateExports) {
+  private constructor(build: WasmBuild, exports: CalibrateExports) {
     this.build = build;
     this.exports = exports;
     this.#top = exports.heapBase();
   }
 
   /**
-   * Instantiates the given build, or the best one that this engine validates.
+   * Instantiates a build, by default the best one that this engine runs.
    *
-   * @throws {KvzBackendError} when the engine cannot run it.
+   * @throws {KvzBackendError} when the engine cannot run it, or may not compile WebAssembly from bytes (edge runtimes).
    */
-  static async open(build?: CalibrateBuild): Promise<CalibrateKernels> {
-    for (const candidate of build === undefined ? ["relaxed", "simd", "base"] as const : [build]) {
-      const bytes = await moduleBytes(candidate);
-      if (!WebAssembly.validate(bytes)) continue;
-      try {
-        const { instance } = await WebAssembly.instantiate(bytes);
-        return new CalibrateKernels(candidate, instance.exports as unknown as CalibrateExports);
-      } catch (cause) {
-        throw new KvzBackendError(`Cannot start the calibration kernels (${candidate} build)`, { cause });
-      }
+  static async open(build: WasmBuild | "auto" = "auto"): Promise<CalibrateKernels> {
+    const chosen = build === "auto" ? detectBuild() : supportsBuild(build) ? build : null;
+    if (chosen === null) {
+      const what = build === "auto" ? "WebAssembly" : `the ${build} build of the kernels`;
+      throw new KvzBackendError(`Cannot calibrate: this engine does not run ${what}`);
     }
-    throw new KvzBackendError(`Cannot start the calibration kernels: this engine does not run the ${build} build`);
+    const bytes = Uint8Array.from(atob(await moduleText(chosen)), (char) => char.charCodeAt(0));
+    try {
+      const { instance } = await WebAssembly.instantiate(bytes);
+      return new CalibrateKernels(chosen, instance.exports as unknown as CalibrateExports);
+    } catch (cause) {
+      throw new KvzBackendError("Cannot calibrate: this runtime does not compile the calibration kernels", { cause });
+    }
   }
 
   /**

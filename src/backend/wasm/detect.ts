@@ -1,31 +1,36 @@
 /**
- * Which build of the kernels this engine can run, found by validating tiny modules (no user-agent guessing).
+ * Which builds this engine can run, found by validating tiny modules: one function that uses one instruction of the
+ * extension.
  *
  * @module
  */
+import type { WasmBuild } from "./exports.ts";
 
-/** Builds of a kernel module, best first. */
-export type WasmBuild = "relaxed" | "simd" | "base";
-
-/** All builds, best first. */
-export const WASM_BUILDS: readonly WasmBuild[] = ["relaxed", "simd", "base"];
-
-// (module (func (result v128) … drop)): one function that uses one instruction of the feature.
-const HEAD = [0, 0x61, 0x73, 0x6d, 1, 0, 0, 0, 1, 4, 1, 0x60, 0, 0, 3, 2, 1, 0, 10];
-/** i32.const 0, i8x16.splat, i8x16.popcnt, drop */
-const SIMD = [9, 1, 7, 0, 0x41, 0, 0xfd, 15, 0x1a, 0x0b];
-/** three splats, f32x4.relaxed_madd (0xfd 0x105), drop */
-const RELAXED = [20, 1, 18, 0, 0x41, 0, 0xfd, 15, 0x41, 0, 0xfd, 15, 0x41, 0, 0xfd, 15, 0xfd, 0x85, 2, 0x1a, 0x0b];
-
-/** Whether this engine can run a build. */
-export function canRun(build: WasmBuild): boolean {
-  if (typeof WebAssembly === "undefined") return false;
-  if (build === "base") return true;
-  const body = build === "simd" ? SIMD : RELAXED;
-  return WebAssembly.validate(Uint8Array.from([...HEAD, ...body]));
+/** A module with one function () → v128 of the given instructions. */
+function detector(instructions: readonly number[]): Uint8Array<ArrayBuffer> {
+  const body = [0, ...instructions, 0x0b];
+  return new Uint8Array([
+    ...[0, 0x61, 0x73, 0x6d, 1, 0, 0, 0], // magic, version 1
+    ...[1, 5, 1, 0x60, 0, 1, 0x7b], // type: () → v128
+    ...[3, 2, 1, 0], // function of type 0
+    ...[10, body.length + 2, 1, body.length, ...body], // code
+  ]);
 }
 
-/** The best build that this engine can run, undefined where there is no WebAssembly. */
-export function bestBuild(): WasmBuild | undefined {
-  return WASM_BUILDS.find(canRun);
+/** f32.const 0, f32x4.splat. */
+const SPLAT = [0x43, 0, 0, 0, 0, 0xfd, 0x13];
+/** f32x4.relaxed_madd of three vectors. */
+const RELAXED = [...SPLAT, ...SPLAT, ...SPLAT, 0xfd, 0x85, 0x02];
+
+/** Whether the engine runs a build. */
+export function supportsBuild(build: WasmBuild): boolean {
+  if (typeof WebAssembly !== "object") return false;
+  if (build === "base") return true;
+  return WebAssembly.validate(detector(build === "simd" ? SPLAT : RELAXED));
+}
+
+/** The fastest build that the engine runs, or `null` where it has no WebAssembly. */
+export function detectBuild(): WasmBuild | null {
+  const builds = ["relaxed", "simd", "base"] as const;
+  return builds.find(supportsBuild) ?? null;
 }

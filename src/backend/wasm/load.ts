@@ -1,53 +1,39 @@
 /**
- * Making a WASM backend from a compiled module or from inlined bytes.
+ * A WASM backend from a compiled module. Nothing here imports the modules that the package carries, so that entries for
+ * platforms which forbid compiling (Cloudflare Workers, Vercel Edge) stay small.
  *
  * @module
  */
 import { KvzBackendError } from "../../errors.ts";
-import { bestBuild, canRun, WASM_BUILDS, type WasmBuild } from "./detect.ts";
+import { CODEC_EXPORTS, type CodecExports, WASM_BUILDS, type WasmBuild } from "./exports.ts";
 import { WasmBackend } from "./wasm_backend.ts";
 
-/** Gives the base64 text of a build's module. */
-export type ModuleText = (build: WasmBuild) => string;
-
 /**
- * Picks a build.
+ * Instantiates the codec module, with a memory of its own.
  *
- * @throws {KvzBackendError} when the engine cannot run it
+ * @param build expected build; "auto" takes whatever the module is
+ * @throws {KvzBackendError} when the module is not the codec's of this version, is of another build, or does not start.
  */
-export function chooseBuild(build: WasmBuild | "auto"): WasmBuild {
-  if (build !== "auto" && !WASM_BUILDS.includes(build)) {
-    throw new RangeError(`Cannot use option "build": it is ${build}, expected auto, ${WASM_BUILDS.join(", ")}`);
-  }
-  const chosen = build === "auto" ? bestBuild() : canRun(build) ? build : undefined;
-  if (chosen === undefined) {
-    throw new KvzBackendError(
-      `Cannot use the ${build === "auto" ? "" : `${build} build of the `}wasm backend: the engine does not validate it`,
-    );
-  }
-  return chosen;
-}
-
-/** A backend from inlined bytes. */
-export async function loadInlined(text: ModuleText, build: WasmBuild | "auto"): Promise<WasmBackend> {
-  const chosen = chooseBuild(build);
-  const bytes = Uint8Array.from(atob(text(chosen)), (char) => char.charCodeAt(0));
-  try {
-    const { instance } = await WebAssembly.instantiate(bytes);
-    return new WasmBackend(instance, chosen);
-  } catch (cause) {
-    throw new KvzBackendError(
-      'Cannot compile the wasm backend: this runtime forbids it; import from "/edge" and pass a WebAssembly.Module',
-      { cause },
-    );
-  }
-}
-
-/** A backend from a module that the caller compiled (edge runtimes, which forbid compiling from bytes). */
-export async function loadModule(module: WebAssembly.Module): Promise<WasmBackend> {
+export async function loadModule(
+  module: WebAssembly.Module,
+  build: "auto" | WasmBuild = "auto",
+): Promise<WasmBackend> {
   const names = new Set(WebAssembly.Module.exports(module).map(({ name }) => name));
-  for (const name of ["memory", "heapBase", "project", "reconstruct"]) {
-    if (!names.has(name)) throw new KvzBackendError(`Cannot use the given module: it has no export "${name}"`);
+  const missing = CODEC_EXPORTS.find((name) => !names.has(name));
+  if (missing !== undefined) {
+    throw new KvzBackendError(
+      `Cannot use the WebAssembly module: it has no export "${missing}", so it is not kvz's codec module`,
+    );
   }
-  return new WasmBackend(await WebAssembly.instantiate(module), "given");
+  let exports: CodecExports;
+  try {
+    exports = (await WebAssembly.instantiate(module, {})).exports as unknown as CodecExports;
+  } catch (cause) {
+    throw new KvzBackendError("Cannot start the WebAssembly module", { cause });
+  }
+  const found = WASM_BUILDS[exports.buildId()];
+  if (build !== "auto" && build !== found) {
+    throw new KvzBackendError(`Cannot use the WebAssembly module: it is the ${found} build, expected ${build}`);
+  }
+  return new WasmBackend(exports, found);
 }

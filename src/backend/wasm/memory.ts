@@ -1,113 +1,119 @@
 /**
- * A first-fit allocator over a module's linear memory. Buffers are few and large (a basis, a few chunk buffers), so a
- * sorted list of free ranges does.
+ * Allocation in a WebAssembly memory: first fit over a list of free ranges, kept sorted and merged. A backend holds a
+ * few dozen blocks, so the list stays short.
  *
  * @module
  */
 import { KvzLimitError } from "../../errors.ts";
-import type { DeviceBuffer } from "../backend.ts";
 
+/** Bytes of a WebAssembly page. */
 const PAGE = 65536;
-const ALIGN = 16;
+/** End of a 32-bit memory. */
+const LIMIT = 65536 * PAGE;
+/** Blocks begin at multiples of this, a cache line. */
+const ALIGNMENT = 64;
 
-/** A block of linear memory. */
-export class WasmBuffer implements DeviceBuffer {
-  readonly byteLength: number;
-  readonly #memory: WasmHeap;
-  #pointer: number;
-
-  constructor(memory: WasmHeap, pointer: number, byteLength: number) {
-    this.#memory = memory;
-    this.#pointer = pointer;
-    this.byteLength = byteLength;
-  }
-
-  /** Byte address. Throws RangeError after `free`. */
-  get pointer(): number {
-    if (this.#pointer < 0) throw new RangeError("Cannot use a buffer: it was freed");
-    return this.#pointer;
-  }
-
-  free(): void {
-    if (this.#pointer < 0) return;
-    this.#memory.release(this.#pointer, this.byteLength);
-    this.#pointer = -1;
-  }
+interface Range {
+  begin: number;
+  end: number;
 }
 
-/** The allocator. */
-export class WasmHeap {
+/** Hands out blocks of one memory from `base` on. */
+export class WasmAllocator {
   readonly #memory: WebAssembly.Memory;
-  /** Free ranges [begin, end), sorted, never touching. */
-  #free: { begin: number; end: number }[];
+  /** Free ranges by address; no two touch. */
+  readonly #free: Range[] = [];
+  /** Address → end of the blocks in use. */
+  readonly #used = new Map<number, number>();
+  /** End of what was handed out or lies in the free list; the memory beyond is fresh. */
+  #top: number;
 
   constructor(memory: WebAssembly.Memory, base: number) {
     this.#memory = memory;
-    const begin = align(base);
-    // A module without static data starts with no page at all.
-    const missing = Math.ceil((begin - memory.buffer.byteLength) / PAGE);
-    if (missing > 0) memory.grow(missing);
-    const end = memory.buffer.byteLength;
-    this.#free = begin < end ? [{ begin, end }] : [];
+    this.#top = align(base);
+  }
+
+  /** Bytes in use. */
+  get used(): number {
+    let sum = 0;
+    for (const [begin, end] of this.#used) sum += end - begin;
+    return sum;
   }
 
   /**
-   * Allocates 16-byte aligned memory, contents undefined.
+   * Takes `byteLength` bytes, contents undefined, and gives their address. Views of the memory may end with this call,
+   * because it may grow.
    *
-   * @throws {KvzLimitError} when linear memory cannot grow that far
+   * @throws {RangeError} when the length is not a whole number ≥ 0.
+   * @throws {KvzLimitError} when the memory cannot hold them.
    */
-  alloc(byteLength: number): WasmBuffer {
+  alloc(byteLength: number): number {
     if (!(Number.isSafeInteger(byteLength) && byteLength >= 0)) {
-      throw new RangeError(`Cannot allocate ${byteLength} bytes`);
+      throw new RangeError(`Cannot allocate memory: the length is ${byteLength}, expected a whole number of bytes`);
     }
-    const size = align(Math.max(byteLength, 1));
-    let at = this.#free.findIndex(({ begin, end }) => end - begin >= size);
-    if (at < 0) {
-      this.#grow(size);
-      at = this.#free.length - 1;
+    const length = align(Math.max(byteLength, 1));
+    const index = this.#free.findIndex(({ begin, end }) => end - begin >= length);
+    if (index >= 0) {
+      const range = this.#free[index];
+      const address = range.begin;
+      range.begin += length;
+      if (range.begin === range.end) this.#free.splice(index, 1);
+      this.#used.set(address, address + length);
+      return address;
     }
-    const range = this.#free[at];
-    const pointer = range.begin;
-    range.begin += size;
-    if (range.begin === range.end) this.#free.splice(at, 1);
-    return new WasmBuffer(this, pointer, byteLength);
+    // Fresh memory, joined to a free range that reaches the top.
+    const last = this.#free.at(-1);
+    const address = last?.end === this.#top ? last.begin : this.#top;
+    this.#grow(address + length, byteLength);
+    if (address !== this.#top) this.#free.pop();
+    this.#top = address + length;
+    this.#used.set(address, this.#top);
+    return address;
   }
 
-  /** Gives a block back; {@linkcode WasmBuffer.free} calls it. */
-  release(pointer: number, byteLength: number): void {
-    const end = pointer + align(Math.max(byteLength, 1));
-    let at = this.#free.findIndex((range) => range.begin > pointer);
-    if (at < 0) at = this.#free.length;
-    this.#free.splice(at, 0, { begin: pointer, end });
-    if (at + 1 < this.#free.length && this.#free[at + 1].begin === end) {
-      this.#free[at].end = this.#free[at + 1].end;
-      this.#free.splice(at + 1, 1);
-    }
-    if (at > 0 && this.#free[at - 1].end === pointer) {
-      this.#free[at - 1].end = this.#free[at].end;
-      this.#free.splice(at, 1);
-    }
+  /**
+   * Gives a block back.
+   *
+   * @throws {RangeError} when no block in use begins there.
+   */
+  free(address: number): void {
+    const end = this.#used.get(address);
+    if (end === undefined) throw new RangeError(`Cannot free memory: no block in use begins at ${address}`);
+    this.#used.delete(address);
+    let index = this.#free.findIndex(({ begin }) => begin > address);
+    if (index < 0) index = this.#free.length;
+    this.#free.splice(index, 0, { begin: address, end });
+    this.#merge(index);
+    if (index > 0) this.#merge(index - 1);
   }
 
-  /** Bytes handed out. */
-  get used(): number {
-    return this.#memory.buffer.byteLength - this.#free.reduce((sum, { begin, end }) => sum + end - begin, 0);
+  /** Joins free range `index` with the next one where they touch. */
+  #merge(index: number): void {
+    const [range, next] = [this.#free[index], this.#free[index + 1]];
+    if (next === undefined || range.end !== next.begin) return;
+    range.end = next.end;
+    this.#free.splice(index + 1, 1);
   }
 
-  #grow(size: number): void {
-    const end = this.#memory.buffer.byteLength;
-    const last = this.#free[this.#free.length - 1];
-    const tail = last !== undefined && last.end === end ? end - last.begin : 0;
-    const pages = Math.ceil((size - tail) / PAGE);
+  #grow(end: number, byteLength: number): void {
+    const size = this.#memory.buffer.byteLength;
+    if (end <= size) return;
+    if (end > LIMIT) {
+      throw new KvzLimitError(
+        `Cannot allocate ${byteLength} bytes: ${this.used} are in use, a WebAssembly memory has at most ${LIMIT}`,
+      );
+    }
     try {
-      this.#memory.grow(pages);
+      this.#memory.grow(Math.ceil((end - size) / PAGE));
     } catch (cause) {
-      throw new KvzLimitError(`Cannot allocate ${size} bytes of WebAssembly memory: ${end} bytes are there`, { cause });
+      throw new KvzLimitError(
+        `Cannot allocate ${byteLength} bytes: the engine does not grow a memory of ${size} bytes to ${end}`,
+        { cause },
+      );
     }
-    this.release(end, pages * PAGE);
   }
 }
 
-function align(bytes: number): number {
-  return Math.ceil(bytes / ALIGN) * ALIGN;
+function align(length: number): number {
+  return Math.ceil(length / ALIGNMENT) * ALIGNMENT;
 }

@@ -1,11 +1,11 @@
 /**
- * The CPU backend: AssemblyScript kernels on the linear memory of one module instance. Kernels run at once and on the
- * calling thread; `read` resolves in the same tick.
+ * The WASM backend: kernels of asm/codec.ts on the memory of one instance. Device memory is that memory, and calls are
+ * done when they return.
  *
  * @module
  */
-import type { DType } from "../../cache/types.ts";
-import { BYTES_PER_ELEMENT } from "../../cache/types.ts";
+import { BYTES_PER_ELEMENT, type DType } from "../../cache/types.ts";
+import { KvzBackendError } from "../../errors.ts";
 import {
   type Backend,
   type BlockShape,
@@ -16,97 +16,136 @@ import {
   paddedLength,
   type QuantGroup,
 } from "../backend.ts";
-import type { WasmBuild } from "./detect.ts";
-import type { CodecExports } from "./kernels.ts";
-import { type WasmBuffer, WasmHeap } from "./memory.ts";
+import { requireBasis, requireBytes, requireCounts, requireFeatureRange, requirePlan, requireShape } from "../check.ts";
+import type { CodecExports, WasmBuild } from "./exports.ts";
+import { WasmAllocator } from "./memory.ts";
 
-/** Element types as asm/codec/lanes.ts numbers them. */
-const DTYPE_CODE: Readonly<Record<DType, number>> = { f32: 0, f16: 1, bf16: 2 };
+/** Codes of element types in asm/codec/lanes.ts. */
+const DTYPES: Readonly<Record<DType, number>> = { f32: 0, f16: 1, bf16: 2 };
+/** Rows of a basis that are tiled together. */
+const TILE_ROWS = 8;
+/** Bytes of a plan entry: first, size, type. */
+const GROUP_BYTES = 12;
 
-interface WasmBasis extends DeviceBasis {
-  readonly buffer: WasmBuffer;
-}
+/** A block of the instance's memory. */
+class Block implements DeviceBuffer {
+  readonly byteLength: number;
+  #address: number;
+  readonly #owner: WasmBackend;
+  readonly #release: (address: number) => void;
 
-interface WasmPlan extends DevicePlan {
-  readonly buffer: WasmBuffer;
-}
-
-/** The backend over one instance. Made by `createWasmBackend`. */
-export class WasmBackend implements Backend {
-  readonly name = "wasm";
-  readonly build: WasmBuild | "given";
-  readonly #kernels: CodecExports;
-  readonly #heap: WasmHeap;
-  #scratch: { rows: number; buffer: WasmBuffer } | null = null;
-
-  constructor(instance: WebAssembly.Instance, build: WasmBuild | "given") {
-    this.#kernels = instance.exports as unknown as CodecExports;
-    this.#heap = new WasmHeap(this.#kernels.memory, this.#kernels.heapBase());
-    this.build = build;
+  constructor(owner: WasmBackend, address: number, byteLength: number, release: (address: number) => void) {
+    this.#owner = owner;
+    this.#address = address;
+    this.byteLength = byteLength;
+    this.#release = release;
   }
 
-  /** Bytes of linear memory in use. */
-  get memoryUsed(): number {
-    return this.#heap.used;
+  addressFor(owner: WasmBackend): number {
+    if (owner !== this.#owner) throw new KvzBackendError("Cannot use a buffer: it belongs to another backend");
+    if (this.#address < 0) throw new KvzBackendError("Cannot use a buffer: it was freed");
+    return this.#address;
+  }
+
+  free(): void {
+    if (this.#address < 0) return;
+    this.#release(this.#address);
+    this.#address = -1;
+  }
+}
+
+class TiledBasis implements DeviceBasis {
+  readonly components: number;
+  readonly features: number;
+  readonly block: Block;
+  constructor(components: number, features: number, block: Block) {
+    this.components = components;
+    this.features = features;
+    this.block = block;
+  }
+  get byteLength(): number {
+    return this.block.byteLength;
+  }
+  free(): void {
+    this.block.free();
+  }
+}
+
+class Plan implements DevicePlan {
+  readonly groups: readonly QuantGroup[];
+  readonly components: number;
+  readonly block: Block;
+  constructor(groups: readonly QuantGroup[], components: number, block: Block) {
+    this.groups = groups;
+    this.components = components;
+    this.block = block;
+  }
+  free(): void {
+    this.block.free();
+  }
+}
+
+/** A backend over one WebAssembly instance. Made by `createWasmBackend`. */
+export class WasmBackend implements Backend {
+  readonly name = "wasm";
+  readonly build: WasmBuild;
+  #kernels: CodecExports | null;
+  readonly #allocator: WasmAllocator;
+  /** Packed rows and a panel of the matrix products, allocated with the first. */
+  #scratch: Block | null = null;
+
+  constructor(kernels: CodecExports, build: WasmBuild) {
+    this.#kernels = kernels;
+    this.build = build;
+    this.#allocator = new WasmAllocator(kernels.memory, kernels.heapBase());
+  }
+
+  /** Bytes of device memory in use. */
+  get bytesInUse(): number {
+    return this.#allocator.used;
   }
 
   alloc(byteLength: number): DeviceBuffer {
-    return this.#heap.alloc(byteLength);
+    return this.#alloc(byteLength);
   }
 
   write(dst: DeviceBuffer, src: ArrayBufferView, dstByteOffset: number = 0): void {
-    if (!(dstByteOffset >= 0 && dstByteOffset + src.byteLength <= dst.byteLength)) {
-      throw new RangeError(
-        `Cannot write ${src.byteLength} bytes at ${dstByteOffset}: the buffer has ${dst.byteLength}`,
-      );
-    }
-    this.#bytes.set(new Uint8Array(src.buffer, src.byteOffset, src.byteLength), pointer(dst) + dstByteOffset);
+    requireCounts("write", { dstByteOffset });
+    requireBytes("write", "dst", dst.byteLength, dstByteOffset + src.byteLength);
+    const bytes = new Uint8Array(src.buffer, src.byteOffset, src.byteLength);
+    this.#bytes(this.#address(dst) + dstByteOffset, src.byteLength).set(bytes);
   }
 
-  read(
-    src: DeviceBuffer,
-    byteOffset: number = 0,
-    byteLength: number = src.byteLength - byteOffset,
-  ): Promise<Uint8Array> {
-    if (!(byteOffset >= 0 && byteLength >= 0 && byteOffset + byteLength <= src.byteLength)) {
-      return Promise.reject(
-        new RangeError(`Cannot read ${byteLength} bytes at ${byteOffset}: the buffer has ${src.byteLength}`),
-      );
-    }
-    const at = pointer(src) + byteOffset;
-    return Promise.resolve(this.#bytes.slice(at, at + byteLength));
+  // deno-lint-ignore require-await -- errors reject
+  async read(src: DeviceBuffer, byteOffset: number = 0, byteLength?: number): Promise<Uint8Array> {
+    const length = byteLength ?? src.byteLength - byteOffset;
+    requireCounts("read", { byteOffset, byteLength: length });
+    requireBytes("read", "src", src.byteLength, byteOffset + length);
+    return this.#bytes(this.#address(src) + byteOffset, length).slice();
   }
 
   uploadBasis(rows: Uint16Array, components: number, features: number): DeviceBasis {
-    if (rows.length < components * features) {
-      throw new RangeError(`Cannot use basis: it has ${rows.length} elements, expected ${components * features}`);
+    requireBasis(rows, components, features);
+    const rowBytes = features * 2;
+    const stripBytes = paddedLength(features) * TILE_ROWS * 2;
+    const tiles = this.#alloc(Math.ceil(components / TILE_ROWS) * stripBytes);
+    const strip = this.#alloc(rowBytes * TILE_ROWS);
+    const bytes = new Uint8Array(rows.buffer, rows.byteOffset, components * rowBytes);
+    const [from, to] = [this.#address(strip), this.#address(tiles)];
+    for (let c = 0; c < components; c += TILE_ROWS) {
+      const count = Math.min(TILE_ROWS, components - c);
+      this.#bytes(from, count * rowBytes).set(bytes.subarray(c * rowBytes, (c + count) * rowBytes));
+      this.#run().tileBasis(from, count, features, to + c / TILE_ROWS * stripBytes);
     }
-    const buffer = this.#heap.alloc(this.#kernels.basisBytes(components, features));
-    const staging = this.#heap.alloc(8 * features * 2);
-    for (let c = 0; c < components; c += 8) {
-      const count = Math.min(8, components - c);
-      this.write(staging, rows.subarray(c * features, (c + count) * features));
-      this.#kernels.packBasis(staging.pointer, count, features, c >> 3, buffer.pointer);
-    }
-    staging.free();
-    const basis: WasmBasis = { components, features, byteLength: buffer.byteLength, buffer, free: () => buffer.free() };
-    return basis;
+    strip.free();
+    return new TiledBasis(components, features, tiles);
   }
 
   uploadPlan(groups: readonly QuantGroup[]): DevicePlan {
-    let end = 0;
-    const words = new Uint32Array(groups.length * 3);
-    groups.forEach(({ first, size, type }, g) => {
-      if (first < end) {
-        throw new RangeError(`Cannot use plan: a group begins at ${first}, the one before ends at ${end}`);
-      }
-      end = first + size;
-      words.set([first, size, type], g * 3);
-    });
-    const buffer = this.#heap.alloc(words.byteLength);
-    this.write(buffer, words);
-    const plan: WasmPlan = { groups, components: end, buffer, free: () => buffer.free() };
-    return plan;
+    const components = requirePlan(groups);
+    const block = this.#alloc(groups.length * GROUP_BYTES);
+    this.write(block, Int32Array.from(groups.flatMap(({ first, size, type }) => [first, size, type])));
+    return new Plan([...groups], components, block);
   }
 
   gather(
@@ -116,21 +155,10 @@ export class WasmBackend implements Backend {
     mean: DeviceBuffer | null,
     dst: DeviceBuffer,
   ): void {
-    const stride = checkLayout(shape, src, dst, rotation, mean);
+    const stride = this.#checkBlocks("gather", shape, src, dst, rotation, mean);
     const { dtype, blocks, tokens, dim, rotaryDim } = shape;
-    const [table, mu] = [optional(rotation), optional(mean)];
-    this.#kernels.gather(
-      pointer(src),
-      DTYPE_CODE[dtype],
-      blocks,
-      tokens,
-      dim,
-      rotaryDim,
-      table,
-      mu,
-      pointer(dst),
-      stride,
-    );
+    const [from, to, cosSin, mu] = [this.#address(src), this.#address(dst), this.#maybe(rotation), this.#maybe(mean)];
+    this.#run().gather(from, DTYPES[dtype], blocks, tokens, dim, rotaryDim, cosSin, mu, to, stride);
   }
 
   scatter(
@@ -140,40 +168,20 @@ export class WasmBackend implements Backend {
     mean: DeviceBuffer | null,
     dst: DeviceBuffer,
   ): void {
-    const stride = checkLayout(shape, dst, src, rotation, mean);
+    const stride = this.#checkBlocks("scatter", shape, dst, src, rotation, mean);
     const { dtype, blocks, tokens, dim, rotaryDim } = shape;
-    const [table, mu] = [optional(rotation), optional(mean)];
-    this.#kernels.scatter(
-      pointer(src),
-      DTYPE_CODE[dtype],
-      blocks,
-      tokens,
-      dim,
-      rotaryDim,
-      table,
-      mu,
-      pointer(dst),
-      stride,
-    );
+    const [from, to, cosSin, mu] = [this.#address(src), this.#address(dst), this.#maybe(rotation), this.#maybe(mean)];
+    this.#run().scatter(from, stride, DTYPES[dtype], blocks, tokens, dim, rotaryDim, cosSin, mu, to);
   }
 
   project(x: DeviceBuffer, tokens: number, basis: DeviceBasis, coefficients: DeviceBuffer): void {
     const { components, features } = basis;
-    const [inStride, outStride] = [paddedLength(features), paddedLength(components)];
-    requireBytes("feature rows", x, tokens * inStride * 4);
-    requireBytes("coefficients", coefficients, tokens * outStride * 4);
-    const scratch = this.#gemmScratch(tokens);
-    this.#kernels.project(
-      pointer(x),
-      inStride,
-      tokens,
-      (basis as WasmBasis).buffer.pointer,
-      components,
-      features,
-      pointer(coefficients),
-      outStride,
-      scratch,
-    );
+    requireCounts("project", { tokens });
+    requireBytes("project", "x", x.byteLength, tokens * paddedLength(features) * 4);
+    requireBytes("project", "coefficients", coefficients.byteLength, tokens * paddedLength(components) * 4);
+    const scratch = this.#gemmScratch();
+    const [from, tiles, to] = [this.#address(x), this.#tiles(basis), this.#address(coefficients)];
+    this.#run().project(from, tokens, tiles, components, features, to, scratch);
   }
 
   reconstruct(
@@ -185,26 +193,13 @@ export class WasmBackend implements Backend {
     x: DeviceBuffer,
   ): void {
     const { components, features } = basis;
-    if (!(0 <= featureBegin && featureBegin <= featureEnd && featureEnd <= features)) {
-      throw new RangeError(`Cannot reconstruct features [${featureBegin}, ${featureEnd}): the basis has ${features}`);
-    }
-    const [inStride, outStride] = [paddedLength(components), paddedLength(featureEnd - featureBegin)];
-    requireBytes("coefficients", coefficients, tokens * inStride * 4);
-    requireBytes("feature rows", x, tokens * outStride * 4);
-    const scratch = this.#gemmScratch(tokens);
-    this.#kernels.reconstruct(
-      pointer(coefficients),
-      inStride,
-      tokens,
-      (basis as WasmBasis).buffer.pointer,
-      components,
-      features,
-      featureBegin,
-      featureEnd,
-      pointer(x),
-      outStride,
-      scratch,
-    );
+    requireCounts("reconstruct", { tokens });
+    requireFeatureRange(featureBegin, featureEnd, features);
+    requireBytes("reconstruct", "coefficients", coefficients.byteLength, tokens * paddedLength(components) * 4);
+    requireBytes("reconstruct", "x", x.byteLength, tokens * paddedLength(featureEnd - featureBegin) * 4);
+    const scratch = this.#gemmScratch();
+    const [from, tiles, to] = [this.#address(coefficients), this.#tiles(basis), this.#address(x)];
+    this.#run().reconstruct(from, tokens, tiles, components, features, featureBegin, featureEnd, to, scratch);
   }
 
   quantize(
@@ -215,18 +210,10 @@ export class WasmBackend implements Backend {
     symbols: DeviceBuffer,
     params: DeviceBuffer,
   ): void {
-    const { groups, components } = plan;
-    checkQuantizer(plan, stride, tokens, coefficients, symbols, params);
-    this.#kernels.quantize(
-      pointer(coefficients),
-      stride,
-      tokens,
-      (plan as WasmPlan).buffer.pointer,
-      groups.length,
-      components,
-      pointer(symbols),
-      pointer(params),
-    );
+    this.#checkQuantizer("quantize", coefficients, stride, tokens, plan, symbols, params);
+    const [from, codes, pairs] = [this.#address(coefficients), this.#address(symbols), this.#address(params)];
+    const groups = plan.groups.length;
+    this.#run().quantize(from, stride, tokens, this.#plan(plan), groups, plan.components, codes, pairs);
   }
 
   dequantize(
@@ -237,124 +224,132 @@ export class WasmBackend implements Backend {
     coefficients: DeviceBuffer,
     stride: number,
   ): void {
-    const { groups, components } = plan;
-    checkQuantizer(plan, stride, tokens, coefficients, symbols, params);
-    this.#kernels.dequantize(
-      pointer(symbols),
-      pointer(params),
-      (plan as WasmPlan).buffer.pointer,
-      groups.length,
-      components,
-      tokens,
-      pointer(coefficients),
-      stride,
-    );
+    this.#checkQuantizer("dequantize", coefficients, stride, tokens, plan, symbols, params);
+    const [codes, pairs, to] = [this.#address(symbols), this.#address(params), this.#address(coefficients)];
+    const groups = plan.groups.length;
+    this.#run().dequantize(codes, pairs, this.#plan(plan), groups, plan.components, tokens, to, stride);
   }
 
   pack(symbols: DeviceBuffer, plan: DevicePlan, tokens: number, packed: DeviceBuffer): void {
-    const { groups, components } = plan;
-    requireBytes("symbols", symbols, tokens * components);
-    requireBytes("packed codes", packed, packedLength(groups, tokens));
-    const plan_ = (plan as WasmPlan).buffer.pointer;
-    this.#kernels.pack(pointer(symbols), plan_, groups.length, components, tokens, pointer(packed));
+    this.#checkPacking("pack", symbols, plan, tokens, packed);
+    const [from, to] = [this.#address(symbols), this.#address(packed)];
+    this.#run().pack(from, this.#plan(plan), plan.groups.length, plan.components, tokens, to);
   }
 
   unpack(packed: DeviceBuffer, plan: DevicePlan, tokens: number, symbols: DeviceBuffer): void {
-    const { groups, components } = plan;
-    requireBytes("packed codes", packed, packedLength(groups, tokens));
-    requireBytes("symbols", symbols, tokens * components);
-    const plan_ = (plan as WasmPlan).buffer.pointer;
-    this.#kernels.unpack(pointer(packed), plan_, groups.length, components, tokens, pointer(symbols));
+    this.#checkPacking("unpack", symbols, plan, tokens, packed);
+    const [from, to] = [this.#address(packed), this.#address(symbols)];
+    this.#run().unpack(from, this.#plan(plan), plan.groups.length, plan.components, tokens, to);
   }
 
   encodeFp8(src: DeviceBuffer, rows: number, length: number, codes: DeviceBuffer, scales: DeviceBuffer): void {
-    checkFp8(src, rows, length, codes, scales);
-    this.#kernels.encodeFp8(pointer(src), rows, length, pointer(codes), pointer(scales));
+    this.#checkFp8("encode fp8", src, rows, length, codes, scales);
+    this.#run().encodeFp8(this.#address(src), rows, length, this.#address(codes), this.#address(scales));
   }
 
   decodeFp8(codes: DeviceBuffer, scales: DeviceBuffer, rows: number, length: number, dst: DeviceBuffer): void {
-    checkFp8(dst, rows, length, codes, scales);
-    this.#kernels.decodeFp8(pointer(codes), pointer(scales), rows, length, pointer(dst));
+    this.#checkFp8("decode fp8", dst, rows, length, codes, scales);
+    this.#run().decodeFp8(this.#address(codes), this.#address(scales), rows, length, this.#address(dst));
   }
 
   [Symbol.dispose](): void {
-    this.#scratch?.buffer.free();
-    this.#scratch = null;
+    this.#kernels = null;
   }
 
-  get #bytes(): Uint8Array {
-    // Growing detaches the buffer, so it is never kept.
-    return new Uint8Array(this.#kernels.memory.buffer);
+  #run(): CodecExports {
+    if (this.#kernels === null) throw new KvzBackendError("Cannot use the wasm backend: it was disposed");
+    return this.#kernels;
   }
 
-  #gemmScratch(rows: number): number {
-    if (this.#scratch === null || this.#scratch.rows < rows) {
-      this.#scratch?.buffer.free();
-      this.#scratch = { rows, buffer: this.#heap.alloc(this.#kernels.gemmScratchBytes(rows)) };
+  #alloc(byteLength: number): Block {
+    this.#run();
+    const address = this.#allocator.alloc(byteLength);
+    return new Block(this, address, byteLength, (at) => this.#allocator.free(at));
+  }
+
+  /** A view of device memory, valid until the next allocation. */
+  #bytes(address: number, byteLength: number): Uint8Array {
+    return new Uint8Array(this.#run().memory.buffer, address, byteLength);
+  }
+
+  #address(buffer: DeviceBuffer): number {
+    if (!(buffer instanceof Block)) throw new KvzBackendError("Cannot use a buffer: it belongs to another backend");
+    return buffer.addressFor(this);
+  }
+
+  #maybe(buffer: DeviceBuffer | null): number {
+    return buffer === null ? 0 : this.#address(buffer);
+  }
+
+  #tiles(basis: DeviceBasis): number {
+    if (!(basis instanceof TiledBasis)) throw new KvzBackendError("Cannot use a basis: it belongs to another backend");
+    return basis.block.addressFor(this);
+  }
+
+  #plan(plan: DevicePlan): number {
+    if (!(plan instanceof Plan)) throw new KvzBackendError("Cannot use a plan: it belongs to another backend");
+    return plan.block.addressFor(this);
+  }
+
+  #gemmScratch(): number {
+    this.#scratch ??= this.#alloc(this.#run().gemmScratchBytes());
+    return this.#address(this.#scratch);
+  }
+
+  /** Checks the arguments of gather and scatter; returns the row stride. */
+  #checkBlocks(
+    what: string,
+    shape: BlockShape,
+    source: DeviceBuffer,
+    rows: DeviceBuffer,
+    rotation: DeviceBuffer | null,
+    mean: DeviceBuffer | null,
+  ): number {
+    requireShape(what, shape);
+    const { dtype, blocks, tokens, dim, rotaryDim } = shape;
+    const stride = paddedLength(blocks * dim);
+    requireBytes(what, "source elements", source.byteLength, blocks * tokens * dim * BYTES_PER_ELEMENT[dtype]);
+    requireBytes(what, "feature rows", rows.byteLength, tokens * stride * 4);
+    if (rotation !== null) requireBytes(what, "rotation", rotation.byteLength, tokens * rotaryDim * 4);
+    if (mean !== null) requireBytes(what, "mean", mean.byteLength, blocks * dim * 4);
+    return stride;
+  }
+
+  #checkQuantizer(
+    what: string,
+    coefficients: DeviceBuffer,
+    stride: number,
+    tokens: number,
+    plan: DevicePlan,
+    symbols: DeviceBuffer,
+    params: DeviceBuffer,
+  ): void {
+    requireCounts(what, { stride, tokens });
+    if (stride < plan.components) {
+      throw new RangeError(`Cannot ${what}: "stride" is ${stride}, expected ${plan.components} or more`);
     }
-    return this.#scratch.buffer.pointer;
+    requireBytes(what, "coefficients", coefficients.byteLength, tokens * stride * 4);
+    requireBytes(what, "symbols", symbols.byteLength, tokens * plan.components);
+    requireBytes(what, "params", params.byteLength, tokens * plan.groups.length * 4);
   }
-}
 
-function pointer(buffer: DeviceBuffer): number {
-  return (buffer as WasmBuffer).pointer;
-}
-
-function optional(buffer: DeviceBuffer | null): number {
-  return buffer === null ? 0 : pointer(buffer);
-}
-
-function requireBytes(what: string, buffer: DeviceBuffer, bytes: number): void {
-  if (buffer.byteLength < bytes) {
-    throw new RangeError(`Cannot use ${what}: the buffer has ${buffer.byteLength} bytes, expected ${bytes}`);
+  #checkPacking(what: string, symbols: DeviceBuffer, plan: DevicePlan, tokens: number, packed: DeviceBuffer): void {
+    requireCounts(what, { tokens });
+    requireBytes(what, "symbols", symbols.byteLength, tokens * plan.components);
+    requireBytes(what, "packed", packed.byteLength, packedLength(plan.groups, tokens));
   }
-}
 
-function checkLayout(
-  shape: BlockShape,
-  elements: DeviceBuffer,
-  rows: DeviceBuffer,
-  rotation: DeviceBuffer | null,
-  mean: DeviceBuffer | null,
-): number {
-  const { dtype, blocks, tokens, dim, rotaryDim } = shape;
-  const stride = paddedLength(blocks * dim);
-  requireBytes("elements", elements, blocks * tokens * dim * BYTES_PER_ELEMENT[dtype]);
-  requireBytes("feature rows", rows, tokens * stride * 4);
-  if (rotation !== null) {
-    if (rotaryDim % 2 !== 0 || rotaryDim > dim) {
-      throw new RangeError(`Cannot rotate ${rotaryDim} dimensions: expected an even number up to ${dim}`);
-    }
-    requireBytes("rotation", rotation, tokens * rotaryDim * 4);
+  #checkFp8(
+    what: string,
+    values: DeviceBuffer,
+    rows: number,
+    length: number,
+    codes: DeviceBuffer,
+    scales: DeviceBuffer,
+  ): void {
+    requireCounts(what, { rows, length });
+    requireBytes(what, "values", values.byteLength, rows * length * 4);
+    requireBytes(what, "codes", codes.byteLength, rows * length);
+    requireBytes(what, "scales", scales.byteLength, rows * 2);
   }
-  if (mean !== null) requireBytes("mean", mean, blocks * dim * 4);
-  return stride;
-}
-
-function checkQuantizer(
-  { groups, components }: DevicePlan,
-  stride: number,
-  tokens: number,
-  coefficients: DeviceBuffer,
-  symbols: DeviceBuffer,
-  params: DeviceBuffer,
-): void {
-  if (stride < components) {
-    throw new RangeError(`Cannot use plan: it reaches ${components} components, rows have ${stride}`);
-  }
-  requireBytes("coefficients", coefficients, tokens * stride * 4);
-  requireBytes("symbols", symbols, tokens * components);
-  requireBytes("params", params, tokens * groups.length * 4);
-}
-
-function checkFp8(
-  values: DeviceBuffer,
-  rows: number,
-  length: number,
-  codes: DeviceBuffer,
-  scales: DeviceBuffer,
-): void {
-  requireBytes("values", values, rows * length * 4);
-  requireBytes("codes", codes, rows * length);
-  requireBytes("scales", scales, rows * 2);
 }

@@ -1,0 +1,66 @@
+/**
+ * `kvz profile`: looking at profiles, trimming them, and handing them to NumPy or PyTorch.
+ *
+ * @module
+ */
+import type { Command } from "commander";
+import { exportProfile } from "../../src/profile/export.ts";
+import { serializeProfile } from "../../src/profile/profile_format.ts";
+import { trimProfile } from "../../src/profile/trim.ts";
+import type { CliContext } from "../context.ts";
+import { writeOutput } from "../files.ts";
+import { formatBytes, formatFacts } from "../format.ts";
+import {
+  addJsonOption,
+  addOutputOptions,
+  checkOneStdout,
+  given,
+  type JsonFlag,
+  type OutputFlags,
+  positiveNumber,
+  ratioList,
+} from "../options.ts";
+import { profileFacts } from "../profile_facts.ts";
+import { readProfile } from "../profile_input.ts";
+
+/** Adds the commands. */
+export function addProfile(program: Command, context: CliContext): void {
+  const group = program.command("profile").description("look at a profile, trim it, export it");
+
+  const info = group.command("info").description("print what a profile holds").argument("<profile>", ".kvzp file");
+  addJsonOption(info).action(async (path: string, flags: JsonFlag) => {
+    const { json, lines } = profileFacts(await readProfile(path));
+    await context.finish(flags, json, formatFacts(lines));
+  });
+
+  const trim = group.command("trim")
+    .description("keep only the components that some ratios use")
+    .argument("<profile>", ".kvzp file")
+    .requiredOption("--ratios <list>", "ratios to keep, for instance 32,64", ratioList("--ratios"));
+  addOutputOptions(trim, "trimmed profile (.kvzp)");
+  addJsonOption(trim).action(async (path: string, flags: OutputFlags & JsonFlag & { ratios: number[] }) => {
+    checkOneStdout(flags);
+    const trimmed = trimProfile(await readProfile(path), flags.ratios);
+    const bytes = await serializeProfile(trimmed);
+    await writeOutput(flags.output, flags.force ?? false, async (sink) => await sink.write(bytes));
+    const { json, lines } = profileFacts(trimmed);
+    await context.finish(flags, { bytesOut: bytes.length, ...json }, [
+      ...formatFacts([[flags.output, formatBytes(bytes.length)], ...lines]),
+    ]);
+  });
+
+  const exporter = group.command("export")
+    .description("write mean, basis, variance and error table as .safetensors (key.mean, value.basis, …)")
+    .argument("<profile>", ".kvzp file")
+    .option("--ratio <x>", "also write the plan for this ratio (key.groups, value.groups)", positiveNumber("--ratio"));
+  addOutputOptions(exporter, ".safetensors file");
+  addJsonOption(exporter).action(async (path: string, flags: OutputFlags & JsonFlag & { ratio?: number }) => {
+    checkOneStdout(flags);
+    const profile = await readProfile(path);
+    const bytes = exportProfile(profile, given(flags, ["ratio"]));
+    await writeOutput(flags.output, flags.force ?? false, async (sink) => await sink.write(bytes));
+    await context.finish(flags, { bytesOut: bytes.length, fingerprint: profile.fingerprint }, [
+      ...formatFacts([[flags.output, formatBytes(bytes.length)]]),
+    ]);
+  });
+}

@@ -1,0 +1,69 @@
+/**
+ * What the demo page shows, as plain data.
+ *
+ * @module
+ */
+
+/** A value for keys and one for values. */
+export interface PerKind<T> {
+  readonly key: T;
+  readonly value: T;
+}
+
+/** One ratio. */
+export interface DemoRun {
+  /** Target ratio. */
+  readonly ratio: number;
+  readonly bytesOut: number;
+  readonly paperRatio: number | null;
+  readonly fileRatio: number;
+  /** Relative errors of the coded tokens (between sinks and window). */
+  readonly error: PerKind<number | null>;
+  readonly compressTokensPerSecond: number;
+  readonly decompressTokensPerSecond: number;
+  /** Bytes in the file by what they hold, in the order of {@linkcode PARTS}. */
+  readonly parts: readonly number[];
+  /** Bytes a coded token after each of {@linkcode STAGES}. */
+  readonly stages: readonly number[];
+  readonly layers: PerKind<readonly (number | null)[]>;
+  readonly tokens: PerKind<readonly (number | null)[]>;
+  /** Bits a component with its share of shift and scale: where a level begins, and the level. */
+  readonly bits: PerKind<readonly (readonly [first: number, bits: number])[]>;
+}
+
+/** Everything on the page. */
+export interface DemoData {
+  readonly version: string;
+  readonly model: string;
+  readonly geometry: string;
+  readonly tokens: number;
+  readonly dtype: string;
+  readonly fp16Bytes: number;
+  readonly sinks: number;
+  readonly coded: number;
+  readonly window: number;
+  readonly profile: { readonly fingerprint: string; readonly tokens: number; readonly sequences: number };
+  /** Components of the fit. */
+  readonly components: PerKind<number>;
+  /** For instance "wasm relaxed, 2 threads". */
+  readonly backend: string;
+  readonly runs: readonly DemoRun[];
+  /** Names of {@linkcode DemoRun.parts}. */
+  readonly partNames: readonly string[];
+  /** Names of {@linkcode DemoRun.stages}. */
+  readonly stageNames: readonly string[];
+}
+
+/** What a .kvz file of recipe kvtc consists of, bottom to top, with the record tags. */
+export const PARTS: readonly { readonly name: string; readonly tags: readonly string[] }[] = [
+  { name: "raw window", tags: ["KRAW", "VRAW"] },
+  { name: "key codes", tags: ["KCOD"] },
+  { name: "key scales", tags: ["KSCL"] },
+  { name: "value codes", tags: ["VCOD"] },
+  { name: "value scales", tags: ["VSCL"] },
+  { name: "sinks in FP8", tags: ["KSNK", "VSNK"] },
+  { name: "plan, token ids, header, index", tags: [] },
+];
+
+/** Stages that make a coded token smaller. */
+export const STAGES: readonly string[] = ["cache (16 bits)", "PCA, components kept", "quantized", "DEFLATE"];

@@ -1,0 +1,86 @@
+/**
+ * Checks of kernel arguments that every backend makes alike.
+ *
+ * @module
+ */
+import { BYTES_PER_ELEMENT } from "../cache/types.ts";
+import type { BlockShape, QuantGroup } from "./backend.ts";
+
+/** @throws {RangeError} unless every value is a whole number ≥ 0. */
+export function requireCounts(what: string, counts: Readonly<Record<string, number>>): void {
+  for (const [name, value] of Object.entries(counts)) {
+    if (!(Number.isSafeInteger(value) && value >= 0)) {
+      throw new RangeError(`Cannot ${what}: "${name}" is ${value}, expected a whole number ≥ 0`);
+    }
+  }
+}
+
+/** @throws {RangeError} when a buffer is shorter than `wanted` bytes. */
+export function requireBytes(what: string, name: string, found: number, wanted: number): void {
+  if (found < wanted) throw new RangeError(`Cannot ${what}: "${name}" has ${found} bytes, expected ${wanted}`);
+}
+
+/** @throws {RangeError} when the sizes of a chunk do not fit together. */
+export function requireShape(what: string, shape: BlockShape): void {
+  const { dtype, blocks, tokens, dim, rotaryDim } = shape;
+  requireCounts(what, { blocks, tokens, dim, rotaryDim });
+  if (rotaryDim > dim || rotaryDim % 2 !== 0) {
+    throw new RangeError(`Cannot ${what}: "rotaryDim" is ${rotaryDim}, expected an even number up to ${dim}`);
+  }
+  if (!Object.hasOwn(BYTES_PER_ELEMENT, dtype)) {
+    throw new RangeError(`Cannot ${what}: "dtype" is ${dtype}, expected f32, f16 or bf16`);
+  }
+}
+
+/**
+ * Checks a plan and returns one past its last component.
+ *
+ * @throws {RangeError} when groups overlap, are not in order, are empty or have an unknown type.
+ */
+export function requirePlan(groups: readonly QuantGroup[]): number {
+  let end = 0;
+  for (const { first, size, type } of groups) {
+    requireCounts("use plan", { first, size });
+    if (size === 0) throw new RangeError(`Cannot use plan: the group at ${first} is empty`);
+    if (type !== 1 && type !== 2 && type !== 3) {
+      throw new RangeError(`Cannot use plan: the group at ${first} has type ${type}, expected 1, 2 or 3`);
+    }
+    if (first < end) {
+      throw new RangeError(`Cannot use plan: a group begins at ${first}, expected ${end} or more`);
+    }
+    end = first + size;
+  }
+  return end;
+}
+
+/** Binary16 bits of 4, the least magnitude that no entry of a basis may have. */
+const FOUR = 0x4400;
+
+/**
+ * Checks basis rows: they are orthonormal, so entries are at most 1 (with rounding; 4 leaves room).
+ *
+ * @throws {RangeError} when there are too few or an entry's magnitude is 4 or more, infinite or NaN.
+ */
+export function requireBasis(rows: Uint16Array, components: number, features: number): void {
+  requireCounts("upload basis", { components, features });
+  if (rows.length < components * features) {
+    throw new RangeError(
+      `Cannot upload basis: it has ${rows.length} elements, expected ${components} × ${features}`,
+    );
+  }
+  for (let i = 0; i < components * features; i++) {
+    if ((rows[i] & 0x7fff) >= FOUR) {
+      throw new RangeError(
+        `Cannot upload basis: element ${i % features} of row ${Math.floor(i / features)} is not in (-4, 4)`,
+      );
+    }
+  }
+}
+
+/** @throws {RangeError} when [begin, end) does not lie in [0, features]. */
+export function requireFeatureRange(begin: number, end: number, features: number): void {
+  requireCounts("reconstruct", { featureBegin: begin, featureEnd: end });
+  if (begin > end || end > features) {
+    throw new RangeError(`Cannot reconstruct features [${begin}, ${end}): the basis has ${features}`);
+  }
+}

@@ -1,0 +1,19 @@
+/**
+ * Opening a codec on the backends of this package.
+ *
+ * @module
+ */
+import { createBackend } from "../backend/select.ts";
+import type { Profile } from "../profile/types.ts";
+import { Codec } from "./codec.ts";
+import { type LaneOptions, Lanes } from "./lanes.ts";
+
+/**
+ * Opens a codec: starts the lanes once, for any number of calls.
+ *
+ * @throws {KvzBackendError} when the backend cannot be had
+ * @throws {RangeError} when `threads` is out of range
+ */
+export async function openCodec(profile: Profile, options: LaneOptions = {}): Promise<Codec> {
+  return new Codec(profile, await Lanes.open(options, createBackend));
+}

@@ -1,0 +1,57 @@
+/**
+ * The gate: everything that has to hold before a change goes in. One line a step, the sums at the end.
+ *
+ * deno task ok [--skip NAME]… [--only NAME]…
+ *
+ * Beside Deno it needs Node 20 with npm; Bun and workerd come from npm at their first use (.cache/runtimes).
+ *
+ * @module
+ */
+import { DENO } from "../exec.ts";
+import { packageSteps } from "./package.ts";
+import { bundledSize, CORE_LIMIT, CORE_NAMES } from "./size.ts";
+import { command, runSteps, type Step, testCommand } from "./steps.ts";
+
+const ENTRIES = ["mod.ts", "edge.ts", "fs.ts", "cli/main.ts"];
+
+const steps: Step[] = [
+  command("format", [DENO, "fmt", "--check"]),
+  command("lint", [DENO, "lint"]),
+  // Not all of the tree: asm/ is AssemblyScript, which asc checks.
+  command("types", [DENO, "check", ...ENTRIES, "src", "cli", "tests", "tools", "bench"]),
+  command("documentation", [DENO, "doc", "--lint", ...ENTRIES]),
+  testCommand("examples", [DENO, "test", "-A", "--doc", ...ENTRIES, "README.md"]),
+  testCommand("tests", [DENO, "task", "test"]),
+  command("kernels", [DENO, "run", "-A", "tools/build_wasm.ts", "--check"]),
+  command("publish", [DENO, "publish", "--dry-run", "--allow-dirty"]),
+  { name: "core size", run: coreSize },
+  ...packageSteps(),
+];
+
+async function coreSize() {
+  const core = await bundledSize("../../mod.ts", CORE_NAMES);
+  const whole = await bundledSize("../../mod.ts");
+  const edge = await bundledSize("../../edge.ts");
+  const kB = (bytes: number) => `${(bytes / 1000).toFixed(1)} kB`;
+  const note = `core import ${kB(core.bytes)} gzip (at most ${kB(CORE_LIMIT)}), ` +
+    `whole main entry ${kB(whole.bytes)}, edge entry ${kB(edge.bytes)}`;
+  return core.bytes <= CORE_LIMIT ? { passed: 1, failed: 0, note } : { passed: 0, failed: 1, note };
+}
+
+/** Values of a repeated option. */
+function optionValues(name: string): string[] {
+  return Deno.args.flatMap((word, i) => word === name ? [Deno.args[i + 1]] : []);
+}
+
+const skip = optionValues("--skip");
+const only = optionValues("--only");
+for (const name of [...skip, ...only]) {
+  if (!steps.some((step) => step.name === name)) {
+    console.error(`There is no step "${name}", expected one of: ${steps.map((step) => step.name).join(", ")}`);
+    Deno.exit(2);
+  }
+}
+const chosen = steps.filter(({ name }) => !skip.includes(name) && (only.length === 0 || only.includes(name)));
+const { passed, failed } = await runSteps(chosen);
+console.log(`gate: ${passed} passed, ${failed} failed`);
+Deno.exit(failed === 0 ? 0 : 1);

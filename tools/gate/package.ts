@@ -1,0 +1,224 @@
+/**
+ * The packed package, installed and run in Node, Bun, Deno and workerd, and its command.
+ *
+ * @module
+ */
+import { DENO, exec, run } from "../exec.ts";
+import { pack, type Packed } from "../pack.ts";
+import { type Fixtures, makeFixtures, streamsOf } from "./fixtures.ts";
+import { installRuntimes, type Runtimes } from "./runtimes.ts";
+import { gzipSize } from "./size.ts";
+import type { Outcome, Step } from "./steps.ts";
+import { runInWorkerd, WORKERD_LIMIT } from "./workerd.ts";
+
+/** JSR's limit is 20 MB; the package is code only and stays far below. */
+const PACKAGE_LIMIT = 1_000_000;
+
+/** What the steps hand on. */
+interface Place {
+  /** A project of its own, with the package installed. */
+  readonly dir: string;
+  readonly packed: Packed;
+  readonly fixtures: Fixtures;
+}
+
+/** A check of the suite in tests/runtimes. */
+interface Check {
+  readonly name: string;
+  readonly error?: string;
+}
+
+/** The steps; each later one fails when the package could not be installed. */
+export function packageSteps(): Step[] {
+  let place: Promise<Place> | undefined;
+  let runtimes: Promise<Runtimes> | undefined;
+  const getPlace = () => place ??= install();
+  const getRuntimes = () => runtimes ??= installRuntimes();
+  return [
+    {
+      name: "package",
+      async run() {
+        const { packed, dir } = await getPlace();
+        const bad = await foreignSyntax(dir);
+        const note = `${kB(packed.bytes)} packed, ${kB(packed.unpackedBytes)} unpacked`;
+        if (packed.unpackedBytes > PACKAGE_LIMIT) bad.push(`The package is over ${kB(PACKAGE_LIMIT)}`);
+        return { passed: bad.length === 0 ? 1 : 0, failed: bad.length === 0 ? 0 : 1, note, log: bad.join("\n") };
+      },
+    },
+    { name: "node", run: async () => await inProcess(await getPlace(), "node", ["node"]) },
+    {
+      name: "bun",
+      run: async () => await inProcess(await getPlace(), "bun", [(await getRuntimes()).bun]),
+    },
+    { name: "deno", run: async () => await inProcess(await getPlace(), "deno", [DENO, "run", "-A", "--no-lock"]) },
+    { name: "workerd", run: async () => await inWorkerd(await getPlace(), (await getRuntimes()).workerd) },
+    { name: "command in node", run: async () => await runCommand(await getPlace(), "node", ["npx", "--no", "kvz"]) },
+    {
+      name: "command in bun",
+      run: async () =>
+        await runCommand(await getPlace(), "bun", [(await getRuntimes()).bun, "node_modules/@kvz/kvz/cli/main.js"]),
+    },
+  ];
+}
+
+/** Packs, and installs the tarball in a fresh project, without a network. */
+async function install(): Promise<Place> {
+  const dir = await Deno.makeTempDir({ prefix: "kvz-gate-" });
+  globalThis.addEventListener("unload", () => Deno.removeSync(dir, { recursive: true }));
+  const packed = await pack(`${dir}/dist`);
+  // What the package depends on, from where Deno put it.
+  const dependencies: string[] = [];
+  const { dependencies: names = {} } = JSON.parse(await Deno.readTextFile(`${dir}/dist/package/package.json`));
+  for (const name of Object.keys(names)) {
+    const folder = await Deno.realPath(`node_modules/${name}`);
+    const { out } = await run(["npm", "pack", "--json", "--ignore-scripts", "--pack-destination", dir, folder]);
+    dependencies.push(`${dir}/${JSON.parse(out)[0].filename}`);
+  }
+  await Deno.writeTextFile(`${dir}/package.json`, JSON.stringify({ name: "consumer", private: true, type: "module" }));
+  const tarballs = [...dependencies, packed.tarball];
+  await run(["npm", "install", "--offline", "--no-audit", "--no-fund", "--ignore-scripts", ...tarballs], { cwd: dir });
+  for (const name of ["suite.js", "process.js", "workerd.js", "workerd.capnp"]) {
+    await Deno.copyFile(`tests/runtimes/${name}`, `${dir}/${name}`);
+  }
+  const fixtures = await makeFixtures(`${dir}/fixtures`);
+  return { dir, packed, fixtures };
+}
+
+/** Files that Node 20 cannot parse: `deno pack` strips types, but lowers no syntax (`using`, for instance). */
+async function foreignSyntax(dir: string): Promise<string[]> {
+  const bad: string[] = [];
+  const root = `${dir}/node_modules/@kvz/kvz`;
+  const visit = async (folder: string): Promise<void> => {
+    for await (const { name, isDirectory } of Deno.readDir(folder)) {
+      const path = `${folder}/${name}`;
+      if (isDirectory) await visit(path);
+      else if (name.endsWith(".js")) {
+        const { code, log } = await exec(["node", "--check", path]);
+        if (code !== 0) bad.push(`${path.slice(root.length + 1)} cannot be parsed by Node 20:\n${log}`);
+      }
+    }
+  };
+  await visit(root);
+  return bad;
+}
+
+async function inProcess({ dir, fixtures }: Place, name: string, runtime: readonly string[]): Promise<Outcome> {
+  const out = `${dir}/out-${name}`;
+  await Deno.mkdir(out);
+  const { code, log, seconds } = await exec([...runtime, "process.js", "fixtures", out], { cwd: dir });
+  if (code !== 0) return { passed: 0, failed: 1, log };
+  const checks: Check[] = JSON.parse(await Deno.readTextFile(`${out}/checks.json`));
+  const files = new Map<string, Uint8Array>();
+  for await (const { name } of Deno.readDir(out)) {
+    if (name !== "checks.json") files.set(name, await Deno.readFile(`${out}/${name}`));
+  }
+  const version = (await run([runtime[0], "--version"])).out.trim().split("\n")[0].replace(/^deno /, "");
+  return await outcome(checks, files, fixtures, `${version}, suite in ${seconds.toFixed(1)} s`);
+}
+
+async function inWorkerd({ dir, fixtures }: Place, workerd: string): Promise<Outcome> {
+  await run([DENO, "bundle", "--minify", "--external", "*.wasm", "-o", "worker.js", "workerd.js"], { cwd: dir });
+  const bundle = await Deno.readTextFile(`${dir}/worker.js`);
+  await Deno.copyFile(`${dir}/node_modules/@kvz/kvz/wasm/codec_simd.wasm`, `${dir}/codec_simd.wasm`);
+  const { checks, files, memory } = await runInWorkerd(workerd, dir);
+  const all: Check[] = [...checks];
+  // Base64 of "\0asm\1": kernels that were to stay out.
+  all.push({
+    name: "no inlined kernels",
+    ...(bundle.includes("AGFzbQ") ? { error: "The worker's bundle holds inlined kernels" } : {}),
+  });
+  all.push({
+    name: "memory",
+    ...(memory <= WORKERD_LIMIT ? {} : { error: `The worker took ${kB(memory)}, at most ${kB(WORKERD_LIMIT)}` }),
+  });
+  const note = `bundle ${kB(await gzipSize(bundle))} gzip, ${(memory / 1e6).toFixed(0)} MB taken by the suite`;
+  return await outcome(all, files, fixtures, note);
+}
+
+/** The suite's own checks, and its files against those of the sources in Deno. */
+async function outcome(
+  checks: readonly Check[],
+  files: ReadonlyMap<string, Uint8Array>,
+  fixtures: Fixtures,
+  note: string,
+): Promise<Outcome> {
+  const all: Check[] = [...checks];
+  const simd = files.get("simd");
+  if (simd !== undefined) {
+    const differing = differingStreams(fixtures.streams, await streamsOf(simd));
+    all.push({
+      name: "streams before DEFLATE",
+      ...(differing.length > 0 ? { error: `Other streams than in Deno: ${differing.join(", ")}` } : {}),
+    });
+    note += `, .kvz bytes ${sameBytes(simd, fixtures.reference) ? "equal to" : "other than"} Deno's`;
+  }
+  const restored = files.get("restored");
+  all.push({
+    name: "restored bytes",
+    ...(restored !== undefined && sameBytes(restored, fixtures.restored)
+      ? {}
+      : { error: "The reference file is restored to other bytes than in Deno" }),
+  });
+  const failures = all.filter(({ error }) => error !== undefined);
+  return {
+    passed: all.length - failures.length,
+    failed: failures.length,
+    note: `${all.length} checks, ${note}`,
+    log: failures.map(({ name, error }) => `${name}: ${error}`).join("\n"),
+  };
+}
+
+function differingStreams(wanted: ReadonlyMap<string, Uint8Array>, found: ReadonlyMap<string, Uint8Array>): string[] {
+  return [...new Set([...wanted.keys(), ...found.keys()])].filter((name) => {
+    const a = wanted.get(name);
+    const b = found.get(name);
+    return a === undefined || b === undefined || !sameBytes(a, b);
+  });
+}
+
+function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((byte, i) => byte === b[i]);
+}
+
+/** The installed command: compress, inspect, decompress. */
+async function runCommand({ dir }: Place, name: string, words: readonly string[]): Promise<Outcome> {
+  const profile = ["--profile", "fixtures/profile.kvzp"];
+  const file = `${name}.kvz`;
+  const calls = [
+    [
+      "compress",
+      "fixtures/cache.safetensors",
+      "-o",
+      file,
+      ...profile,
+      "--ratio",
+      "8",
+      "--window",
+      "32",
+      "--threads",
+      "2",
+    ],
+    ["inspect", file],
+    ["decompress", file, "-o", `${name}.safetensors`, ...profile],
+  ];
+  const failures: string[] = [];
+  for (const call of calls) {
+    const { code, out, log } = await exec([...words, ...call, "--json"], { cwd: dir });
+    try {
+      if (code !== 0) throw new Error(`exit code ${code}`);
+      if (!(Object.keys(JSON.parse(out)).length > 0)) throw new Error("an empty object");
+    } catch (error) {
+      failures.push(`kvz ${call.join(" ")}: ${error}\n${log}`);
+    }
+  }
+  return {
+    passed: calls.length - failures.length,
+    failed: failures.length,
+    note: `${calls.length} calls`,
+    log: failures.join("\n"),
+  };
+}
+
+function kB(bytes: number): string {
+  return `${(bytes / 1000).toFixed(1)} kB`;
+}

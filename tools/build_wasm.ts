@@ -18,7 +18,18 @@ async function compile(module: string, flags: string[]): Promise<Uint8Array> {
   let wasm: Uint8Array | undefined;
   const { error, stderr } = await asc.main(
     // No runtime, no imports, no automatic vectorization: what is SIMD is written as SIMD.
-    [`asm/${module}.ts`, "--outFile", "out.wasm", "--runtime", "stub", "--use", "abort=", "-O3", "--noAssert", ...flags],
+    [
+      `asm/${module}.ts`,
+      "--outFile",
+      "out.wasm",
+      "--runtime",
+      "stub",
+      "--use",
+      "abort=",
+      "-O3",
+      "--noAssert",
+      ...flags,
+    ],
     {
       readFile: (name: string) => {
         try {

@@ -50,7 +50,7 @@ export async function pack(dir: string): Promise<Packed> {
   await Deno.writeTextFile(path, JSON.stringify(complete(JSON.parse(await Deno.readTextFile(path))), null, 2) + "\n");
 
   // npm writes the tarball anew with its own file dates and order, so that equal files give equal bytes.
-  const { out } = await run(["npm", "pack", "--json", "--ignore-scripts", "--pack-destination", dir, root]);
+  const { out } = await run(["npm", "pack", "--json", "--ignore-scripts", "--pack-destination", ".."], { cwd: root });
   const [{ filename, size, unpackedSize }] = JSON.parse(out);
   return { tarball: `${dir}/${filename}`, bytes: size, unpackedBytes: unpackedSize };
 }
@@ -67,7 +67,8 @@ function complete(json: PackageJson): PackageJson {
     keywords: ["kv-cache", "llm", "compression", "transformers", "wasm"],
     engines: { node: ">=20" },
     bin: { kvz: "./cli/main.js" },
-    sideEffects: false,
+    // All else can be left out by a bundler when none of its names is used.
+    sideEffects: ["./cli/main.js", "./src/codec/lane_worker.js", "./src/profile/calibrate_worker.js"],
     exports: { ...json.exports, "./wasm/*.wasm": "./wasm/*.wasm" },
     dependencies,
   };

@@ -14,14 +14,30 @@ export function drawCharts(data: DemoData, uPlot: typeof uPlotClass): void {
   const byId = (id: string) => document.getElementById(id)!;
   let drawn: uPlotClass[] = [];
 
-  const percent = (value: number | null) => value === null ? "–" : `${(100 * value).toFixed(value < 0.1 ? 2 : 1)} %`;
+  const percent = (value: number | null) => value === null ? "–" : `${(100 * value).toFixed(1)} %`;
+  /** For axis labels, which are round. */
+  const wholePercent = (value: number | null) => value === null ? "" : `${Number((100 * value).toPrecision(6))} %`;
   const size = (bytes: number | null) => {
     if (bytes === null) return "–";
     if (bytes >= 1e6) return `${(bytes / 1e6).toFixed(2)} MB`;
-    return bytes >= 1000 ? `${(bytes / 1000).toFixed(bytes >= 1e5 ? 0 : 1)} kB` : `${bytes.toFixed(0)} B`;
+    return bytes >= 1000
+      ? `${(bytes / 1000).toFixed(bytes >= 1e5 || bytes % 1000 === 0 ? 0 : 1)} kB`
+      : `${bytes.toFixed(0)} B`;
   };
   const runColor = (i: number) => css(`--run-${i % 6}`);
   const translucent = (color: string, alpha: string) => color + alpha;
+
+  /** Root mean square over up to nine neighbours of the same region: sinks, coded tokens, raw window. */
+  function smooth(values: readonly (number | null)[]): (number | null)[] {
+    const ends = [data.sinks, data.sinks + data.coded, values.length];
+    return values.map((value, t) => {
+      if (value === null) return null;
+      const region = ends.findIndex((end) => t < end);
+      const begin = Math.max(region === 0 ? 0 : ends[region - 1], t - 4);
+      const near = values.slice(begin, Math.min(ends[region], t + 5)).filter((v) => v !== null);
+      return Math.sqrt(near.reduce((sum, v) => sum + v * v, 0) / near.length);
+    });
+  }
 
   /** Grid, ticks and fonts of an axis. */
   function axis(label: string, rest: uPlotClass.Axis = {}): uPlotClass.Axis {
@@ -30,8 +46,9 @@ export function drawCharts(data: DemoData, uPlot: typeof uPlotClass): void {
       font: "12px system-ui, sans-serif",
       labelFont: "12px system-ui, sans-serif",
       label,
-      labelSize: 22,
-      labelGap: 2,
+      labelSize: 18,
+      labelGap: 0,
+      size: 30,
       gap: 4,
       grid: { stroke: css("--grid"), width: 1 },
       ticks: { stroke: css("--grid"), width: 1, size: 4 },
@@ -119,20 +136,28 @@ export function drawCharts(data: DemoData, uPlot: typeof uPlotClass): void {
     const x = data.stageNames.map((_, i) => i);
     plot("chart-stages", {
       height: 340,
-      scales: { x: { time: false, range: [-0.35, x.length - 0.65] }, y: { distr: 3 } },
+      scales: {
+        x: { time: false, range: [-0.35, x.length - 0.65] },
+        y: { distr: 3, range: (_u, min, max) => [min * 0.6, max * 1.5] },
+      },
       axes: [
-        axis("after", {
+        axis("stage", {
           splits: () => x,
           values: (_u, splits) => splits.map((i) => data.stageNames[i] ?? ""),
           grid: { show: false },
         }),
         axis("bytes a token (log scale)", {
+          splits: (u) => {
+            const { min, max } = u.scales.y;
+            return [1, 10, 100, 1e3, 1e4, 1e5, 1e6].flatMap((power) => [power, 2 * power, 5 * power])
+              .filter((v) => v >= min! && v <= max!);
+          },
           size: 64,
           values: (_u, splits) => splits.map((v) => v === null ? "" : size(v)),
         }),
       ],
       series: [
-        { label: "after", value: (_u, i) => i === null ? "–" : data.stageNames[i] },
+        { label: "stage", value: (_u, i) => i === null ? "–" : data.stageNames[i] },
         ...lines(() => ({ points: { show: true, size: 8, fill: css("--card") }, value: (_u, v) => size(v) })),
       ],
     }, [x, ...runs.map((run) => [...run.stages])]);
@@ -144,10 +169,10 @@ export function drawCharts(data: DemoData, uPlot: typeof uPlotClass): void {
       scales: { x: { time: false }, y: { range: (_u, _min, max) => [0, Math.max(max * 1.08, 1e-6)] } },
       axes: [
         axis("layer"),
-        axis("relative error", { size: 58, values: (_u, splits) => splits.map((v) => percent(v)) }),
+        axis("relative error", { size: 58, values: (_u, splits) => splits.map((v) => wholePercent(v)) }),
       ],
       series: [
-        { label: "layer" },
+        { label: "layer", value: (_u, v) => v === null ? "–" : `${v}` },
         ...lines(() => ({ points: { show: true, size: 4 }, value: (_u, v) => percent(v) })),
       ],
     }, [x, ...runs.map((run) => [...run.layers[kind]])]);
@@ -160,11 +185,11 @@ export function drawCharts(data: DemoData, uPlot: typeof uPlotClass): void {
       scales: { x: { time: false }, y: { range: (_u, _min, max) => [0, Math.max(max * 1.08, 1e-6)] } },
       axes: [
         axis("token (position in the prompt)"),
-        axis("relative error", { size: 58, values: (_u, splits) => splits.map((v) => percent(v)) }),
+        axis("relative error", { size: 58, values: (_u, splits) => splits.map((v) => wholePercent(v)) }),
       ],
       series: [
-        { label: "token" },
-        ...lines(() => ({ width: 1.25, points: { show: false }, value: (_u, v) => percent(v) })),
+        { label: "token", value: (_u, v) => v === null ? "–" : `${v}` },
+        ...lines(() => ({ width: 1.75, points: { show: false }, value: (_u, v) => percent(v) })),
       ],
       hooks: {
         drawClear: [(u) => {
@@ -177,7 +202,7 @@ export function drawCharts(data: DemoData, uPlot: typeof uPlotClass): void {
           ctx.restore();
         }],
       },
-    }, [x, ...runs.map((run) => [...run.tokens[kind]])]);
+    }, [x, ...runs.map((run) => smooth(run.tokens[kind]))]);
   }
 
   function drawBits(kind: "key" | "value"): void {
@@ -201,11 +226,11 @@ export function drawCharts(data: DemoData, uPlot: typeof uPlotClass): void {
         axis("bits a token", { size: 46 }),
       ],
       series: [
-        { label: "component" },
+        { label: "component", value: (_u, v) => v === null ? "–" : `${v}` },
         ...lines(() => ({
           paths: uPlot.paths.stepped!({ align: 1 }),
           points: { show: false },
-          value: (_u, v) => v === null ? "–" : `${v.toFixed(2)} bits`,
+          value: (_u, v) => v === null ? "–" : v.toFixed(2),
         })),
       ],
     }, [x, ...columns]);

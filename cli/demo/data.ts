@@ -54,16 +54,16 @@ export interface DemoData {
   readonly stageNames: readonly string[];
 }
 
-/** What a .kvz file of recipe kvtc consists of, bottom to top, with the record tags. */
-export const PARTS: readonly { readonly name: string; readonly tags: readonly string[] }[] = [
-  { name: "raw window", tags: ["KRAW", "VRAW"] },
-  { name: "key codes", tags: ["KCOD"] },
-  { name: "key scales", tags: ["KSCL"] },
-  { name: "value codes", tags: ["VCOD"] },
-  { name: "value scales", tags: ["VSCL"] },
-  { name: "sinks in FP8", tags: ["KSNK", "VSNK"] },
-  { name: "plan, token ids, header, index", tags: [] },
+/** What a .kvz file of recipe kvtc consists of, bottom to top, with a pattern of the record tags (docs/format.md). */
+export const PARTS: readonly { readonly name: string; readonly tags: RegExp }[] = [
+  { name: "raw window", tags: /^[KV]RAW$/ },
+  { name: "key codes", tags: /^KQ/ },
+  { name: "key scales", tags: /^KS(LO|HI)$/ },
+  { name: "value codes", tags: /^VQ/ },
+  { name: "value scales", tags: /^VS(LO|HI)$/ },
+  { name: "sinks in FP8", tags: /^[KV]SNK$/ },
+  { name: "plan, token ids, header, index", tags: /^(PLAN|IDS |POS )$/ },
 ];
 
 /** Stages that make a coded token smaller. */
-export const STAGES: readonly string[] = ["cache (16 bits)", "PCA, components kept", "quantized", "DEFLATE"];
+export const STAGES: readonly string[] = ["cache", "PCA", "quantized", "DEFLATE"];

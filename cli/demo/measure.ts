@@ -83,10 +83,13 @@ async function measureRun(
   const { regions } = await inspect(bytes);
   const errors = await measureErrors(cache, codec.blocks(bytes, { signal }), regions);
 
-  const named = PARTS.map(({ tags }) => tags.reduce((sum, tag) => sum + (report.streams[tag] ?? 0), 0));
-  named[named.length - 1] = bytes.length - named.reduce((sum, part) => sum + part, 0);
+  const bytesOf = (tags: RegExp) =>
+    Object.entries(report.streams).reduce((sum, [tag, size]) => tags.test(tag) ? sum + size : sum, 0);
+  const parts = PARTS.map(({ tags }) => bytesOf(tags));
+  // Record headers, index and footer belong to no stream.
+  parts[parts.length - 1] += bytes.length - bytesOf(/^/);
   const coded = regions.coded;
-  const codedBytes = ["KCOD", "KSCL", "VCOD", "VSCL"].reduce((sum, tag) => sum + (report.streams[tag] ?? 0), 0);
+  const codedBytes = PARTS.slice(1, 5).reduce((sum, { tags }) => sum + bytesOf(tags), 0);
   return {
     ratio,
     bytesOut: bytes.length,
@@ -95,7 +98,7 @@ async function measureRun(
     error: { key: errors.key.regions.coded, value: errors.value.regions.coded },
     compressTokensPerSecond: report.tokensPerSecond,
     decompressTokensPerSecond: restored.tokensPerSecond,
-    parts: named,
+    parts,
     stages: [
       fp16Bytes(cache.model, 1),
       2 * (groups.key.reduce(addSize, 0) + groups.value.reduce(addSize, 0)),

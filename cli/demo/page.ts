@@ -94,7 +94,8 @@ by the ${data.window} newest, which are kept exactly</dd>
   } as 16-bit numbers. Left: what the file holds at each ratio. The
 ${data.window} newest tokens stay as they are (raw window) and the ${data.sinks} oldest go to 8-bit floats (sinks); these
 do not shrink with the ratio. All others are transform-coded: codes are the quantized numbers, scales their ranges.
-Right: what one of those coded tokens takes after each stage.</p>
+Right: what one of those coded tokens takes after each stage, that is as 16-bit numbers of the cache, as 16-bit numbers
+of the principal components kept, quantized, and after DEFLATE.</p>
 <div class="pair">
 <div><h3>Size of the file by what it holds</h3><div id="chart-size"></div></div>
 <div><h3>A coded token, stage by stage</h3><div id="chart-stages"></div></div>
@@ -109,7 +110,7 @@ ${pair("chart-layers")}
 
 <section>
 <h2>Error by position</h2>
-<p class="note">Relative error of each token over all layers. The shaded tokens at the right are the raw window, whose error
+<p class="note">Relative error over all layers, smoothed over nine neighbouring tokens. The shaded tokens at the right are the raw window, whose error
 is zero. An error that grows with the position would mean that the keys' rotation (RoPE) was undone wrongly.</p>
 ${pair("chart-tokens")}
 </section>

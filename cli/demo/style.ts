@@ -31,7 +31,7 @@ h1 { font-size: 26px; line-height: 1.25; margin: 0 0 6px; letter-spacing: -0.01e
 h2 { font-size: 18px; margin: 0 0 4px; }
 h3 { font-size: 14px; margin: 10px 0 2px; font-weight: 600; }
 p { margin: 0 0 10px; }
-p.note, figcaption { color: var(--muted); max-width: 80ch; }
+p.note { color: var(--muted); max-width: 112ch; }
 section { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 18px 20px; margin-top: 18px; }
 .facts { display: flex; flex-wrap: wrap; gap: 4px 22px; margin: 12px 0 0; padding: 0; list-style: none; color: var(--muted); }
 .facts b { color: var(--text); font-weight: 600; }
@@ -44,13 +44,15 @@ section th.col { color: var(--muted); font-weight: 500; vertical-align: bottom; 
 section td:first-child, section th.col:first-child { text-align: left; }
 section table.results tr:last-child td { border-bottom: 0; }
 .dot { display: inline-block; width: 10px; height: 10px; border-radius: 3px; margin-right: 8px; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: 4px 16px; margin: 0; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: 4px 16px; margin: 14px 0 0; }
 dt { font-weight: 600; }
 dd { margin: 0; color: var(--muted); }
 footer { color: var(--muted); margin-top: 18px; font-size: 13px; }
-.u-legend { font: inherit; font-size: 12.5px; color: var(--muted); text-align: left; width: auto; }
+.u-legend { font: inherit; font-size: 12px; color: var(--muted); text-align: left; width: auto; margin-top: 4px; }
 .u-legend td, .u-legend th { border: 0; padding: 1px 4px; }
-.u-legend .u-series > * { padding: 1px 4px; border: 0; }
-.u-legend .u-value { min-width: 4.2em; display: inline-block; text-align: left; }
+.u-legend .u-series > * { padding: 1px 2px; border: 0; }
+.u-legend .u-value { min-width: 3.4em; display: inline-block; text-align: left; }
+.u-legend .u-marker { margin-right: 2px; }
+.u-legend .u-label { font-weight: 500; }
 @media (max-width: 820px) { .pair { grid-template-columns: 1fr; } dl { grid-template-columns: 1fr; } }
 `;

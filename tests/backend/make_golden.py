@@ -74,8 +74,8 @@ with np.errstate(all="ignore"):
             codes, shift, scale = quantize(x[t, first:first + size], kind)
             symbols[t, first:first + size] = codes
             params[t, g] = [np.float16(shift).view(np.uint16), np.float16(scale).view(np.uint16)]
-            values = codes.view(E4M3).astype(F32) if kind == 3 else codes.astype(F32)
-            back[t, first:first + size] = F32(values * scale) + shift
+            values = codes.view(E4M3).astype(F32) * scale if kind == 3 else codes.astype(F32) * scale + shift
+            back[t, first:first + size] = values
     line("PLAN", "Groups: first component, size, type.", groups)
     line("COEFFICIENTS", f"[{tokens}][{components}] float32 bits.", x.view(np.uint32))
     line("SYMBOLS", "Codes of COEFFICIENTS under PLAN.", symbols)

@@ -73,8 +73,8 @@ Deno.test("calibrate finds mean and factors of keys before RoPE and of values, w
     const total = rows.reduce((sum, row) => sum + row.reduce((s, x, f) => s + (x - mean[f]) ** 2, 0), 0) / rows.length;
     assertAlmostEquals(totalVariance / total, 1, 1e-4);
     for (let c = 0; c < 10; c++) assertAlmostEquals(table.energy[c] / table.rows / variance[c], 1, 2e-3);
-    assert(variance[9] > 10 * variance[10]);
-    assertAlmostEquals(variance[11], 0.0025, 0.001);
+    assert(variance[9] > 5 * variance[10]);
+    assert(variance[11] > 0.0015 && variance[11] < 0.006);
   }
 });
 
@@ -121,7 +121,7 @@ Deno.test("partial statistics merge to the same sample and nearly the same fit a
       for (const kind of KINDS) {
         const [a, b] = [other.kinds[kind], direct.kinds[kind]];
         assertAlmostEquals(a.totalVariance / b.totalVariance, 1, 1e-5);
-        for (let c = 0; c < 10; c++) assertAlmostEquals(a.variance[c] / b.variance[c], 1, 1e-4);
+        for (let c = 0; c < 10; c++) assertAlmostEquals(a.variance[c] / b.variance[c], 1, 1e-3);
       }
     }
   }
@@ -151,8 +151,8 @@ Deno.test("f16 and bf16 caches, streams of caches and trimmed results", async ()
     yield syntheticCache(120, 1, { dtype: "f16" });
     yield await Promise.resolve(syntheticCache(80, 2, { dtype: "bf16" }));
   }
-  const profile = await calibrate(stream(), { ...INLINE, ratios: [8, 4] });
-  assertEquals(profile.calibration.ratios, [4, 8]);
+  const profile = await calibrate(stream(), { ...INLINE, rank: 24, ratios: [16, 8] });
+  assertEquals(profile.calibration.ratios, [8, 16]);
   for (const kind of KINDS) assert(profile.kinds[kind].components < profile.kinds[kind].table.rank);
 });
 

@@ -27,7 +27,7 @@ function loadings(kind: Kind): Float64Array {
   const p = FEATURES[kind];
   const matrix = new Float64Array(FACTORS * p);
   fillGaussian(matrix, kind === "key" ? 1 : 2);
-  return matrix.map((x, at) => x * 3 * 0.6 ** Math.floor(at / p));
+  return matrix.map((x, at) => x * 3 * 0.7 ** Math.floor(at / p));
 }
 
 /** Feature rows [tokens][features] of one kind before RoPE: mean + factors + noise. */

@@ -39,7 +39,7 @@ export function packageSteps(): Step[] {
       name: "package",
       async run() {
         const { packed, dir } = await getPlace();
-        const bad = await foreignSyntax(dir);
+        const bad = [...await foreignSyntax(dir), ...await foreignFiles(dir)];
         const note = `${kB(packed.bytes)} packed, ${kB(packed.unpackedBytes)} unpacked`;
         if (packed.unpackedBytes > PACKAGE_LIMIT) bad.push(`The package is over ${kB(PACKAGE_LIMIT)}`);
         return { passed: bad.length === 0 ? 1 : 0, failed: bad.length === 0 ? 0 : 1, note, log: bad.join("\n") };
@@ -84,22 +84,32 @@ async function install(): Promise<Place> {
   return { dir, packed, fixtures };
 }
 
-/** Files that Node 20 cannot parse: `deno pack` strips types, but lowers no syntax (`using`, for instance). */
-async function foreignSyntax(dir: string): Promise<string[]> {
-  const bad: string[] = [];
-  const root = `${dir}/node_modules/@kvz/kvz`;
-  const visit = async (folder: string): Promise<void> => {
-    for await (const { name, isDirectory } of Deno.readDir(folder)) {
-      const path = `${folder}/${name}`;
-      if (isDirectory) await visit(path);
-      else if (name.endsWith(".js")) {
-        const { code, log } = await exec(["node", "--check", path]);
-        if (code !== 0) bad.push(`${path.slice(root.length + 1)} cannot be parsed by Node 20:\n${log}`);
-      }
+/** Parses every module of the package; run by Node with --experimental-vm-modules. */
+const PARSE = `
+  import { readdirSync, readFileSync } from "node:fs";
+  import { SourceTextModule } from "node:vm";
+  for (const path of readdirSync(".", { recursive: true })) {
+    if (!path.endsWith(".js")) continue;
+    try {
+      new SourceTextModule(readFileSync(path, "utf8").replace(/^#!.*/, ""));
+    } catch (error) {
+      console.log(path + " cannot be parsed by Node " + process.version + ": " + error.stack);
     }
-  };
-  await visit(root);
-  return bad;
+  }`;
+
+/** Files that Node cannot parse: `deno pack` strips types, but lowers no syntax (`using`, for instance). */
+async function foreignSyntax(dir: string): Promise<string[]> {
+  const command = ["node", "--no-warnings", "--experimental-vm-modules", "--input-type=module", "-e", PARSE];
+  const { out } = await run(command, { cwd: `${dir}/node_modules/@kvz/kvz` });
+  return out === "" ? [] : [out];
+}
+
+/** Sources that no entry reaches: `deno pack` leaves them as TypeScript. */
+async function foreignFiles(dir: string): Promise<string[]> {
+  const { out } = await run(["find", ".", "-name", "*.ts", "!", "-name", "*.d.ts"], {
+    cwd: `${dir}/node_modules/@kvz/kvz`,
+  });
+  return out.split("\n").filter(Boolean).map((path) => `${path} is reached from no entry of the package`);
 }
 
 async function inProcess({ dir, fixtures }: Place, name: string, runtime: readonly string[]): Promise<Outcome> {

@@ -6,6 +6,9 @@
 import { exec, type ExecOptions } from "../exec.ts";
 import { parseDenoSummary } from "./deno_summary.ts";
 
+/** Output without colours, for logs and for the sums of `deno test`. */
+const PLAIN = { NO_COLOR: "1" };
+
 /** What a step found: one check, or a whole suite of them. */
 export interface Outcome {
   readonly passed: number;
@@ -27,7 +30,7 @@ export function command(name: string, words: readonly string[], options: ExecOpt
   return {
     name,
     async run() {
-      const { code, log } = await exec(words, options);
+      const { code, log } = await exec(words, { env: PLAIN, ...options });
       return code === 0 ? { passed: 1, failed: 0 } : { passed: 0, failed: 1, log };
     },
   };
@@ -38,7 +41,7 @@ export function testCommand(name: string, words: readonly string[]): Step {
   return {
     name,
     async run() {
-      const { code, log } = await exec(words, { env: { NO_COLOR: "1" } });
+      const { code, log } = await exec(words, { env: PLAIN });
       const { passed, failed } = parseDenoSummary(log);
       const broken = failed === 0 && (code !== 0 || passed === 0) ? 1 : 0;
       return { passed, failed: failed + broken, note: `${passed} tests`, ...(failed + broken > 0 ? { log } : {}) };

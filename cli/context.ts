@@ -31,6 +31,8 @@ export async function withContext(work: (context: CliContext) => Promise<unknown
     // The first asks for a clean end (temporary files are removed), the second does not wait for it.
     if (controller.signal.aborted) process.exit(EXIT.interrupted);
     controller.abort(new InterruptedError("interrupted"));
+    // Who waits for a pipe hears no signal.
+    process.stdin.destroy();
   };
   process.on("SIGINT", interrupt);
   process.on("SIGTERM", interrupt);
@@ -38,6 +40,9 @@ export async function withContext(work: (context: CliContext) => Promise<unknown
     const context: CliContext = { signal: controller.signal, finish, exitCode: EXIT.ok };
     await work(context);
     return context.exitCode;
+  } catch (error) {
+    // What breaks off because of the interruption says so in words of its own.
+    throw controller.signal.aborted ? controller.signal.reason : error;
   } finally {
     process.off("SIGINT", interrupt);
     process.off("SIGTERM", interrupt);

@@ -84,11 +84,13 @@ export interface CacheFlags {
   readonly modelId?: string;
   readonly architecture?: string;
   readonly rope?: { readonly rope: RopeSpec | null; readonly firstPosition?: number };
+  readonly gguf?: string;
 }
 
 /** Adds {@linkcode CacheFlags}. */
 export function addCacheOptions(command: Command): Command {
   return command
+    .option("--gguf <file>", "the model of a llama.cpp state")
     .option("--model-id <name>", "name of the weights, instead of what the cache says")
     .option("--architecture <name>", "architecture family, instead of what the cache says")
     .addOption(

@@ -1,74 +1,61 @@
 /**
- * Compiles the AssemblyScript kernels: each module of asm/ in three builds (base, simd, relaxed), as base64 text in
- * src/backend/wasm/bytes/. `--check` compares with what is committed instead of writing.
+ * Compiles the AssemblyScript kernels: each module of asm/ in three builds (base, simd, relaxed), deflated together
+ * as text in src/backend/wasm/bytes/. `--check` compares, byte for byte, with what is committed instead of writing.
  *
  * deno task wasm [--check]
  */
-import asc from "assemblyscript/asc";
+import { deflateRawSync } from "node:zlib";
+import { WASM_BUILDS } from "../src/backend/wasm/exports.ts";
+import { inflateBuild, type InlinedModule } from "../src/backend/wasm/inflate.ts";
+import { compileAsm } from "./asc.ts";
 
 const MODULES = ["codec", "calibrate"];
-const BUILDS: Record<string, string[]> = {
-  base: [],
-  simd: ["--enable", "simd"],
-  relaxed: ["--enable", "simd", "--enable", "relaxed-simd"],
-};
 const OUT = "src/backend/wasm/bytes";
 
-async function compile(module: string, flags: string[]): Promise<Uint8Array> {
-  let wasm: Uint8Array | undefined;
-  const { error, stderr } = await asc.main(
-    // No runtime, no imports, no automatic vectorization: what is SIMD is written as SIMD.
-    [
-      `asm/${module}.ts`,
-      "--outFile",
-      "out.wasm",
-      "--runtime",
-      "stub",
-      "--use",
-      "abort=",
-      "-O3",
-      "--noAssert",
-      ...flags,
-    ],
-    {
-      readFile: (name: string) => {
-        try {
-          return Deno.readTextFileSync(name);
-        } catch {
-          return null;
-        }
-      },
-      writeFile: (name: string, contents: Uint8Array) => {
-        if (name.endsWith(".wasm")) wasm = contents;
-      },
-      listFiles: () => [],
-    },
-  );
-  if (error || !wasm) throw new Error(`Cannot compile asm/${module}.ts: ${error?.message ?? "no output"}\n${stderr}`);
-  return wasm;
+function toSource(module: string, { lengths, deflated }: InlinedModule): string {
+  return `// Made by \`deno task wasm\` from asm/${module}.ts. Do not edit.\n` +
+    `import type { InlinedModule } from "../inflate.ts";\n\n` +
+    `/** The builds of asm/${module}.ts. */\nexport const ${module}: InlinedModule = {\n` +
+    `  lengths: [${lengths.join(", ")}],\n  deflated:\n    "${deflated}",\n};\n`;
 }
 
-function toSource(module: string, build: string, wasm: Uint8Array): string {
-  const base64 = btoa(Array.from(wasm, (b) => String.fromCharCode(b)).join(""));
-  return `// Made by \`deno task wasm\` from asm/${module}.ts (${build} build). Do not edit.\n` +
-    `/** The module's bytes in base64. */\nexport const ${module}_${build}: string =\n  "${base64}";\n`;
+function pack(builds: readonly Uint8Array[]): InlinedModule {
+  const all = new Uint8Array(builds.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const wasm of builds) {
+    all.set(wasm, at);
+    at += wasm.length;
+  }
+  const deflated = deflateRawSync(all, { level: 9 });
+  return { lengths: builds.map(({ length }) => length), deflated: deflated.toString("base64") };
+}
+
+/** Names of the builds that are not what is committed. Compared after inflating: DEFLATE differs between machines. */
+async function staleBuilds(module: string, builds: readonly Uint8Array[]): Promise<string[]> {
+  const committed = (await import(`../${OUT}/${module}.ts`) as Record<string, InlinedModule>)[module];
+  const stale: string[] = [];
+  for (const [i, build] of WASM_BUILDS.entries()) {
+    const bytes = await inflateBuild(committed, build);
+    if (bytes.length !== builds[i].length || bytes.some((byte, at) => byte !== builds[i][at])) {
+      stale.push(`${module} ${build}`);
+    }
+  }
+  return stale;
 }
 
 const check = Deno.args.includes("--check");
 const stale: string[] = [];
 await Deno.mkdir(OUT, { recursive: true });
 for (const module of MODULES) {
-  for (const [build, flags] of Object.entries(BUILDS)) {
-    const wasm = await compile(module, flags);
-    const path = `${OUT}/${module}_${build}.ts`;
-    const source = toSource(module, build, wasm);
-    const committed = await Deno.readTextFile(path).catch(() => "");
-    if (committed !== source) stale.push(path);
-    if (!check) await Deno.writeTextFile(path, source);
-    console.error(`${module} ${build}: ${wasm.length} bytes`);
+  const builds: Uint8Array[] = [];
+  for (const build of WASM_BUILDS) {
+    builds.push(await compileAsm(module, build));
+    console.error(`${module} ${build}: ${builds[builds.length - 1].length} bytes`);
   }
+  if (check) stale.push(...await staleBuilds(module, builds));
+  else await Deno.writeTextFile(`${OUT}/${module}.ts`, toSource(module, pack(builds)));
 }
-if (check && stale.length > 0) {
+if (stale.length > 0) {
   console.error(`Not what the sources give (run deno task wasm and commit): ${stale.join(", ")}`);
   Deno.exit(1);
 }

@@ -6,9 +6,9 @@
  * deno task pack
  */
 import config from "../deno.json" with { type: "json" };
+import { WASM_BUILDS } from "../src/backend/wasm/exports.ts";
+import { inlinedModule } from "../src/backend/wasm/inlined.ts";
 import { DENO, run } from "./exec.ts";
-
-const BUILDS = ["base", "simd", "relaxed"] as const;
 
 /** The package.json that `deno pack` writes, as far as it is completed here. */
 interface PackageJson {
@@ -40,10 +40,8 @@ export async function pack(dir: string): Promise<Packed> {
   await Deno.remove(first);
 
   await Deno.mkdir(`${root}/wasm`);
-  for (const build of BUILDS) {
-    const name = `codec_${build}`;
-    const source = await import(`../src/backend/wasm/bytes/${name}.ts`) as Record<string, string>;
-    await Deno.writeFile(`${root}/wasm/${name}.wasm`, Uint8Array.from(atob(source[name]), (c) => c.charCodeAt(0)));
+  for (const build of WASM_BUILDS) {
+    await Deno.writeFile(`${root}/wasm/codec_${build}.wasm`, await inlinedModule(build));
   }
   await replaceShebang(`${root}/cli/main.js`);
   const path = `${root}/package.json`;

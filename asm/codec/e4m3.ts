@@ -2,11 +2,11 @@
 // magnitude 448. The same integer scheme as binary16 (lanes.ts); 120 is the difference of the biases.
 import { f16ToF32, f32ToF16 } from "./lanes";
 
-/** The E4M3 code nearest to x, ties to even, saturating at ±448; NaN gives NaN. */
+/** The E4M3 code nearest to x, ties to even, saturating at ±448; NaN gives 0x7f whatever its sign. */
 function toE4m3(x: f32): u32 {
   const bits = reinterpret<u32>(x);
   const sign = (bits >> 24) & 0x80;
-  if ((bits & 0x7fffffff) > 0x7f800000) return sign | 0x7f;
+  if ((bits & 0x7fffffff) > 0x7f800000) return 0x7f;
   const magnitude = min(bits & 0x7fffffff, 0x43e00000);
   if (magnitude < 121 << 23) {
     return sign | (reinterpret<u32>(reinterpret<f32>(magnitude) + reinterpret<f32>(141 << 23)) - (141 << 23));
@@ -25,8 +25,8 @@ function toE4m3x4(x: v128): v128 {
   const magic = i32x4.splat(141 << 23);
   const subnormal = i32x4.sub(f32x4.add(magnitude, magic), magic);
   const number = v128.bitselect(subnormal, normal, i32x4.lt_s(magnitude, i32x4.splat(121 << 23)));
-  const nan = v128.and(i32x4.gt_s(whole, i32x4.splat(0x7f800000)), i32x4.splat(0x7f));
-  return v128.or(v128.or(number, nan), v128.and(i32x4.shr_u(x, 24), i32x4.splat(0x80)));
+  const signed = v128.or(number, v128.and(i32x4.shr_u(x, 24), i32x4.splat(0x80)));
+  return v128.bitselect(i32x4.splat(0x7f), signed, i32x4.gt_s(whole, i32x4.splat(0x7f800000)));
 }
 
 /** The value of a code. */

@@ -61,7 +61,7 @@ async function append(
   const profile = await readProfile(flags.profile);
   const old = await readInput(file);
   const input = scope.use(await openInput(cachePath));
-  const { cache } = await openCache(input, flags);
+  const { cache } = await openCache(input, flags, profile.model);
   const codec = scope.use(await openCodec(profile, laneOptions(flags)));
   const secondsLoad = (performance.now() - begin) / 1000;
 

@@ -4,7 +4,6 @@
  * @module
  */
 import { type Command, Option } from "commander";
-import { openSafetensors } from "../../src/adapters/safetensors.ts";
 import { describeModel } from "../../src/codec/decode.ts";
 import type { ByteSink } from "../../src/container/bytes.ts";
 import { KvzMismatchError } from "../../src/errors.ts";
@@ -20,6 +19,7 @@ import { writeProfile } from "../../src/profile/profile_format.ts";
 import { shingleHashes } from "../../src/profile/shingles.ts";
 import type { Statistics } from "../../src/profile/statistics.ts";
 import type { Profile } from "../../src/profile/types.ts";
+import { openCache, openCacheFile } from "../cache_input.ts";
 import type { CliContext } from "../context.ts";
 import { UsageError } from "../exit_codes.ts";
 import { checkOneStdin, openFileSource, openInput, writeOutput } from "../files.ts";
@@ -37,7 +37,6 @@ import {
   laneOptions,
   type OutputFlags,
   ratioList,
-  safetensorsOptions,
   wholeNumber,
 } from "../options.ts";
 import { type Scope, scoped } from "../scope.ts";
@@ -59,7 +58,7 @@ type CalibrateFlags = BackendFlags & JsonFlag & OutputFlags & CacheFlags & {
 export function addCalibrate(program: Command, context: CliContext): void {
   const command = program.command("calibrate")
     .description("fit a profile on caches of a model; --partial and --merge spread it over jobs")
-    .argument("<files...>", ".safetensors caches; with --merge partial statistics (.kvzs)");
+    .argument("<files...>", ".safetensors or llama.cpp caches; with --merge partial statistics (.kvzs)");
   addOutputOptions(command, "profile (.kvzp); with --partial statistics (.kvzs)");
   command
     .option("--rank <n>", "components kept at most (default 2048)", wholeNumber("--rank", 1, 1 << 20))
@@ -139,18 +138,17 @@ function checkFlags(files: readonly string[], flags: CalibrateFlags): void {
   if (flags.partial) refuse(["merge", "rank", "ratios", "svd"], "--partial", "nothing is fitted");
   if (flags.merge) {
     refuse(["seed", "sinks"], "--merge", "the statistics say it");
-    refuse(["heldOut", "modelId", "architecture", "rope"], "--merge", "the caches have been read");
+    refuse(["heldOut", "modelId", "architecture", "rope", "gguf"], "--merge", "the caches have been read");
   }
 }
 
 async function openNamed(path: string, flags: CacheFlags, scope: Scope): Promise<NamedCache> {
   if (path === "-") {
     const input = await openInput(path);
-    return { name: input.path, cache: await openSafetensors(input.source, safetensorsOptions(flags)) };
+    return { name: input.path, cache: (await openCache(input, flags)).cache };
   }
   // Caches are read once, run by run: none is held, however small.
-  const file = scope.use(await openFileSource(path));
-  return { name: path, cache: await openSafetensors(file, safetensorsOptions(flags)) };
+  return { name: path, cache: await openCacheFile(path, scope.use(await openFileSource(path)), flags) };
 }
 
 /** Shingles of the held-out caches' token ids. */
@@ -158,7 +156,7 @@ async function readHeldOut(paths: readonly string[], flags: CacheFlags): Promise
   const hashes: bigint[] = [];
   for (const path of paths) {
     const { inputIds } = await scoped(async (scope) =>
-      await openSafetensors(scope.use(await openFileSource(path)), safetensorsOptions(flags))
+      await openCacheFile(path, scope.use(await openFileSource(path)), flags)
     );
     if (inputIds === undefined) {
       throw new KvzMismatchError(`Cannot hold out ${path}: it has no token ids, by which texts are compared`);

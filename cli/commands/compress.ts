@@ -30,6 +30,7 @@ import { addProfileOption, type ProfileFlag, readProfile } from "../profile_inpu
 import { progressLine } from "../progress.ts";
 import { type Scope, scoped } from "../scope.ts";
 import { speedText } from "../report_text.ts";
+import { layoutMetadata } from "../state_output.ts";
 import { asUsage } from "../usage.ts";
 
 type CompressFlags = BackendFlags & JsonFlag & OutputFlags & CacheFlags & ProfileFlag & {
@@ -74,11 +75,12 @@ async function compress(context: CliContext, scope: Scope, path: string, flags: 
   const begin = performance.now();
   const profile = await readProfile(flags.profile);
   const input = scope.use(await openInput(path));
-  const { cache, user } = await openCache(input, flags);
+  const { cache, streamed, layout } = await openCache(input, flags, profile.model);
   const codec = scope.use(await openCodec(profile, laneOptions(flags)));
   const secondsLoad = (performance.now() - begin) / 1000;
 
   const progress = progressLine("compress");
+  const user = layoutMetadata(layout, flags.tokenIds);
   const all = {
     ...options,
     ...(user === undefined ? {} : { user }),
@@ -86,13 +88,13 @@ async function compress(context: CliContext, scope: Scope, path: string, flags: 
     ...(flags.json ? {} : { onProgress: progress.update }),
   };
   const report = await writeOutput(flags.output, flags.force ?? false, async (sink) => {
-    if (input.streamed) return await codec.compressTo(cache, sink, all);
+    if (streamed) return await codec.compressTo(cache, sink, all);
     const { bytes, report } = await codec.compress(cache, all);
     await sink.write(bytes);
     return report;
   }).finally(progress.end);
 
-  const result = { ...report, secondsLoad, streamed: input.streamed };
+  const result = { ...report, secondsLoad, streamed };
   await context.finish(
     flags,
     result,

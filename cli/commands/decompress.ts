@@ -4,6 +4,7 @@
  * @module
  */
 import { type Command, Option } from "commander";
+import { writeLlamaState } from "../../src/adapters/llama_state.ts";
 import { SafetensorsSink } from "../../src/adapters/safetensors_sink.ts";
 import type { DType } from "../../src/cache/types.ts";
 import type { RandomSink } from "../../src/container/bytes.ts";
@@ -31,6 +32,7 @@ import {
 import { addProfileOption, type ProfileFlag, readProfile } from "../profile_input.ts";
 import { progressLine } from "../progress.ts";
 import { type Scope, scoped } from "../scope.ts";
+import { chooseFormat, type OutputFormat } from "../state_output.ts";
 import { speedText } from "../report_text.ts";
 
 type DecompressFlags = BackendFlags & JsonFlag & OutputFlags & ProfileFlag & {
@@ -39,6 +41,7 @@ type DecompressFlags = BackendFlags & JsonFlag & OutputFlags & ProfileFlag & {
   readonly firstPosition?: number;
   readonly dtype?: DType;
   readonly maxBytes?: number;
+  readonly format?: OutputFormat;
 };
 
 /** Adds the command. */
@@ -46,7 +49,10 @@ export function addDecompress(program: Command, context: CliContext): void {
   const command = program.command("decompress")
     .description("restore the cache of a .kvz file")
     .argument("<file>", ".kvz file, - for standard input");
-  addOutputOptions(command, ".safetensors file, - for standard output");
+  addOutputOptions(
+    command,
+    "restored cache: .safetensors or, for what was one, a llama.cpp state; - for standard output",
+  );
   addProfileOption(command)
     .option("--tokens <n>", "restore only the first n tokens", wholeNumber("--tokens", 0, 2 ** 31 - 1))
     .option("--layers <A:B>", "restore only layers A to B − 1", layerRange)
@@ -54,6 +60,10 @@ export function addDecompress(program: Command, context: CliContext): void {
       "--first-position <n>",
       "position of the first token in the restored cache",
       wholeNumber("--first-position", 0, 2 ** 31 - 1),
+    )
+    .addOption(
+      new Option("--format <format>", "what to write (default: state for what was one, else safetensors)")
+        .choices(["safetensors", "state"]),
     )
     .addOption(new Option("--dtype <type>", "element type (default: as stored)").choices(["f32", "f16", "bf16"]))
     .option(
@@ -93,14 +103,25 @@ interface Restored {
   readonly bytesOut: number;
 }
 
-/** Restores into memory and then to the file, or straight into the file where the cache is large. */
+/** Restores into memory and then into the file, or straight into the file where the cache is large. */
 async function restore(
   codec: Codec,
   input: Input,
-  { output, force = false }: DecompressFlags,
+  flags: DecompressFlags,
   options: DecompressOptions,
 ): Promise<Restored> {
-  const streamed = output !== "-" && (input.streamed || (await inspect(input.source)).fp16Bytes > IN_MEMORY_BYTES);
+  const { output, force = false } = flags;
+  const { header, fp16Bytes } = await inspect(input.source);
+  const layout = chooseFormat(header, flags);
+  if (layout !== null) {
+    return await writeOutput(output, force, async (sink) => {
+      const { cache, report } = await codec.decompress(input.source, options);
+      const bytes = writeLlamaState(cache, layout);
+      await sink.write(bytes);
+      return { report, streamed: false, bytesOut: bytes.length };
+    });
+  }
+  const streamed = output !== "-" && (input.streamed || fp16Bytes > IN_MEMORY_BYTES);
   if (streamed) {
     return await writeOutputFile(output, force, async (sink) => {
       const { report, bytesOut } = await restoreTo(codec, input, () => sink, options);

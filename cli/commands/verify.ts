@@ -56,7 +56,7 @@ async function verify(
   const profile = await readProfile(flags.profile);
   const input = scope.use(await openInput(file));
   const original = scope.use(await openInput(cachePath));
-  const { cache } = await openCache(original, flags);
+  const { cache } = await openCache(original, flags, profile.model);
   const facts = await inspect(input.source);
   resolveModel(cache.model, facts.header.model, { found: "the original", wanted: "the file" });
   if (cache.dtype !== facts.header.dtype) {

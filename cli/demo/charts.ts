@@ -227,7 +227,9 @@ export function drawCharts(data: DemoData, uPlot: typeof uPlotClass): void {
       ],
       series: [
         { label: "component", value: (_u, v) => v === null ? "–" : `${v}` },
-        ...lines(() => ({
+        // Plans share levels: what is drawn first is wider, so that it shows beneath.
+        ...lines((i) => ({
+          width: 2 + 1.75 * (runs.length - 1 - i),
           paths: uPlot.paths.stepped!({ align: 1 }),
           points: { show: false },
           value: (_u, v) => v === null ? "–" : v.toFixed(2),

@@ -53,10 +53,12 @@ export function renderPage(data: DemoData, library: PlotLibrary): string {
 <body>
 <main>
 <header>
-<h1>${data.tokens} tokens of ${model}: ${megabytes(data.fp16Bytes)} of KV cache in ${megabytes(best.bytesOut)}</h1>
+<h1>${data.tokens} tokens of ${model}: ${megabytes(data.fp16Bytes)} of KV cache
+in ${megabytes(best.bytesOut)}</h1>
 <p class="note">A language model keeps a key and a value vector for every token, layer and head it has read: the KV cache.
 Storing it saves reading the prompt again. kvz makes it small with the KVTC method and gives it back, nearly the same.
-This page shows what that costs and what it loses, at ${data.runs.length} compression ratios.</p>
+This page shows what that costs and what it loses, at ${data.runs.length} compression ratios. Move over a plot to read its
+values.</p>
 <ul class="facts">
 <li>Model <b>${escapeHtml(data.geometry)}</b></li>
 <li>Cache <b>${data.tokens} tokens, ${escapeHtml(data.dtype)}</b></li>

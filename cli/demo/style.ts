@@ -52,6 +52,7 @@ footer { color: var(--muted); margin-top: 18px; font-size: 13px; }
 .u-legend td, .u-legend th { border: 0; padding: 1px 4px; }
 .u-legend .u-series > * { padding: 1px 2px; border: 0; }
 .u-legend .u-value { min-width: 3.4em; display: inline-block; text-align: left; }
+.u-inline tr { margin-right: 4px; }
 .u-legend .u-marker { margin-right: 2px; }
 .u-legend .u-label { font-weight: 500; }
 @media (max-width: 820px) { .pair { grid-template-columns: 1fr; } dl { grid-template-columns: 1fr; } }

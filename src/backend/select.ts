@@ -5,7 +5,6 @@
  */
 import { KvzBackendError } from "../errors.ts";
 import type { Backend } from "./backend.ts";
-import { ReferenceBackend } from "./reference/reference_backend.ts";
 import { detectBuild, supportsBuild } from "./wasm/detect.ts";
 import { WASM_BUILDS } from "./wasm/exports.ts";
 import { createWasmBackend, type WasmOptions } from "./wasm/create.ts";
@@ -44,7 +43,8 @@ export async function createBackend(options: BackendOptions = {}): Promise<Backe
       if ((build !== undefined && build !== "auto") || module !== undefined) {
         throw new KvzBackendError('Cannot use "build" or "module" with the reference backend: they are for wasm');
       }
-      return new ReferenceBackend();
+      // Imported when asked for: applications do not carry it.
+      return new (await import("./reference/reference_backend.ts")).ReferenceBackend();
     default:
       throw new KvzBackendError(
         `Cannot use backend ${backend}: this version has wasm (base, simd, relaxed) and reference`,

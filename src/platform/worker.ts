@@ -26,8 +26,12 @@ export interface WorkerPort {
  *
  * @param base `import.meta.url` of the caller
  * @param name file name without extension, relative to the caller
+ * @throws {KvzBackendError} when the caller has no URL, as in a bundle for Cloudflare Workers
  */
 export function workerUrl(base: string, name: string): URL {
+  if (!URL.canParse(base)) {
+    throw new KvzBackendError("Cannot start threads: in this runtime modules have no URL; use threads: 1");
+  }
   const extension = new URL(base).pathname.endsWith(".ts") ? ".ts" : ".js";
   return new URL(`./${name}${extension}`, base);
 }

@@ -82,9 +82,13 @@ export type CalibrationInputs = Iterable<CalibrationInput> | AsyncIterable<Calib
  */
 export async function calibrate(caches: CalibrationInputs, options: CalibrateOptions = {}): Promise<Profile> {
   const { threads, rank, svd, ratios } = checkOptions(options);
-  await using gatherer = new Gatherer({ ...options, threads });
-  await readAll(gatherer, caches, options);
-  return await fit(gatherer, { rank, svd, ratios }, options);
+  const gatherer = new Gatherer({ ...options, threads });
+  try {
+    await readAll(gatherer, caches, options);
+    return await fit(gatherer, { rank, svd, ratios }, options);
+  } finally {
+    gatherer.close();
+  }
 }
 
 /**
@@ -97,9 +101,13 @@ export async function calibratePartial(
   options: PartialOptions = {},
 ): Promise<Statistics> {
   const { threads } = checkOptions(options);
-  await using gatherer = new Gatherer({ ...options, threads });
-  await readAll(gatherer, caches, options);
-  return await gatherer.statistics();
+  const gatherer = new Gatherer({ ...options, threads });
+  try {
+    await readAll(gatherer, caches, options);
+    return await gatherer.statistics();
+  } finally {
+    gatherer.close();
+  }
 }
 
 /**
@@ -131,7 +139,7 @@ export async function mergeCalibration(
     if (gatherer === null) throw new TypeError("Cannot merge statistics: there are none");
     return await fit(gatherer, { rank, svd, ratios }, options);
   } finally {
-    await gatherer?.[Symbol.asyncDispose]();
+    gatherer?.close();
   }
 }
 

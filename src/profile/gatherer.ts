@@ -41,7 +41,7 @@ export interface GathererOptions {
 const RUN_TOKENS = 512;
 
 /** A calibration under way. */
-export class Gatherer implements AsyncDisposable {
+export class Gatherer {
   readonly seed: number;
   readonly sinks: number;
   readonly #options: GathererOptions;
@@ -49,7 +49,10 @@ export class Gatherer implements AsyncDisposable {
   readonly #slots: SampleSlots;
   readonly #sequences = new Map<bigint, string>();
   readonly #shingles = new Set<bigint>();
-  readonly #onAbort = () => this.#close(this.#options.signal!.reason);
+  /** Workers end at once; an engine in this thread stops at the next check of the signal. */
+  readonly #onAbort = () => {
+    if (this.#options.threads > 1) this.#close(this.#options.signal!.reason);
+  };
   #model: ModelSpec | undefined;
   #modelName = "";
   #engines: Record<Kind, KindEngine> | undefined;
@@ -201,10 +204,10 @@ export class Gatherer implements AsyncDisposable {
     return { key, value };
   }
 
-  [Symbol.asyncDispose](): Promise<void> {
+  /** Ends the engines. */
+  close(): void {
     this.#options.signal?.removeEventListener("abort", this.#onAbort);
     this.#close();
-    return Promise.resolve();
   }
 
   /** Asks both engines, one after the other when they share the thread. */

@@ -5,7 +5,8 @@
  * | tag | contents |
  * | --- | --- |
  * | `KMEA`, `VMEA` | mean, float32 [features] |
- * | `KBAS`, `VBAS` | basis, binary16 [components][features] |
+ * | `KBAL`, `VBAL` | basis, low bytes of binary16 [components][features] |
+ * | `KBAH`, `VBAH` | its high bytes (sign, exponent), which DEFLATE makes a quarter smaller |
  * | `KVAR`, `VVAR` | variance, float32 [rank] |
  * | `KENG`, `VENG` | error table, energy, float64 [rank] |
  * | `KERR`, `VERR` | error table, errors, float32 [rank][5][3] |
@@ -27,7 +28,7 @@ import { type CalibrationFacts, GROUP_SIZES, GROUP_TYPES, type KindProfile, type
 
 const WHAT = "profile";
 const PREFIX: Readonly<Record<Kind, string>> = { key: "K", value: "V" };
-const TAGS = ["SHNG", ...["MEA", "BAS", "VAR", "ENG", "ERR"].flatMap((name) => [`K${name}`, `V${name}`])];
+const TAGS = ["SHNG", ...["MEA", "BAL", "BAH", "VAR", "ENG", "ERR"].flatMap((name) => [`K${name}`, `V${name}`])];
 const ERRORS_PER_COMPONENT = GROUP_SIZES.length * GROUP_TYPES.length;
 /** Limits of what a header may claim; array lengths are checked against the file as well. */
 const MAX_TOKENS = 2 ** 53 - 1;
@@ -53,7 +54,8 @@ export async function writeProfile(profile: Profile, sink: ByteSink): Promise<vo
     await writeSection(writer, `${prefix}VAR`, variance);
     await writeSection(writer, `${prefix}ENG`, table.energy);
     await writeSection(writer, `${prefix}ERR`, table.errors);
-    await writeSection(writer, `${prefix}BAS`, basis);
+    await writeSection(writer, `${prefix}BAL`, new Uint8Array(basis));
+    await writeSection(writer, `${prefix}BAH`, new Uint8Array(basis.map((bits) => bits >>> 8)), true);
   }
   await writer.finish();
 }
@@ -145,7 +147,9 @@ async function readKind(reader: FrameReader, kind: Kind, shape: KindShape): Prom
   const variance = new Float32Array(await section("VAR", rank * 4));
   const energy = new Float64Array(await section("ENG", rank * 8));
   const errors = new Float32Array(await section("ERR", rank * ERRORS_PER_COMPONENT * 4));
-  const basis = new Uint16Array(await section("BAS", components * features * 2));
+  const basis = new Uint16Array(new Uint8Array(await section("BAL", components * features)));
+  const high = new Uint8Array(await section("BAH", components * features));
+  for (let i = 0; i < basis.length; i++) basis[i] |= high[i] << 8;
   const finite = { mean: mean.every(Number.isFinite), variance: variance.every((value) => value >= 0) };
   const numbers = {
     ...finite,

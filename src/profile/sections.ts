@@ -6,16 +6,26 @@
 import type { FrameReader } from "../container/frame_reader.ts";
 import type { FrameWriter } from "../container/frame_writer.ts";
 import { KvzFormatError } from "../errors.ts";
+import { decodeStream, encodeStream, rawStream } from "../stages/entropy/deflate.ts";
 
 /** Bytes of a piece. */
 const PIECE_BYTES = 1 << 24;
 
-/** Writes an array as it lies in memory (little-endian). An empty array writes no record. */
-export async function writeSection(writer: FrameWriter, tag: string, data: ArrayBufferView): Promise<void> {
+/**
+ * Writes an array as it lies in memory (little-endian), each piece deflated where `deflate` is set and it pays. An empty
+ * array writes no record.
+ */
+export async function writeSection(
+  writer: FrameWriter,
+  tag: string,
+  data: ArrayBufferView,
+  deflate = false,
+): Promise<void> {
   for (let begin = 0, chunk = 0; begin < data.byteLength; begin += PIECE_BYTES, chunk++) {
     const length = Math.min(PIECE_BYTES, data.byteLength - begin);
     const piece = new Uint8Array(data.buffer, data.byteOffset + begin, length);
-    await writer.writeRecord({ tag, chunk, tokens: 0, codec: "raw", rawLength: length }, piece);
+    const { codec, bytes } = deflate ? await encodeStream(piece) : rawStream(piece);
+    await writer.writeRecord({ tag, chunk, tokens: 0, codec, rawLength: length }, bytes);
   }
 }
 
@@ -23,7 +33,7 @@ export async function writeSection(writer: FrameWriter, tag: string, data: Array
  * Reads the pieces of a tag into one buffer. What the index lists is compared with the wanted length before anything is
  * allocated.
  *
- * @throws {KvzFormatError} when the pieces are not all there, in order, raw and of the wanted length in all.
+ * @throws {KvzFormatError} when the pieces are not all there, in order, whole and of the wanted length in all.
  */
 export async function readSection(
   reader: FrameReader,
@@ -33,8 +43,8 @@ export async function readSection(
 ): Promise<ArrayBuffer> {
   const records = reader.records.filter((record) => record.tag === tag);
   const total = records.reduce((sum, { rawLength }) => sum + rawLength, 0);
-  if (records.some(({ chunk, codec }, i) => chunk !== i || codec !== "raw")) {
-    throw new KvzFormatError(`Cannot read ${what}: the pieces of ${tag} are not raw or not in order`);
+  if (records.some(({ chunk }, i) => chunk !== i)) {
+    throw new KvzFormatError(`Cannot read ${what}: the pieces of ${tag} are not in order`);
   }
   if (total !== byteLength) {
     throw new KvzFormatError(`Cannot read ${what}: ${tag} has ${total} bytes, expected ${byteLength}`);
@@ -42,8 +52,12 @@ export async function readSection(
   const out = new Uint8Array(byteLength);
   let at = 0;
   for (const record of records) {
-    out.set(await reader.read(record), at);
-    at += record.storedLength;
+    const { codec, rawLength } = record;
+    out.set(
+      await decodeStream({ codec, rawLength, bytes: await reader.read(record) }, rawLength, `${what} ${tag}`),
+      at,
+    );
+    at += rawLength;
   }
   return out.buffer;
 }

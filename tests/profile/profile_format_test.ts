@@ -96,7 +96,7 @@ Deno.test("numbers that no calibration yields are refused", async () => {
     [changed(profile, "key", { table: { ...table, energy: table.energy.with(0, Infinity) } }), "key energy"],
     [changed(profile, "key", { table: { ...table, errors: table.errors.with(0, NaN) } }), "key errors"],
     [changed(profile, "value", { components: 25 }), "components is 25"],
-    [changed(profile, "value", { components: 3 }), "VBAS has 1152 bytes, expected 144"],
+    [changed(profile, "value", { components: 3 }), "VBAL has 576 bytes, expected 72"],
     [changed(profile, "key", { features: 40 }), "features is 40, expected an integer from 48 to 48"],
     [{ ...profile, shingles: profile.shingles.slice(1), fingerprint: "x" }, "fingerprint"],
     [{ ...profile, model: { ...profile.model, layers: 4 } }, "expected an integer from 64 to 64"],

@@ -30,7 +30,7 @@ export async function makeFixtures(dir: string): Promise<Fixtures> {
   const codec = await openCodec(profile, { backend: "wasm", build: "simd" });
   try {
     // The options of tests/runtimes/suite.js.
-    const { bytes: reference } = await codec.compress(cache, { ratio: 8, sinks: 4, window: 32, tokenIds: true });
+    const { bytes: reference } = await codec.compress(cache, { ratio: 4, sinks: 4, window: 32, tokenIds: true });
     const { cache: restored } = await codec.decompress(reference);
     await Deno.mkdir(dir);
     await Deno.writeFile(`${dir}/profile.kvzp`, await serializeProfile(profile));

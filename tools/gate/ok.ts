@@ -33,8 +33,8 @@ async function coreSize() {
   const whole = await bundledSize("../../mod.ts");
   const edge = await bundledSize("../../edge.ts");
   const kB = (bytes: number) => `${(bytes / 1000).toFixed(1)} kB`;
-  const note = `core import ${kB(core.bytes)} gzip (at most ${kB(CORE_LIMIT)}), ` +
-    `whole main entry ${kB(whole.bytes)}, edge entry ${kB(edge.bytes)}`;
+  const note = `core import ${kB(core.bytes)} gzip (at most ${kB(CORE_LIMIT)}), whole main entry ${kB(whole.bytes)} ` +
+    `and ${kB(whole.lazyBytes)} when needed, edge entry ${kB(edge.bytes)}`;
   return core.bytes <= CORE_LIMIT ? { passed: 1, failed: 0, note } : { passed: 0, failed: 1, note };
 }
 

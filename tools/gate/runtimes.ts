@@ -16,22 +16,29 @@ export interface Runtimes {
 
 /** Installs what is not there yet. */
 export async function installRuntimes(): Promise<Runtimes> {
-  await Deno.mkdir(DIR, { recursive: true });
   const manifest = JSON.stringify({ private: true, dependencies: VERSIONS });
-  const present = await Deno.readTextFile(`${DIR}/installed.json`).catch((error) => {
-    if (error instanceof Deno.errors.NotFound) return "";
-    throw error;
-  });
-  if (present !== manifest) {
+  const { os, arch } = Deno.build;
+  const arm = arch === "aarch64";
+  const runtimes = {
+    bun: `${Deno.cwd()}/${DIR}/node_modules/@oven/bun-${os}-${arm ? arch : "x64"}/bin/bun`,
+    workerd: `${Deno.cwd()}/${DIR}/node_modules/@cloudflare/workerd-${os}-${arm ? "arm64" : "64"}/bin/workerd`,
+  };
+  const present = await exists(runtimes.bun) && await exists(runtimes.workerd) &&
+    await Deno.readTextFile(`${DIR}/package.json`) === manifest;
+  if (!present) {
+    await Deno.mkdir(DIR, { recursive: true });
     await Deno.writeTextFile(`${DIR}/package.json`, manifest);
     // Their install scripts only put the platform's program elsewhere; it is taken from where npm left it.
     await run(["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--no-package-lock"], { cwd: DIR });
-    await Deno.writeTextFile(`${DIR}/installed.json`, manifest);
   }
-  const { os, arch } = Deno.build;
-  const cpu = arch === "aarch64" ? "arm64" : "64";
-  return {
-    bun: await Deno.realPath(`${DIR}/node_modules/@oven/bun-${os}-${arch === "aarch64" ? arch : "x64"}/bin/bun`),
-    workerd: await Deno.realPath(`${DIR}/node_modules/@cloudflare/workerd-${os}-${cpu}/bin/workerd`),
-  };
+  return runtimes;
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    return (await Deno.stat(path)).isFile;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
 }

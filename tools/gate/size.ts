@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { gzipSync } from "node:zlib";
 import { DENO, run } from "../exec.ts";
 
 /** Most gzip bytes of the core import: all of the codec and every build of its kernels, no profile. */
@@ -17,24 +18,51 @@ export const CORE_NAMES: readonly string[] = [
   "openCodec",
 ];
 
-/** Gzip bytes of a bundle of `names` (all when absent) of an entry. */
-export async function bundledSize(entry: string, names?: readonly string[]): Promise<{ bytes: number; text: string }> {
+/** Sizes after minifying and gzip. */
+export interface BundledSize {
+  /** What is loaded at import. */
+  readonly bytes: number;
+  /** What may be loaded later, by `import()`. */
+  readonly lazyBytes: number;
+}
+
+/** Bundles `names` (all when absent) of an entry, as a browser application would. */
+export async function bundledSize(entry: string, names?: readonly string[]): Promise<BundledSize> {
   const dir = await Deno.makeTempDir();
   try {
     const path = `${dir}/entry.ts`;
     const what = names === undefined ? "*" : `{ ${names.join(", ")} }`;
     await Deno.writeTextFile(path, `export ${what} from ${JSON.stringify(new URL(entry, import.meta.url).href)};\n`);
-    const out = `${dir}/bundle.js`;
-    await run([DENO, "bundle", "--minify", "--platform", "browser", "-o", out, path]);
-    const text = await Deno.readTextFile(out);
-    return { bytes: await gzipSize(text), text };
+    const options = ["--minify", "--platform", "browser", "--code-splitting", "--outdir", `${dir}/out`];
+    await run([DENO, "bundle", ...options, path]);
+    const texts = new Map<string, string>();
+    for await (const { name } of Deno.readDir(`${dir}/out`)) {
+      texts.set(name, await Deno.readTextFile(`${dir}/out/${name}`));
+    }
+    const loaded = new Set<string>();
+    loadStatic("entry.js", texts, loaded);
+    let bytes = 0;
+    let lazyBytes = 0;
+    for (const [name, text] of texts) {
+      if (loaded.has(name)) bytes += gzipSize(text);
+      else lazyBytes += gzipSize(text);
+    }
+    return { bytes, lazyBytes };
   } finally {
     await Deno.remove(dir, { recursive: true });
   }
 }
 
-/** Length of a text after gzip. */
-export async function gzipSize(text: string): Promise<number> {
-  const stream = new Blob([text]).stream().pipeThrough(new CompressionStream("gzip"));
-  return (await new Response(stream).bytes()).length;
+/** Adds a file and all it imports, but not what it imports by `import()`. */
+function loadStatic(name: string, texts: ReadonlyMap<string, string>, loaded: Set<string>): void {
+  const text = texts.get(name);
+  if (text === undefined) throw new Error(`Cannot measure the bundle: it has no file ${name}`);
+  if (loaded.has(name)) return;
+  loaded.add(name);
+  for (const [, found] of text.matchAll(/(?:from|import)\s*"\.\/([^"]+)"/g)) loadStatic(found, texts, loaded);
+}
+
+/** Length of a text after gzip at its best level. */
+export function gzipSize(text: string): number {
+  return gzipSync(text, { level: 9 }).length;
 }

@@ -7,6 +7,7 @@
 import { KvzBackendError, KvzLimitError } from "../../errors.ts";
 import { detectBuild, supportsBuild } from "./detect.ts";
 import type { WasmBuild } from "./exports.ts";
+import { inflateBuild } from "./inflate.ts";
 
 /** Flags of `gemm`. */
 export const GEMM = { accumulate: 1, subtract: 2, upper: 4 } as const;
@@ -94,13 +95,6 @@ const PAGE = 65536;
 /** Pages of a 32-bit memory. */
 const MAX_PAGES = 65536;
 
-/** Base64 of a build's module. Imported when needed. */
-async function moduleText(build: WasmBuild): Promise<string> {
-  if (build === "relaxed") return (await import("./bytes/calibrate_relaxed.ts")).calibrate_relaxed;
-  if (build === "simd") return (await import("./bytes/calibrate_simd.ts")).calibrate_simd;
-  return (await import("./bytes/calibrate_base.ts")).calibrate_base;
-}
-
 /** One instance of the calibration kernels with its own memory, handed out from the bottom like a stack. */
 export class CalibrateKernels {
   readonly build: WasmBuild;
@@ -124,7 +118,8 @@ export class CalibrateKernels {
       const what = build === "auto" ? "WebAssembly" : `the ${build} build of the kernels`;
       throw new KvzBackendError(`Cannot calibrate: this engine does not run ${what}`);
     }
-    const bytes = Uint8Array.from(atob(await moduleText(chosen)), (char) => char.charCodeAt(0));
+    // Imported when needed, so that what only compresses and restores does not carry it.
+    const bytes = await inflateBuild((await import("./bytes/calibrate.ts")).calibrate, chosen);
     try {
       const { instance } = await WebAssembly.instantiate(bytes);
       return new CalibrateKernels(chosen, instance.exports as unknown as CalibrateExports);

@@ -47,14 +47,14 @@ async function compile(build: "auto" | WasmBuild): Promise<WebAssembly.Module> {
   }
   let module = compiled.get(chosen);
   if (module === undefined) {
-    const bytes = Uint8Array.from(atob(inlinedModule(chosen)), (char) => char.charCodeAt(0));
-    module = WebAssembly.compile(bytes);
+    module = inlinedModule(chosen).then((bytes) => WebAssembly.compile(bytes));
     compiled.set(chosen, module);
   }
   try {
     return await module;
   } catch (cause) {
     compiled.delete(chosen);
+    if (cause instanceof KvzBackendError) throw cause;
     throw new KvzBackendError(
       'Cannot compile the wasm backend: this runtime forbids it; import from "/edge" and pass a WebAssembly.Module',
       { cause },

@@ -1,14 +1,13 @@
 /**
- * The kernel modules as text in the package, for runtimes that may compile WebAssembly from bytes.
+ * The codec's kernels as this package carries them, for runtimes that may compile WebAssembly from bytes.
  *
  * @module
  */
-import { codec_base } from "./bytes/codec_base.ts";
-import { codec_relaxed } from "./bytes/codec_relaxed.ts";
-import { codec_simd } from "./bytes/codec_simd.ts";
+import { codec } from "./bytes/codec.ts";
 import type { WasmBuild } from "./exports.ts";
+import { inflateBuild } from "./inflate.ts";
 
-/** Base64 of a build of the codec's kernels. */
-export function inlinedModule(build: WasmBuild): string {
-  return build === "relaxed" ? codec_relaxed : build === "simd" ? codec_simd : codec_base;
+/** The bytes of a build of the codec's kernels. */
+export function inlinedModule(build: WasmBuild): Promise<Uint8Array<ArrayBuffer>> {
+  return inflateBuild(codec, build);
 }

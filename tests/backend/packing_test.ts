@@ -1,0 +1,64 @@
+import { assertEquals } from "deno-std/assert";
+import fc from "fast-check";
+import { packedLength, type QuantGroup, TYPE_BITS } from "../../src/backend/backend.ts";
+import { dirty, generator, testBackends, upload } from "./backends.ts";
+
+const plans = fc.array(
+  fc.record({
+    gap: fc.oneof({ weight: 3, arbitrary: fc.constant(0) }, fc.nat(5)),
+    size: fc.oneof(fc.constantFrom(1, 15, 16, 17, 64), fc.integer({ min: 1, max: 40 })),
+    type: fc.constantFrom<1 | 2 | 3>(1, 2, 3),
+  }),
+  { maxLength: 5 },
+).map((items) => {
+  let end = 0;
+  return items.map(({ gap, size, type }): QuantGroup => {
+    const first = end + gap;
+    end = first + size;
+    return { first, size, type };
+  });
+});
+
+/** The packed form bit by bit: all bits of a component in one string, padded to bytes. */
+function packByBits(symbols: Uint8Array, groups: readonly QuantGroup[], components: number, tokens: number): number[] {
+  const bytes: number[] = [];
+  for (const { first, size, type } of groups) {
+    for (let c = first; c < first + size; c++) {
+      const bits: number[] = [];
+      for (let t = 0; t < tokens; t++) {
+        for (let b = 0; b < TYPE_BITS[type]; b++) bits.push(symbols[t * components + c] >> b & 1);
+      }
+      while (bits.length % 8 !== 0) bits.push(0);
+      for (let i = 0; i < bits.length; i += 8) {
+        bytes.push(bits.slice(i, i + 8).reduce((byte, bit, b) => byte | bit << b, 0));
+      }
+    }
+  }
+  return bytes;
+}
+
+testBackends("pack writes the bits as specified and unpack reads them back", async (backend) => {
+  const runs = fc.record({
+    groups: plans,
+    tokens: fc.oneof(fc.nat(9), fc.integer({ min: 10, max: 70 })),
+    seed: fc.nat(),
+  });
+  await fc.assert(fc.asyncProperty(runs, async ({ groups, tokens, seed }) => {
+    const plan = backend.uploadPlan(groups);
+    const next = generator(seed);
+    const symbols = new Uint8Array(tokens * plan.components);
+    for (const { first, size, type } of groups) {
+      for (let t = 0; t < tokens; t++) {
+        for (let c = first; c < first + size; c++) symbols[t * plan.components + c] = next() * 2 ** TYPE_BITS[type];
+      }
+    }
+    const wanted = packByBits(symbols, groups, plan.components, tokens);
+    assertEquals(wanted.length, packedLength(groups, tokens));
+    const packed = dirty(backend, wanted.length);
+    backend.pack(upload(backend, symbols), plan, tokens, packed);
+    assertEquals([...await backend.read(packed)], wanted);
+    const back = dirty(backend, symbols.length);
+    backend.unpack(packed, plan, tokens, back);
+    assertEquals(await backend.read(back), symbols);
+  }));
+});

@@ -10,7 +10,7 @@ import { type ByteSink, MemorySink } from "../container/bytes.ts";
 import type { FrameWriter } from "../container/frame_writer.ts";
 import { KvzBackendError, KvzFormatError, KvzLimitError } from "../errors.ts";
 import type { Profile } from "../profile/types.ts";
-import type { AppendResult } from "./append.ts";
+import { appendCache, type AppendResult } from "./append.ts";
 import { type CacheBlock, FileDecoder } from "./decode.ts";
 import { encodeCache, type PreparedEncode, prepareEncode, type SetupCache } from "./encode.ts";
 import { findRatio } from "./file_ratio.ts";
@@ -210,8 +210,6 @@ export class Codec implements AsyncDisposable {
     try {
       const source = await openFile(input);
       const sink = new MemorySink();
-      // Imported when needed: most applications only write whole files.
-      const { appendCache } = await import("./append.ts");
       const result = await appendCache(this.#lanes, this.profile, source, more, sink, options);
       const tail = sink.bytes();
       const bytes = new Uint8Array(result.keptBytes + tail.length);

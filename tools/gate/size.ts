@@ -41,13 +41,10 @@ export async function bundledSize(entry: string, names?: readonly string[]): Pro
     }
     const loaded = new Set<string>();
     loadStatic("entry.js", texts, loaded);
-    let bytes = 0;
-    let lazyBytes = 0;
-    for (const [name, text] of texts) {
-      if (loaded.has(name)) bytes += gzipSize(text);
-      else lazyBytes += gzipSize(text);
-    }
-    return { bytes, lazyBytes };
+    // As one file each: how a bundler cuts what is loaded together is not the package's matter.
+    const sizeOf = (wanted: boolean) =>
+      gzipSize([...texts].filter(([name]) => loaded.has(name) === wanted).map(([, text]) => text).join("\n"));
+    return { bytes: sizeOf(true), lazyBytes: sizeOf(false) };
   } finally {
     await Deno.remove(dir, { recursive: true });
   }

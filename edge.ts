@@ -20,26 +20,5 @@
  *
  * @module
  */
-export * from "./src/errors.ts";
-export type * from "./src/cache/types.ts";
-export { BYTES_PER_ELEMENT } from "./src/cache/types.ts";
-export { KvCache } from "./src/cache/kv_cache.ts";
-export type { DenseCache, HeadBytes, LayerBytes, QueryTensors, RaggedCache } from "./src/cache/kv_cache.ts";
-export { type CacheShape, KvCacheBuilder } from "./src/cache/builder.ts";
-export { modelFingerprint } from "./src/cache/fingerprint.ts";
-export { type HfConfig, parseHfModel, parseHfRope } from "./src/cache/hf_config.ts";
-export {
-  blobSource,
-  type ByteSink,
-  type ByteSource,
-  MemorySink,
-  memorySource,
-  type RandomSink,
-} from "./src/container/bytes.ts";
-export { Codec, type RestoredShape } from "./src/codec/codec.ts";
+export * from "./src/api.ts";
 export { compress, decompress, type EdgeCodecOptions, type EdgeOptions, openCodec } from "./src/codec/edge.ts";
-export type * from "./src/codec/options.ts";
-export { inspect, type Inspection } from "./src/codec/inspect.ts";
-export type { CacheBlock } from "./src/codec/decode.ts";
-export type { LayerBlock } from "./src/codec/layers.ts";
-export type { AppendResult } from "./src/codec/append.ts";

@@ -13,20 +13,30 @@
  *
  * @module
  */
-export * from "./src/errors.ts";
-export type * from "./src/cache/types.ts";
-export { BYTES_PER_ELEMENT } from "./src/cache/types.ts";
-export { KvCache } from "./src/cache/kv_cache.ts";
-export type { DenseCache, HeadBytes, LayerBytes, QueryTensors, RaggedCache } from "./src/cache/kv_cache.ts";
-export { type CacheShape, KvCacheBuilder } from "./src/cache/builder.ts";
-export { modelFingerprint } from "./src/cache/fingerprint.ts";
-export { type HfConfig, parseHfModel, parseHfRope } from "./src/cache/hf_config.ts";
-export { blobSource, type ByteSink, type ByteSource, MemorySink, memorySource, type RandomSink } from "./src/container/bytes.ts";
-export { Codec, type RestoredShape } from "./src/codec/codec.ts";
+export * from "./src/api.ts";
 export { openCodec } from "./src/codec/open.ts";
+export type { LaneOptions } from "./src/codec/lanes.ts";
 export { type CodecOptions, compress, decompress } from "./src/codec/free.ts";
-export type * from "./src/codec/options.ts";
-export { type Inspection, inspect } from "./src/codec/inspect.ts";
-export type { CacheBlock } from "./src/codec/decode.ts";
-export type { LayerBlock } from "./src/codec/layers.ts";
-export type { AppendResult } from "./src/codec/append.ts";
+export { type BackendName, type BackendOptions, type BackendStatus, listBackends } from "./src/backend/select.ts";
+export {
+  calibrate,
+  type CalibrateOptions,
+  calibratePartial,
+  type CalibrationInput,
+  type CalibrationInputs,
+  type CalibrationProgress,
+  mergeCalibration,
+  type MergeOptions,
+  type NamedCache,
+  type PartialOptions,
+} from "./src/profile/calibrate.ts";
+export { readPartial, writePartial } from "./src/profile/partial.ts";
+export { shingleHashes } from "./src/profile/shingles.ts";
+export {
+  isLlamaState,
+  type LlamaState,
+  type LlamaStateOptions,
+  readLlamaState,
+  writeLlamaState,
+} from "./src/adapters/llama_state.ts";
+export { type GgufModel, type GgufOptions, isGguf, readGgufModel } from "./src/adapters/gguf.ts";

@@ -42,9 +42,9 @@ export function multiplyAdds(rounds: i32, x: f32): f32 {
     let c0 = a, c1 = a, c2 = a, c3 = a, c4 = a, c5 = a, c6 = a, c7 = a, c8 = a, c9 = a, c10 = a, c11 = a;
     for (let i = 0; i < rounds; i++) {
       for (let step = 0; step < 4; step++) {
-        c0 = madd(a, b, c0), c1 = madd(a, b, c1), c2 = madd(a, b, c2), c3 = madd(a, b, c3);
-        c4 = madd(a, b, c4), c5 = madd(a, b, c5), c6 = madd(a, b, c6), c7 = madd(a, b, c7);
-        c8 = madd(a, b, c8), c9 = madd(a, b, c9), c10 = madd(a, b, c10), c11 = madd(a, b, c11);
+        c0 = madd(c0, a, b), c1 = madd(c1, a, b), c2 = madd(c2, a, b), c3 = madd(c3, a, b);
+        c4 = madd(c4, a, b), c5 = madd(c5, a, b), c6 = madd(c6, a, b), c7 = madd(c7, a, b);
+        c8 = madd(c8, a, b), c9 = madd(c9, a, b), c10 = madd(c10, a, b), c11 = madd(c11, a, b);
       }
     }
     c0 = f32x4.add(f32x4.add(f32x4.add(c0, c1), f32x4.add(c2, c3)), f32x4.add(f32x4.add(c4, c5), f32x4.add(c6, c7)));

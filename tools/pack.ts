@@ -10,6 +10,9 @@ import { WASM_BUILDS } from "../src/backend/wasm/exports.ts";
 import { inlinedModule } from "../src/backend/wasm/inlined.ts";
 import { DENO, run } from "./exec.ts";
 
+/** Packages that the command finds by `require.resolve`, which `deno pack` does not see. */
+const RESOLVED = ["uplot"];
+
 /** The package.json that `deno pack` writes, as far as it is completed here. */
 interface PackageJson {
   exports: Record<string, unknown>;
@@ -55,7 +58,7 @@ export async function pack(dir: string): Promise<Packed> {
 
 function complete(json: PackageJson): PackageJson {
   const dependencies: Record<string, string> = {};
-  for (const name of Object.keys(json.dependencies ?? {})) {
+  for (const name of [...Object.keys(json.dependencies ?? {}), ...RESOLVED]) {
     const specifier = (config.imports as Record<string, string>)[name];
     dependencies[name] = specifier.slice(specifier.lastIndexOf("@") + 1);
   }

@@ -86,13 +86,13 @@ function put(at: usize, x: v128, y: v128, accumulate: bool): void {
   v128.store(at, y, 16);
 }
 
-/** c[6][8] (+)= Σ a[k][6]ᵀ · b[k][8], k < depth (a multiple of 4). ldc in bytes. */
+/** c[6][8] (+)= Σ a[k][6]ᵀ · b[k][8], k < depth. ldc in bytes. */
 export function multiplyTile(depth: usize, a: usize, b: usize, c: usize, ldc: usize, accumulate: bool): void {
   if (ASC_FEATURE_SIMD) {
     let c00 = f32x4.splat(0), c01 = c00, c10 = c00, c11 = c00, c20 = c00, c21 = c00;
     let c30 = c00, c31 = c00, c40 = c00, c41 = c00, c50 = c00, c51 = c00;
-    for (const end = b + depth * 32; b < end; a += 48, b += 64) {
-      let b0 = v128.load(b), b1 = v128.load(b, 16);
+    for (const end = b + depth * 32; b < end; a += 24, b += 32) {
+      const b0 = v128.load(b), b1 = v128.load(b, 16);
       let x = v128.load32_splat(a);
       c00 = madd(x, b0, c00), c01 = madd(x, b1, c01);
       x = v128.load32_splat(a, 4);
@@ -104,19 +104,6 @@ export function multiplyTile(depth: usize, a: usize, b: usize, c: usize, ldc: us
       x = v128.load32_splat(a, 16);
       c40 = madd(x, b0, c40), c41 = madd(x, b1, c41);
       x = v128.load32_splat(a, 20);
-      c50 = madd(x, b0, c50), c51 = madd(x, b1, c51);
-      b0 = v128.load(b, 32), b1 = v128.load(b, 48);
-      x = v128.load32_splat(a, 24);
-      c00 = madd(x, b0, c00), c01 = madd(x, b1, c01);
-      x = v128.load32_splat(a, 28);
-      c10 = madd(x, b0, c10), c11 = madd(x, b1, c11);
-      x = v128.load32_splat(a, 32);
-      c20 = madd(x, b0, c20), c21 = madd(x, b1, c21);
-      x = v128.load32_splat(a, 36);
-      c30 = madd(x, b0, c30), c31 = madd(x, b1, c31);
-      x = v128.load32_splat(a, 40);
-      c40 = madd(x, b0, c40), c41 = madd(x, b1, c41);
-      x = v128.load32_splat(a, 44);
       c50 = madd(x, b0, c50), c51 = madd(x, b1, c51);
     }
     put(c, c00, c01, accumulate);

@@ -1,0 +1,43 @@
+/**
+ * What the main and the edge entry have in common; re-exports only.
+ *
+ * @module
+ */
+export * from "./errors.ts";
+export type * from "./cache/types.ts";
+export { BYTES_PER_ELEMENT } from "./cache/types.ts";
+export { KvCache } from "./cache/kv_cache.ts";
+export type { CacheFacts, DenseCache, HeadBytes, LayerBytes, QueryTensors, RaggedCache } from "./cache/kv_cache.ts";
+export { type CacheShape, KvCacheBuilder } from "./cache/builder.ts";
+export { modelFingerprint } from "./cache/fingerprint.ts";
+export { type HfConfig, parseHfModel, parseHfRope } from "./cache/hf_config.ts";
+export {
+  blobSource,
+  type ByteSink,
+  type ByteSource,
+  MemorySink,
+  memorySource,
+  type RandomSink,
+} from "./container/bytes.ts";
+export type { JsonObject, JsonValue } from "./container/canonical_json.ts";
+export type { KvzHeader } from "./container/header.ts";
+export { Codec, type RestoredShape } from "./codec/codec.ts";
+export type * from "./codec/options.ts";
+export { inspect, type Inspection } from "./codec/inspect.ts";
+export type { CacheBlock } from "./codec/decode.ts";
+export type { LayerBlock } from "./codec/layers.ts";
+export type { AppendResult } from "./codec/append.ts";
+export { findRecipe, listRecipes } from "./recipes/registry.ts";
+export type { OptionSpec, Recipe } from "./recipes/recipe.ts";
+export { loadProfile } from "./profile/load.ts";
+export { serializeProfile, trimProfile } from "./profile/profile.ts";
+export type { CalibrationFacts, ErrorTable, KindProfile, Profile } from "./profile/types.ts";
+export { openSafetensors, readSafetensors, SafetensorsCache, type SafetensorsOptions } from "./adapters/safetensors.ts";
+export { SafetensorsSink, type SafetensorsWriteOptions, writeSafetensors } from "./adapters/safetensors_sink.ts";
+export {
+  fromTransformersJs,
+  type FromTransformersJsOptions,
+  type TensorLike,
+  toTransformersJs,
+  type ToTransformersJsOptions,
+} from "./adapters/transformers_js.ts";

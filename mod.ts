@@ -1,14 +1,16 @@
 /**
  * kvz: a codec for the KV caches of language models. `cache → .kvz → cache`, 8 to 60 times smaller than fp16.
  *
- * @example
- * ```ts ignore
+ * @example Compress and restore the sample of the repository
+ * ```ts
  * import { compress, decompress, loadProfile, readSafetensors } from "@kvz/kvz";
  *
- * const profile = await loadProfile(await Deno.readFile("model.kvzp"));
- * const cache = await readSafetensors(await Deno.readFile("cache.safetensors"));
- * const { bytes, report } = await compress(cache, { profile, ratio: 16 });
+ * const profile = await loadProfile(await Deno.readFile("samples/smollm2-demo.kvzp"));
+ * const cache = await readSafetensors(await Deno.readFile("samples/smollm2-256.safetensors"));
+ * const { bytes, report } = await compress(cache, { profile, ratio: 32, window: 32 });
+ * console.log(`${report.bytesIn} bytes became ${report.bytesOut}`);
  * const { cache: restored } = await decompress(bytes, { profile });
+ * console.log(`${restored.tokens} tokens are back`);
  * ```
  *
  * @module

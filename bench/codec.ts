@@ -9,7 +9,7 @@
 import { openCodec } from "../src/codec/open.ts";
 import { planLength } from "../src/profile/plan.ts";
 import { planFor } from "../src/profile/profile.ts";
-import type { WasmBuild } from "../src/backend/wasm/detect.ts";
+import type { WasmBuild } from "../src/backend/wasm/exports.ts";
 import { flag, loadInputs, option } from "./inputs.ts";
 import { gemmRate } from "./peak.ts";
 

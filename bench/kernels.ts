@@ -36,8 +36,6 @@ interface Kernel {
   /** Bytes read and written. */
   readonly bytes: number;
   readonly flop?: number;
-  /** Restores the operands that the run overwrites with its own results. */
-  readonly before?: () => void;
 }
 
 interface Row {
@@ -135,10 +133,10 @@ async function measure(build: WasmBuild, rounds: number): Promise<{ rows: Row[];
   const peaks = { multiplyAdds: 0, gemmTile: 0 };
   // One round more than counted: the engine compiles the kernels on the way.
   for (let round = 0; round <= rounds; round++) {
-    for (const [i, { run, bytes }] of kernels.entries()) {
+    for (const [i, { run, bytes, flop }] of kernels.entries()) {
       const took = seconds(run);
       const copied = peak.memcpy(bytes >> 1);
-      const [fma, tile] = [peak.multiplyAdds(), peak.gemmTile()];
+      const [fma, tile] = flop === undefined ? [0, 0] : [peak.multiplyAdds(flop), peak.gemmTile(flop)];
       if (round === 0) continue;
       best[i] = Math.min(best[i], took);
       copies[i] = Math.max(copies[i], copied);

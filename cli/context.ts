@@ -5,7 +5,7 @@
  */
 import process from "node:process";
 import { EXIT, InterruptedError } from "./exit_codes.ts";
-import { writeStdout } from "./files.ts";
+import { abandonStdin, writeStdout } from "./files.ts";
 
 /** Surroundings of a running command. */
 export interface CliContext {
@@ -30,9 +30,9 @@ export async function withContext(work: (context: CliContext) => Promise<unknown
   const interrupt = () => {
     // The first asks for a clean end (temporary files are removed), the second does not wait for it.
     if (controller.signal.aborted) process.exit(EXIT.interrupted);
-    controller.abort(new InterruptedError("interrupted"));
-    // Who waits for a pipe hears no signal.
-    process.stdin.destroy();
+    const reason = new InterruptedError("interrupted");
+    controller.abort(reason);
+    abandonStdin(reason);
   };
   process.on("SIGINT", interrupt);
   process.on("SIGTERM", interrupt);

@@ -78,9 +78,20 @@ function inMemory(path: string, bytes: Uint8Array): Input {
 async function readStdin(): Promise<Uint8Array> {
   if (process.stdin.isTTY) throw new UsageError("Cannot read standard input: it is a terminal, expected a pipe");
   const parts: Uint8Array[] = [];
-  for await (const part of process.stdin) parts.push(part as Uint8Array);
+  const all = async () => {
+    for await (const part of process.stdin) parts.push(part as Uint8Array);
+  };
+  const abandoned = new Promise<never>((_, reject) => rejectStdin = reject);
+  await Promise.race([all(), abandoned]).finally(() => rejectStdin = null);
   const joined = Buffer.concat(parts);
   return new Uint8Array(joined.buffer, joined.byteOffset, joined.length);
+}
+
+let rejectStdin: ((reason: Error) => void) | null = null;
+
+/** Ends the wait for standard input, which hears no signal. What still reads it keeps the process alive. */
+export function abandonStdin(reason: Error): void {
+  rejectStdin?.(reason);
 }
 
 /**

@@ -6,7 +6,7 @@
 import type { Command } from "commander";
 import type { Profile } from "../src/profile/types.ts";
 import { parseProfile } from "../src/profile/profile_format.ts";
-import { openInput } from "./files.ts";
+import { openFileSource, openInput } from "./files.ts";
 import { scoped } from "./scope.ts";
 
 /** `--profile`. */
@@ -19,7 +19,10 @@ export function addProfileOption(command: Command): Command {
   return command.requiredOption("-p, --profile <file>", "calibrated profile of the model (.kvzp)");
 }
 
-/** Reads a profile. */
+/** Reads a profile, section by section: the file is never held beside what is made of it. */
 export async function readProfile(path: string): Promise<Profile> {
-  return await scoped(async (scope) => await parseProfile(scope.use(await openInput(path)).source));
+  return await scoped(async (scope) => {
+    const source = path === "-" ? scope.use(await openInput(path)).source : scope.use(await openFileSource(path));
+    return await parseProfile(source);
+  });
 }

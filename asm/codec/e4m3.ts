@@ -61,10 +61,10 @@ function largest(x: usize, n: usize): f32 {
   if (ASC_FEATURE_SIMD) {
     let m0 = f32x4.splat(0), m1 = m0;
     for (; i + 8 <= n; i += 8) {
-      m0 = f32x4.max(m0, f32x4.abs(v128.load(x + (i << 2))));
-      m1 = f32x4.max(m1, f32x4.abs(v128.load(x + (i << 2), 16)));
+      m0 = f32x4.pmax(m0, f32x4.abs(v128.load(x + (i << 2))));
+      m1 = f32x4.pmax(m1, f32x4.abs(v128.load(x + (i << 2), 16)));
     }
-    m0 = f32x4.max(m0, m1);
+    m0 = f32x4.pmax(m0, m1);
     amax = max(
       max(f32x4.extract_lane(m0, 0), f32x4.extract_lane(m0, 1)),
       max(f32x4.extract_lane(m0, 2), f32x4.extract_lane(m0, 3)),

@@ -33,7 +33,10 @@ export function quantize(
   }
 }
 
-/** Codes 0 … levels of n ≥ 1 values. Returns the bits of shift | scale << 16. */
+/**
+ * Codes 0 … levels of n ≥ 1 values. Returns the bits of shift | scale << 16. The vector forms of minimum and maximum
+ * (pmin, pmax) do not tell zeros apart, which the shift does not either, nor NaN, which callers keep out.
+ */
 function encodeUniform(x: usize, n: usize, levels: f32, codes: usize): u32 {
   let least = load<f32>(x), most = least;
   let i: usize = 0;
@@ -42,10 +45,10 @@ function encodeUniform(x: usize, n: usize, levels: f32, codes: usize): u32 {
       let l0 = v128.load(x), l1 = v128.load(x, 16), m0 = l0, m1 = l1;
       for (i = 8; i + 8 <= n; i += 8) {
         const a = v128.load(x + (i << 2)), b = v128.load(x + (i << 2), 16);
-        l0 = f32x4.min(l0, a), l1 = f32x4.min(l1, b);
-        m0 = f32x4.max(m0, a), m1 = f32x4.max(m1, b);
+        l0 = f32x4.pmin(l0, a), l1 = f32x4.pmin(l1, b);
+        m0 = f32x4.pmax(m0, a), m1 = f32x4.pmax(m1, b);
       }
-      l0 = f32x4.min(l0, l1), m0 = f32x4.max(m0, m1);
+      l0 = f32x4.pmin(l0, l1), m0 = f32x4.pmax(m0, m1);
       least = min(
         min(f32x4.extract_lane(l0, 0), f32x4.extract_lane(l0, 1)),
         min(f32x4.extract_lane(l0, 2), f32x4.extract_lane(l0, 3)),
@@ -84,9 +87,14 @@ function encodeUniform(x: usize, n: usize, levels: f32, codes: usize): u32 {
   return shiftBits | (scaleBits << 16);
 }
 
+/**
+ * Four codes in 32-bit lanes. Clamped first, which changes nothing since the ends are whole; then 2^23, whose unit is 1,
+ * makes the adder round to nearest even and leaves the code in the low bits.
+ */
 // @ts-ignore: decorator
 @inline
 function code4(x: v128, shift: v128, scale: v128, top: v128): v128 {
-  const q = f32x4.nearest(f32x4.div(f32x4.sub(x, shift), scale));
-  return i32x4.trunc_sat_f32x4_u(f32x4.min(f32x4.max(q, f32x4.splat(0)), top));
+  const q = f32x4.div(f32x4.sub(x, shift), scale);
+  const clamped = f32x4.pmin(f32x4.pmax(f32x4.splat(0), q), top);
+  return v128.and(f32x4.add(clamped, f32x4.splat(8388608)), i32x4.splat(0xff));
 }

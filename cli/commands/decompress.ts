@@ -14,7 +14,7 @@ import { openCodec } from "../../src/codec/open.ts";
 import type { DecompressOptions, DecompressReport } from "../../src/codec/options.ts";
 import type { CliContext } from "../context.ts";
 import { checkOneStdin, IN_MEMORY_BYTES, type Input, openInput, writeOutput, writeOutputFile } from "../files.ts";
-import { formatFacts } from "../format.ts";
+import { formatBytes, formatFacts } from "../format.ts";
 import {
   addBackendOptions,
   addJsonOption,
@@ -94,7 +94,14 @@ async function decompress(context: CliContext, scope: Scope, path: string, flags
   };
   const { report, streamed, bytesOut } = await restore(codec, input, flags, options).finally(progress.end);
   const result = { ...report, secondsLoad, streamed, bytesOut };
-  await context.finish(flags, result, formatFacts([["restored", flags.output], ["speed", speedText(result)]]));
+  await context.finish(
+    flags,
+    result,
+    formatFacts([
+      [flags.output === "-" ? "cache" : flags.output, formatBytes(bytesOut)],
+      ["speed", speedText(result)],
+    ]),
+  );
 }
 
 interface Restored {

@@ -66,7 +66,7 @@ async function demo(context: CliContext, scope: Scope, flags: DemoFlags): Promis
       signal: context.signal,
       onProgress: flags.json ? () => {} : progress.update,
     });
-    const paths = plotLibraryPaths();
+    const paths = await plotLibraryPaths();
     const [script, style] = await Promise.all([readText(paths.script), readText(paths.style)]);
     await sink.write(new TextEncoder().encode(renderPage(data, { script, style })));
     return data;

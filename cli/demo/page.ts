@@ -16,7 +16,9 @@ export interface PlotLibrary {
 }
 
 /** Where uPlot's files are installed. */
-export function plotLibraryPaths(): { readonly script: string; readonly style: string } {
+export async function plotLibraryPaths(): Promise<{ readonly script: string; readonly style: string }> {
+  // Packing lists as dependencies what is imported; its files alone are used.
+  await import("uplot");
   const { resolve } = createRequire(import.meta.url);
   return { script: resolve("uplot/dist/uPlot.iife.min.js"), style: resolve("uplot/dist/uPlot.min.css") };
 }

@@ -6,23 +6,31 @@
 import { KvzBackendError } from "../errors.ts";
 import type { Backend } from "./backend.ts";
 import { detectBuild, supportsBuild } from "./wasm/detect.ts";
-import { WASM_BUILDS } from "./wasm/exports.ts";
-import { createWasmBackend, type WasmOptions } from "./wasm/create.ts";
+import { WASM_BUILDS, type WasmBuild } from "./wasm/exports.ts";
+import { createWasmBackend } from "./wasm/create.ts";
+
+export type { WasmBuild } from "./wasm/exports.ts";
 
 /** Names a caller may ask for; "auto" takes the fastest that is there. */
 export type BackendName = "auto" | "wasm" | "webgpu" | "cuda" | "reference";
 
 /** What computes, and how it is loaded. Structured-cloneable, so that it can be sent to workers. */
-export interface BackendOptions extends WasmOptions {
+export interface BackendOptions {
   /** Default "auto". */
   readonly backend?: BackendName;
+  /** Build of the wasm backend; "auto" (default) takes the fastest that the engine validates. */
+  readonly build?: "auto" | WasmBuild;
+  /** A compiled codec module, where compiling from bytes is forbidden. */
+  readonly module?: WebAssembly.Module;
 }
 
 /** A backend as `kvz doctor` shows it. */
 export interface BackendStatus {
+  /** Name to ask for it. */
   readonly name: Exclude<BackendName, "auto">;
   /** Variant: of wasm "base", "simd" or "relaxed". */
   readonly build: string;
+  /** Whether it runs here. */
   readonly available: boolean;
   /** Why it is or is not used. */
   readonly reason: string;

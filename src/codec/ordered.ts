@@ -16,7 +16,10 @@ export async function* mapOrdered<T, R>(
   const pending: Promise<R>[] = [];
   try {
     for await (const item of items) {
-      pending.push(start(item));
+      const started = start(item);
+      // It may fail while an earlier one is waited for; its failure is heard when its turn comes.
+      started.catch(() => {});
+      pending.push(started);
       if (pending.length >= limit) yield await pending.shift()!;
     }
     while (pending.length > 0) yield await pending.shift()!;

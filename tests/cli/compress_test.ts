@@ -90,8 +90,12 @@ Deno.test("options of compress reach the file", () =>
     assertEquals([header.recipe.options.keyRatio, header.recipe.options.valueRatio], [3, 6]);
     assertEquals(tokenIds, false);
 
-    const f = await kvzJson(["compress", input, "-o", at("b.kvz"), "--file-ratio", "2.5", "--window", "20", ...flags]);
-    assertAlmostEquals(f.fileRatio, 2.5, 0.025);
+    // A small model has few plans: ask for a file ratio that one of them has.
+    const window = ["--window", "20", ...flags];
+    const { fileRatio } = await kvzJson(["compress", input, "-o", at("b.kvz"), "--ratio", "5", ...window]);
+    const wanted = fileRatio.toFixed(3);
+    const f = await kvzJson(["compress", input, "-o", at("b2.kvz"), "--file-ratio", wanted, ...window]);
+    assertAlmostEquals(f.fileRatio, fileRatio, 0.011 * fileRatio);
 
     const rope = '{"theta":10000,"dim":8,"pairing":"half-split","first_position":7}';
     await kvzJson(["compress", input, "-o", at("c.kvz"), "--rope", rope, "--architecture", "llama", ...flags]);

@@ -60,9 +60,9 @@ Deno.test("2: usage", () =>
     const file = at("x.kvz");
     const restore = (...more: string[]) => ["decompress", file, "-o", at("y.safetensors"), "-p", profile, ...more];
     const wrong: [string[], RegExp][] = [
-      [[], /command/],
+      [[], /--json/],
       [["explode"], /unknown command/],
-      [["compress"], /missing required argument/],
+      [["inspect"], /missing required argument/],
       [["compress", input], /--output/],
       [compress("--rato", "4"), /unknown option.*--ratio/],
       [compress("--ratio", "-4"), /--ratio/],
@@ -83,6 +83,8 @@ Deno.test("2: usage", () =>
       assertMatch(error.message, message);
       assert(!error.message.includes("\n"));
     }
+    const none = await kvz([]);
+    assertEquals([none.code, none.out, none.err], [2, "", "kvz: Cannot run: a command is missing (see kvz --help)\n"]);
     const plain = await kvz(["explode"]);
     assertEquals([plain.code, plain.out], [2, ""]);
     assertMatch(plain.err, /^kvz: unknown command 'explode'.*\n$/);
@@ -142,9 +144,11 @@ Deno.test("7: unsupported content", () =>
   withFiles(async ({ folder, at, cache, profile }) => {
     Deno.writeFileSync(at("nan.safetensors"), await writeSafetensors(withNaN(cache)));
     const args = ["compress", at("nan.safetensors"), "-o", at("a.kvz"), "-p", profile];
-    const { error } = await kvzJson(args, 7);
-    assertEquals(error.name, "KvzUnsupportedError");
-    assertStringIncludes(error.message, "layer 1, head 0, token 12");
+    for (const threads of ["1", "3"]) {
+      const { error } = await kvzJson([...args, "--threads", threads], 7);
+      assertEquals(error.name, "KvzUnsupportedError");
+      assertStringIncludes(error.message, "layer 1, head 0, token 12");
+    }
     assertEquals(namesIn(folder), ["in.safetensors", "nan.safetensors", "p.kvzp"]);
   }));
 
@@ -179,8 +183,10 @@ Deno.test("130: SIGINT ends a run cleanly", () =>
     // More than a pipe holds: when it has been taken, the command is reading.
     await writer.write(new Uint8Array(1 << 20));
     child.kill("SIGINT");
+    const kill = setTimeout(() => child.kill("SIGKILL"), 10_000);
     const { code, signal, stderr } = await child.output();
-    await writer.close().catch(() => {});
+    clearTimeout(kill);
+    await writer.abort();
     assertEquals([code, signal], [130, null]);
     assertEquals(new TextDecoder().decode(stderr), "kvz: interrupted\n");
     assertEquals(namesIn(folder), ["in.safetensors", "p.kvzp"]);

@@ -16,5 +16,7 @@ const main :Workerd.Worker = (
     (name = "PROFILE", data = embed "fixtures/profile.kvzp"),
     (name = "CACHE", data = embed "fixtures/cache.safetensors"),
     (name = "REFERENCE", data = embed "fixtures/reference.kvz"),
+    (name = "SAMPLE_PROFILE", data = embed "samples/smollm2-demo.kvzp"),
+    (name = "SAMPLE_CACHE", data = embed "samples/smollm2-256.safetensors"),
   ],
 );

@@ -19,10 +19,26 @@ export default {
       .then(() => null, (error) => error);
     const name = "threads are refused with KvzBackendError";
     checks.push(threads instanceof kvz.KvzBackendError ? { name } : { name, error: `Got ${threads}` });
+    checks.push(await sampleCheck(env));
     const body = Object.fromEntries(Object.entries(files).map(([name, bytes]) => [name, toBase64(bytes)]));
     return Response.json({ checks, files: body });
   },
 };
+
+/** The demo's real cache and profile (SmolLM2), for what it takes. */
+async function sampleCheck(env) {
+  const name = "a real cache";
+  try {
+    const profile = await kvz.loadProfile(new Uint8Array(env.SAMPLE_PROFILE));
+    const cache = await kvz.readSafetensors(new Uint8Array(env.SAMPLE_CACHE));
+    const { bytes, report } = await kvz.compress(cache, { profile, module, ratio: 32, window: 32 });
+    const { cache: restored } = await kvz.decompress(bytes, { profile, module });
+    const good = restored.tokens === cache.tokens && report.paperRatio > 25;
+    return good ? { name } : { name, error: `${restored.tokens} tokens at ratio ${report.paperRatio}` };
+  } catch (error) {
+    return { name, error: error.stack };
+  }
+}
 
 function toBase64(bytes) {
   let text = "";

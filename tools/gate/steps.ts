@@ -6,6 +6,9 @@
 import { exec, type ExecOptions } from "../exec.ts";
 import { parseDenoSummary } from "./deno_summary.ts";
 
+/** Longest run of a command; what hangs has failed. */
+const TIMEOUT_MS = 20 * 60_000;
+
 /** Output without colours, for logs and for the sums of `deno test`. */
 const PLAIN = { NO_COLOR: "1" };
 
@@ -30,7 +33,7 @@ export function command(name: string, words: readonly string[], options: ExecOpt
   return {
     name,
     async run() {
-      const { code, log } = await exec(words, { env: PLAIN, ...options });
+      const { code, log } = await exec(words, { env: PLAIN, signal: AbortSignal.timeout(TIMEOUT_MS), ...options });
       return code === 0 ? { passed: 1, failed: 0 } : { passed: 0, failed: 1, log };
     },
   };
@@ -41,7 +44,7 @@ export function testCommand(name: string, words: readonly string[]): Step {
   return {
     name,
     async run() {
-      const { code, log } = await exec(words, { env: PLAIN });
+      const { code, log } = await exec(words, { env: PLAIN, signal: AbortSignal.timeout(TIMEOUT_MS) });
       const { passed, failed } = parseDenoSummary(log);
       const broken = failed === 0 && (code !== 0 || passed === 0) ? 1 : 0;
       return { passed, failed: failed + broken, note: `${passed} tests`, ...(failed + broken > 0 ? { log } : {}) };

@@ -19,7 +19,7 @@ export * from "./src/api.ts";
 export { openCodec } from "./src/codec/open.ts";
 export type { LaneOptions } from "./src/codec/lanes.ts";
 export { type CodecOptions, compress, decompress } from "./src/codec/free.ts";
-export { type BackendName, type BackendOptions, type BackendStatus, listBackends } from "./src/backend/select.ts";
+export { type BackendName, type BackendOptions, type BackendStatus, listBackends, type WasmBuild } from "./src/backend/select.ts";
 export {
   calibrate,
   type CalibrateOptions,

@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { SafetensorsSink } from "../src/adapters/safetensors.ts";
+import { SafetensorsSink } from "../src/adapters/safetensors_sink.ts";
 import { parseProfile } from "../src/profile/profile.ts";
 import { option } from "./inputs.ts";
 

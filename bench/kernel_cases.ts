@@ -1,0 +1,111 @@
+/**
+ * The kernels on one chunk of SmolLM2 (256 tokens, 30 layers × 3 heads × 64, 1560 components, fp16), ready to run.
+ *
+ * @module
+ */
+import { type Backend, packedLength, type QuantGroup } from "../src/backend/backend.ts";
+import { numberToF16 } from "../src/cache/elements.ts";
+
+/** Tokens of the chunk. */
+export const TOKENS = 256;
+const SHAPE = { dtype: "f16", blocks: 90, tokens: TOKENS, dim: 64, rotaryDim: 64 } as const;
+/** Features of a token and kind. */
+export const FEATURES = SHAPE.blocks * SHAPE.dim;
+/** Components kept. */
+export const COMPONENTS = 1560;
+/** Sink rows: FP8 blocks of 4 tokens × 64. */
+const FP8_LENGTH = 256;
+
+/** A plan like those at 16×: few strong components in fp8, most in int2. */
+const GROUPS: readonly QuantGroup[] = [
+  ...Array.from({ length: 8 }, (_, i) => ({ first: i, size: 1, type: 3 as const })),
+  { first: 8, size: 16, type: 3 },
+  ...Array.from({ length: 4 }, (_, i) => ({ first: 24 + 64 * i, size: 64, type: 2 as const })),
+  { first: 280, size: 256, type: 2 },
+  { first: 536, size: 1024, type: 1 },
+];
+
+/** A kernel with its operands. */
+export interface Kernel {
+  readonly name: string;
+  readonly run: () => void;
+  /** Bytes read and written. */
+  readonly bytes: number;
+  readonly flop?: number;
+}
+
+/** All kernels on a backend. */
+export function kernelsOf(backend: Backend): Kernel[] {
+  const [rowBytes, coefficientBytes, sourceBytes] = [FEATURES * 4, COMPONENTS * 4, FEATURES * 2].map((n) => n * TOKENS);
+  const random = (n: number, scale: number) => Float32Array.from({ length: n }, () => (Math.random() - 0.5) * scale);
+  const bits = (n: number, scale: number) => Uint16Array.from(random(n, scale), numberToF16);
+  const upload = (data: ArrayBufferView) => {
+    const buffer = backend.alloc(data.byteLength);
+    backend.write(buffer, data);
+    return buffer;
+  };
+  const source = upload(bits(FEATURES * TOKENS, 4));
+  const scattered = backend.alloc(sourceBytes);
+  const rotation = upload(random(TOKENS * SHAPE.rotaryDim, 2));
+  const mean = upload(random(FEATURES, 1));
+  const rows = upload(random(FEATURES * TOKENS, 4));
+  const restored = backend.alloc(rowBytes);
+  const coefficients = backend.alloc(coefficientBytes);
+  const dequantized = backend.alloc(coefficientBytes);
+  const basis = backend.uploadBasis(bits(COMPONENTS * FEATURES, 0.05), COMPONENTS, FEATURES);
+  const plan = backend.uploadPlan(GROUPS);
+  const symbolBytes = TOKENS * plan.components;
+  const symbols = backend.alloc(symbolBytes);
+  const unpacked = backend.alloc(symbolBytes);
+  const paramBytes = TOKENS * GROUPS.length * 4;
+  const params = backend.alloc(paramBytes);
+  const packedBytes = packedLength(GROUPS, TOKENS);
+  const packed = backend.alloc(packedBytes);
+  const fp8Rows = FEATURES * TOKENS / FP8_LENGTH;
+  const codes = backend.alloc(FEATURES * TOKENS);
+  const scales = backend.alloc(fp8Rows * 2);
+  const decoded = backend.alloc(rowBytes);
+  const flop = 2 * TOKENS * FEATURES * COMPONENTS;
+  return [
+    { name: "gather", bytes: sourceBytes + rowBytes, run: () => backend.gather(source, SHAPE, rotation, mean, rows) },
+    {
+      name: "project",
+      bytes: rowBytes + coefficientBytes + basis.byteLength,
+      flop,
+      run: () => backend.project(rows, TOKENS, basis, coefficients),
+    },
+    {
+      name: "quantize",
+      bytes: coefficientBytes + symbolBytes + paramBytes,
+      run: () => backend.quantize(coefficients, COMPONENTS, TOKENS, plan, symbols, params),
+    },
+    { name: "pack", bytes: symbolBytes + packedBytes, run: () => backend.pack(symbols, plan, TOKENS, packed) },
+    { name: "unpack", bytes: symbolBytes + packedBytes, run: () => backend.unpack(packed, plan, TOKENS, unpacked) },
+    {
+      name: "dequantize",
+      bytes: coefficientBytes + symbolBytes + paramBytes,
+      run: () => backend.dequantize(unpacked, params, plan, TOKENS, dequantized, COMPONENTS),
+    },
+    {
+      name: "reconstruct",
+      bytes: rowBytes + coefficientBytes + basis.byteLength,
+      flop,
+      run: () => backend.reconstruct(dequantized, TOKENS, basis, 0, FEATURES, restored),
+    },
+    {
+      name: "scatter",
+      bytes: sourceBytes + rowBytes,
+      run: () => backend.scatter(restored, SHAPE, rotation, mean, scattered),
+    },
+    {
+      name: "encodeFp8",
+      bytes: rowBytes + FEATURES * TOKENS + fp8Rows * 2,
+      run: () => backend.encodeFp8(rows, fp8Rows, FP8_LENGTH, codes, scales),
+    },
+    {
+      name: "decodeFp8",
+      bytes: rowBytes + FEATURES * TOKENS + fp8Rows * 2,
+      run: () => backend.decodeFp8(codes, scales, fp8Rows, FP8_LENGTH, decoded),
+    },
+  ];
+}

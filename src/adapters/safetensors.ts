@@ -91,10 +91,11 @@ export class SafetensorsCache implements CacheSource {
     }
     const dim = kind === "key" ? model.keyDim : model.valueDim;
     const row = dim * BYTES_PER_ELEMENT[this.dtype];
+    const { capacity } = this.#tensors;
     const ranges: Range[] = [];
     for (const tensor of this.#tensors[kind]) {
       for (let head = 0; head < model.kvHeads; head++) {
-        addRange(ranges, tensor.begin + (head * tokens + begin) * row, (end - begin) * row);
+        addRange(ranges, tensor.begin + (head * capacity + begin) * row, (end - begin) * row);
       }
     }
     return this.#normalize(kind, this.dtype, await readRanges(this.#source, ranges));
@@ -133,7 +134,21 @@ export async function openSafetensors(
   options: SafetensorsOptions = {},
 ): Promise<SafetensorsCache> {
   const { tensors, metadata } = await readSafetensorsHeader(source);
-  const parts = sortTensors(tensors);
+  return await openCacheTensors(source, sortTensors(tensors), metadata, options);
+}
+
+/**
+ * Opens a cache whose tensors have been found.
+ *
+ * @param metadata `model`, `architecture` and `rope` as in the files of this module
+ * @throws what {@linkcode openSafetensors} throws after the header
+ */
+export async function openCacheTensors(
+  source: ByteSource,
+  parts: CacheTensors,
+  metadata: Readonly<Record<string, string>>,
+  options: SafetensorsOptions,
+): Promise<SafetensorsCache> {
   const { rope, firstPosition } = rotationOf(metadata, parts, options);
   const id = options.modelId ?? (metadata.model || undefined);
   const architecture = options.architecture ?? (metadata.architecture || undefined);
@@ -247,7 +262,8 @@ async function readIntegers(source: ByteSource, name: string, { dtype, begin, en
   });
 }
 
-interface Range {
+/** A part of a file. */
+export interface Range {
   begin: number;
   length: number;
 }
@@ -260,7 +276,7 @@ function addRange(ranges: Range[], begin: number, length: number): void {
 }
 
 /** Reads ranges into one array, one after another, which belongs to the caller. */
-async function readRanges(source: ByteSource, ranges: readonly Range[]): Promise<Uint8Array> {
+export async function readRanges(source: ByteSource, ranges: readonly Range[]): Promise<Uint8Array> {
   const out = new Uint8Array(ranges.reduce((sum, { length }) => sum + length, 0));
   let next = 0;
   let at = 0;

@@ -18,13 +18,15 @@ export interface CacheTensors {
   readonly dtype: DType;
   /** Tokens of every head. */
   readonly tokens: number;
+  /** Tokens that every head has room for in its tensor; what follows `tokens` is not part of the cache. */
+  readonly capacity: number;
   /** KV heads of a layer. */
   readonly kvHeads: number;
   /** Elements of a key. */
   readonly keyDim: number;
   /** Elements of a value. */
   readonly valueDim: number;
-  /** One tensor a layer, [1, kvHeads, tokens, dim]. */
+  /** One tensor a layer, [1, kvHeads, capacity, dim]. */
   readonly key: readonly TensorInfo[];
   /** Likewise. */
   readonly value: readonly TensorInfo[];
@@ -36,15 +38,37 @@ export interface CacheTensors {
   readonly queries?: readonly TensorInfo[];
 }
 
+/** How a kind of file names the tensors of a cache. */
+export interface TensorNames {
+  /** Name of a layer's keys or values. */
+  nameOf(layer: number, kind: Kind): string;
+  /** What a name stands for; undefined: not a part of such a cache. */
+  parse(name: string): { part: Kind | "queries"; layer: number } | undefined;
+}
+
 const NAME = /^(?:past_key_values\.(0|[1-9]\d{0,5})\.(key|value)|queries\.(0|[1-9]\d{0,5}))$/;
+
+/** The names that Transformers.js and ONNX exports use. */
+export const EXPORT_NAMES: TensorNames = {
+  nameOf: (layer, kind) => `past_key_values.${layer}.${kind}`,
+  parse(name) {
+    const match = NAME.exec(name);
+    if (match === null) return undefined;
+    return { part: (match[2] as Kind | undefined) ?? "queries", layer: Number(match[1] ?? match[3]) };
+  },
+};
 
 /**
  * Sorts the tensors of a file into the parts of a cache.
  *
+ * @param names how the file names keys and values
  * @throws {KvzFormatError} when the file holds no cache, or lacks layers of it
  * @throws {KvzUnsupportedError} when it holds a cache of another kind: batch, MLA, hybrid, mixed or unknown types
  */
-export function sortTensors(tensors: ReadonlyMap<string, TensorInfo>): CacheTensors {
+export function sortTensors(
+  tensors: ReadonlyMap<string, TensorInfo>,
+  names: TensorNames = EXPORT_NAMES,
+): CacheTensors {
   const parts: Record<Kind | "queries", TensorInfo[]> = { key: [], value: [], queries: [] };
   let inputIds: TensorInfo | undefined;
   let positions: TensorInfo | undefined;
@@ -52,30 +76,31 @@ export function sortTensors(tensors: ReadonlyMap<string, TensorInfo>): CacheTens
     if (name === "input_ids") inputIds = info;
     else if (name === "positions") positions = info;
     else {
-      const match = NAME.exec(name);
-      if (match === null) {
+      const parsed = names.parse(name);
+      if (parsed === undefined) {
         throw unsupported(`tensor ${JSON.stringify(name.slice(0, 80))} is not part of a key-value cache known here`);
       }
-      const layer = Number(match[1] ?? match[3]);
+      const { part, layer } = parsed;
       if (layer >= MAX_LAYERS_AND_HEADS) throw unsupported(`it has a layer ${layer}, the limit is 4095`);
-      parts[(match[2] as Kind | undefined) ?? "queries"][layer] = info;
+      parts[part][layer] = info;
     }
   }
   const layers = Math.max(parts.key.length, parts.value.length);
-  if (layers === 0) throw new KvzFormatError("Cannot read cache: the file has no tensor past_key_values.0.key");
+  const firstName = names.nameOf(0, "key");
+  if (layers === 0) throw new KvzFormatError(`Cannot read cache: the file has no tensor ${firstName}`);
   checkComplete(parts.key, parts.value, layers);
 
   const first = parts.key[0];
-  const dtype = cacheDType("past_key_values.0.key", first);
-  const [, kvHeads, tokens, keyDim] = shapeOf("past_key_values.0.key", first);
-  const [, , , valueDim] = shapeOf("past_key_values.0.value", parts.value[0]);
+  const dtype = cacheDType(firstName, first);
+  const [, kvHeads, tokens, keyDim] = shapeOf(firstName, first);
+  const [, , , valueDim] = shapeOf(names.nameOf(0, "value"), parts.value[0]);
   for (let layer = 0; layer < layers; layer++) {
     for (const kind of ["key", "value"] as const) {
-      const name = `past_key_values.${layer}.${kind}`;
+      const name = names.nameOf(layer, kind);
       const info = parts[kind][layer];
       if (cacheDType(name, info) !== dtype) {
         throw unsupported(
-          `${name} is ${info.dtype} and past_key_values.0.key ${first.dtype}, mixtures are not known here`,
+          `${name} is ${info.dtype} and ${firstName} ${first.dtype}, mixtures are not known here`,
         );
       }
       const [, heads, n, dim] = shapeOf(name, info);
@@ -84,7 +109,7 @@ export function sortTensors(tensors: ReadonlyMap<string, TensorInfo>): CacheTens
       checkEqual(name, "dimensions a head", dim, kind === "key" ? keyDim : valueDim);
     }
   }
-  const result = { dtype, tokens, kvHeads, keyDim, valueDim, key: parts.key, value: parts.value };
+  const result = { dtype, tokens, capacity: tokens, kvHeads, keyDim, valueDim, key: parts.key, value: parts.value };
   return {
     ...result,
     ...(inputIds === undefined ? {} : { inputIds: checkRow("input_ids", inputIds, ["I32", "I64"], tokens) }),

@@ -19,6 +19,7 @@ import {
 import type { RandomSink } from "../container/bytes.ts";
 import { KvzUnsupportedError } from "../errors.ts";
 import { layOutSafetensors, type TensorInfo, type TensorShape } from "./safetensors_file.ts";
+import { EXPORT_NAMES, type TensorNames } from "./safetensors_geometry.ts";
 import { formatRopeMetadata } from "./safetensors_rope.ts";
 
 /** Options of the writers. */
@@ -28,6 +29,22 @@ export interface SafetensorsWriteOptions {
   /** More metadata, for instance `text`. The keys `model`, `architecture` and `rope` are written from the cache. */
   readonly metadata?: Readonly<Record<string, string>>;
 }
+
+/** What files of another program have instead of ours: names, metadata, further tensors. */
+export interface SafetensorsDialect {
+  /** Names of keys and values. */
+  readonly names: TensorNames;
+  /** I32 tensors without dimensions, by name. */
+  readonly scalars: ReadonlyMap<string, number>;
+  /** The file's metadata, from ours. */
+  arrangeMetadata(metadata: Readonly<Record<string, string>>): Record<string, string>;
+}
+
+const EXPORT_DIALECT: SafetensorsDialect = {
+  names: EXPORT_NAMES,
+  scalars: new Map(),
+  arrangeMetadata: (metadata) => metadata,
+};
 
 const DTYPE_NAMES: Readonly<Record<DType, string>> = { f32: "F32", f16: "F16", bf16: "BF16" };
 const RESERVED = ["model", "architecture", "rope"];
@@ -43,6 +60,7 @@ export class SafetensorsSink implements CacheSink {
   readonly #tensors: ReadonlyMap<string, TensorInfo>;
   /** Order in which keys and queries are written. */
   readonly #pairing: RopePairing;
+  readonly #dialect: SafetensorsDialect;
   #missing: number;
   /** Length of the whole file. */
   readonly byteLength: number;
@@ -53,7 +71,12 @@ export class SafetensorsSink implements CacheSink {
    * @throws {RangeError} when the shape contradicts itself
    * @throws {TypeError} when the metadata hold a key that is written from the cache
    */
-  constructor(sink: RandomSink, shape: CacheShape, options: SafetensorsWriteOptions = {}) {
+  constructor(
+    sink: RandomSink,
+    shape: CacheShape,
+    options: SafetensorsWriteOptions = {},
+    dialect: SafetensorsDialect = EXPORT_DIALECT,
+  ) {
     const { model, dtype, positions, inputIds, queries } = shape;
     checkModel(model);
     checkPositions("position", positions);
@@ -69,12 +92,16 @@ export class SafetensorsSink implements CacheSink {
       ...options.metadata,
       rope: formatRopeMetadata(rope, positions[0] ?? 0),
     };
-    const { head, tensors, byteLength } = layOutSafetensors(tensorShapes(shape), metadata);
+    const { head, tensors, byteLength } = layOutSafetensors(
+      tensorShapes(shape, dialect),
+      dialect.arrangeMetadata(metadata),
+    );
     this.#sink = sink;
     this.#shape = { model, dtype, positions, ...(inputIds ? { inputIds } : {}), ...(queries ? { queries } : {}) };
     this.#head = head;
     this.#tensors = tensors;
     this.#pairing = pairing;
+    this.#dialect = dialect;
     this.#missing = model.layers * model.kvHeads * positions.length * (model.keyDim + model.valueDim) *
       BYTES_PER_ELEMENT[dtype];
     this.byteLength = byteLength;
@@ -86,6 +113,9 @@ export class SafetensorsSink implements CacheSink {
     await this.#sink.writeAt(0, this.#head);
     if (inputIds !== undefined) await this.#writeTensor("input_ids", littleEndian(inputIds));
     if (this.#tensors.has("positions")) await this.#writeTensor("positions", littleEndian(positions));
+    for (const [name, value] of this.#dialect.scalars) {
+      await this.#writeTensor(name, littleEndian(Int32Array.of(value)));
+    }
     for (const [layer, bytes] of (queries?.layers ?? []).entries()) {
       await this.#writeTensor(`queries.${layer}`, this.#arrange("key", queries!.dtype, bytes));
     }
@@ -115,7 +145,7 @@ export class SafetensorsSink implements CacheSink {
     const runs = n === tokens ? 1 : model.kvHeads; // The heads of a tensor touch only when all tokens are there.
     const length = bytes.length / (layers * runs);
     for (let layer = 0; layer < layers; layer++) {
-      const { begin: tensor } = this.#tensors.get(`past_key_values.${layerBegin + layer}.${kind}`)!;
+      const { begin: tensor } = this.#tensors.get(this.#dialect.names.nameOf(layerBegin + layer, kind))!;
       for (let run = 0; run < runs; run++) {
         const from = (layer * runs + run) * length;
         await this.#sink.writeAt(tensor + (run * tokens + begin) * row, bytes.subarray(from, from + length));
@@ -168,11 +198,24 @@ export async function writeSafetensors(
   cache: CacheSource & { readonly queries?: QueryTensors },
   options: SafetensorsWriteOptions = {},
 ): Promise<Uint8Array> {
+  return await writeSafetensorsAs(EXPORT_DIALECT, cache, options);
+}
+
+/**
+ * {@linkcode writeSafetensors} for the files of another program.
+ *
+ * @throws what {@linkcode writeSafetensors} throws
+ */
+export async function writeSafetensorsAs(
+  dialect: SafetensorsDialect,
+  cache: CacheSource & { readonly queries?: QueryTensors },
+  options: SafetensorsWriteOptions,
+): Promise<Uint8Array> {
   if (cache.ragged) {
     throw new KvzUnsupportedError("Cannot write safetensors: the cache is ragged, expected a dense one");
   }
   let bytes = new Uint8Array(0);
-  const sink = new SafetensorsSink({ writeAt: (offset, part) => bytes.set(part, offset) }, cache, options);
+  const sink = new SafetensorsSink({ writeAt: (offset, part) => bytes.set(part, offset) }, cache, options, dialect);
   bytes = new Uint8Array(sink.byteLength);
   await sink.start();
   for (let begin = 0; begin < cache.tokens; begin += CHUNK_TOKENS) {
@@ -185,19 +228,22 @@ export async function writeSafetensors(
   return bytes;
 }
 
-function tensorShapes({ model, dtype, positions, inputIds, queries }: CacheShape): TensorShape[] {
+function tensorShapes(
+  { model, dtype, positions, inputIds, queries }: CacheShape,
+  { names, scalars }: SafetensorsDialect,
+): TensorShape[] {
   const tokens = positions.length;
   const shapes: TensorShape[] = [];
   for (let layer = 0; layer < model.layers; layer++) {
-    const name = `past_key_values.${layer}`;
     const heads = [1, model.kvHeads, tokens];
-    shapes.push({ name: `${name}.key`, dtype: DTYPE_NAMES[dtype], shape: [...heads, model.keyDim] });
-    shapes.push({ name: `${name}.value`, dtype: DTYPE_NAMES[dtype], shape: [...heads, model.valueDim] });
+    shapes.push({ name: names.nameOf(layer, "key"), dtype: DTYPE_NAMES[dtype], shape: [...heads, model.keyDim] });
+    shapes.push({ name: names.nameOf(layer, "value"), dtype: DTYPE_NAMES[dtype], shape: [...heads, model.valueDim] });
     if (queries !== undefined) {
       const shape = [1, queries.heads, queries.tokens, model.keyDim];
       shapes.push({ name: `queries.${layer}`, dtype: DTYPE_NAMES[queries.dtype], shape });
     }
   }
+  for (const name of scalars.keys()) shapes.push({ name, dtype: "I32", shape: [] });
   if (inputIds !== undefined) shapes.push({ name: "input_ids", dtype: "I32", shape: [1, tokens] });
   // The rope metadata say where contiguous positions begin; without rotation nothing else does.
   const first = model.rope === null ? 0 : positions[0] ?? 0;

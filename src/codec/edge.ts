@@ -20,6 +20,7 @@ export interface EdgeOptions extends Pick<LaneOptions, "threads" | "createWorker
 
 /** The profile and the kernels of a one-call form. */
 export interface EdgeCodecOptions extends EdgeOptions {
+  /** The profile that the cache is, or was, compressed with. */
   readonly profile: Profile;
 }
 

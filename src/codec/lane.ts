@@ -8,6 +8,7 @@ import type { Backend } from "../backend/backend.ts";
 import type { BackendOptions } from "../backend/select.ts";
 import { KvzBackendError, KvzFormatError, KvzLimitError, KvzMismatchError, KvzUnsupportedError } from "../errors.ts";
 import { startWorker, type WorkerHandle, workerUrl } from "../platform/worker.ts";
+import { detach } from "./detach.ts";
 import type { ChunkCodec, Job, Setup, TaggedStream } from "../recipes/recipe.ts";
 import { findRecipe } from "../recipes/registry.ts";
 
@@ -118,14 +119,22 @@ export class WorkerLane implements Lane {
   async load(setup: Setup): Promise<void> {
     if (this.#key === setup.key) return;
     this.#key = "";
-    await this.#calls.call({ type: "load", setup });
+    const transfer: ArrayBuffer[] = [];
+    await this.#calls.call({ type: "load", setup: detach(setup, transfer) }, transfer);
     this.#key = setup.key;
   }
 
   async run(job: Job): Promise<JobResult> {
-    // A chunk's source bytes are ours alone (CacheSource.read); streams may be views of the caller's file.
-    const own = job.op === "encode" && job.data.byteLength === job.data.buffer.byteLength;
-    return await this.#calls.call({ type: "run", job }, own ? [job.data.buffer as ArrayBuffer] : []) as JobResult;
+    const transfer: ArrayBuffer[] = [];
+    if (job.op !== "encode") {
+      return await this.#calls.call({ type: "run", job: detach(job, transfer) }, transfer) as JobResult;
+    }
+    // A chunk's source bytes are ours alone (CacheSource.read) and go as they are; all else is copied.
+    const { data, ...rest } = job;
+    const own = data.byteLength === data.buffer.byteLength ? data : data.slice();
+    transfer.push(own.buffer as ArrayBuffer);
+    const message = { ...detach(rest, transfer), data: own };
+    return await this.#calls.call({ type: "run", job: message }, transfer) as JobResult;
   }
 
   close(): void {

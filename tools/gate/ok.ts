@@ -9,7 +9,6 @@
  */
 import { DENO } from "../exec.ts";
 import { packageSteps } from "./package.ts";
-import { bundledSize, CORE_LIMIT, CORE_NAMES } from "./size.ts";
 import { command, runSteps, type Step, testCommand } from "./steps.ts";
 
 const ENTRIES = ["mod.ts", "edge.ts", "fs.ts", "cli/main.ts"];
@@ -24,19 +23,8 @@ const steps: Step[] = [
   testCommand("tests", [DENO, "task", "test"]),
   command("kernels", [DENO, "run", "-A", "tools/build_wasm.ts", "--check"]),
   command("publish", [DENO, "publish", "--dry-run", "--allow-dirty"]),
-  { name: "core size", run: coreSize },
   ...packageSteps(),
 ];
-
-async function coreSize() {
-  const core = await bundledSize("../../mod.ts", CORE_NAMES);
-  const whole = await bundledSize("../../mod.ts");
-  const edge = await bundledSize("../../edge.ts");
-  const kB = (bytes: number) => `${(bytes / 1000).toFixed(1)} kB`;
-  const note = `core import ${kB(core.bytes)} gzip (at most ${kB(CORE_LIMIT)}), whole main entry ${kB(whole.bytes)} ` +
-    `and ${kB(whole.lazyBytes)} when needed, edge entry ${kB(edge.bytes)}`;
-  return core.bytes <= CORE_LIMIT ? { passed: 1, failed: 0, note } : { passed: 0, failed: 1, note };
-}
 
 /** Values of a repeated option. */
 function optionValues(name: string): string[] {

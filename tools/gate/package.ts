@@ -8,7 +8,7 @@ import { DENO, exec, run } from "../exec.ts";
 import { pack, type Packed } from "../pack.ts";
 import { type Fixtures, makeFixtures, streamsOf } from "./fixtures.ts";
 import { installRuntimes, type Runtimes } from "./runtimes.ts";
-import { gzipSize } from "./size.ts";
+import { bundledSize, CORE_LIMIT, CORE_NAMES, gzipSize } from "./size.ts";
 import type { Outcome, Step } from "./steps.ts";
 import { runInWorkerd, WORKERD_LIMIT } from "./workerd.ts";
 
@@ -49,6 +49,7 @@ export function packageSteps(): Step[] {
         return { passed: bad.length === 0 ? 1 : 0, failed: bad.length === 0 ? 0 : 1, note, log: bad.join("\n") };
       },
     },
+    { name: "core size", run: async () => await coreSize((await getPlace()).dir) },
     { name: "node", run: async () => await inProcess(await getPlace(), "node", ["node"]) },
     {
       name: "bun",
@@ -86,6 +87,16 @@ async function install(): Promise<Place> {
   }
   const fixtures = await makeFixtures(`${dir}/fixtures`);
   return { dir, packed, fixtures };
+}
+
+/** What an application loads by importing the package. */
+async function coreSize(dir: string): Promise<Outcome> {
+  const core = await bundledSize(dir, "@kvz/kvz", CORE_NAMES);
+  const whole = await bundledSize(dir, "@kvz/kvz");
+  const edge = await bundledSize(dir, "@kvz/kvz/edge", CORE_NAMES);
+  const note = `core import ${kB(core.bytes)} gzip (at most ${kB(CORE_LIMIT)}), of the edge entry ${kB(edge.bytes)}; ` +
+    `whole main entry ${kB(whole.bytes)} and ${kB(whole.lazyBytes)} when needed`;
+  return core.bytes <= CORE_LIMIT ? { passed: 1, failed: 0, note } : { passed: 0, failed: 1, note };
 }
 
 /** Parses every module of the package; run by Node with --experimental-vm-modules. */

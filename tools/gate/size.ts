@@ -26,15 +26,18 @@ export interface BundledSize {
   readonly lazyBytes: number;
 }
 
-/** Bundles `names` (all when absent) of an entry, as a browser application would. */
-export async function bundledSize(entry: string, names?: readonly string[]): Promise<BundledSize> {
-  const dir = await Deno.makeTempDir();
+/**
+ * Bundles `names` (all when absent) of an entry of the installed package, as a browser application would.
+ *
+ * @param project a folder with the package in its node_modules
+ */
+export async function bundledSize(project: string, entry: string, names?: readonly string[]): Promise<BundledSize> {
+  const dir = await Deno.makeTempDir({ dir: project });
   try {
-    const path = `${dir}/entry.ts`;
     const what = names === undefined ? "*" : `{ ${names.join(", ")} }`;
-    await Deno.writeTextFile(path, `export ${what} from ${JSON.stringify(new URL(entry, import.meta.url).href)};\n`);
+    await Deno.writeTextFile(`${dir}/entry.js`, `export ${what} from "${entry}";\n`);
     const options = ["--minify", "--platform", "browser", "--code-splitting", "--outdir", `${dir}/out`];
-    await run([DENO, "bundle", ...options, path]);
+    await run([DENO, "bundle", ...options, `${dir}/entry.js`], { cwd: project });
     const texts = new Map<string, string>();
     for await (const { name } of Deno.readDir(`${dir}/out`)) {
       texts.set(name, await Deno.readTextFile(`${dir}/out/${name}`));

@@ -19,7 +19,13 @@ export * from "./src/api.ts";
 export { openCodec } from "./src/codec/open.ts";
 export type { LaneOptions } from "./src/codec/lanes.ts";
 export { type CodecOptions, compress, decompress } from "./src/codec/free.ts";
-export { type BackendName, type BackendOptions, type BackendStatus, listBackends, type WasmBuild } from "./src/backend/select.ts";
+export {
+  type BackendName,
+  type BackendOptions,
+  type BackendStatus,
+  listBackends,
+  type WasmBuild,
+} from "./src/backend/select.ts";
 export {
   calibrate,
   type CalibrateOptions,
@@ -27,17 +33,24 @@ export {
   type CalibrationInput,
   type CalibrationInputs,
   type CalibrationProgress,
+  type FitProfileOptions,
   mergeCalibration,
   type MergeOptions,
   type NamedCache,
   type PartialOptions,
 } from "./src/profile/calibrate.ts";
+export type { KindStatistics } from "./src/profile/kind_fitter.ts";
+export type { Moments } from "./src/profile/gram.ts";
+export type { Statistics, StatisticsHead } from "./src/profile/statistics.ts";
 export { readPartial, writePartial } from "./src/profile/partial.ts";
 export { shingleHashes } from "./src/profile/shingles.ts";
 export {
+  type GgmlType,
   isLlamaState,
   type LlamaState,
+  type LlamaStateLayout,
   type LlamaStateOptions,
+  parseLlamaStateLayout,
   readLlamaState,
   writeLlamaState,
 } from "./src/adapters/llama_state.ts";

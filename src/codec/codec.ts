@@ -40,14 +40,19 @@ import { fp16Bytes, paperRatio, streamBytes } from "./report.ts";
 
 /** What a restored cache will be, told before its first block. */
 export interface RestoredShape {
+  /** The file's model, with the layers chosen. */
   readonly model: ModelSpec;
+  /** Element type. */
   readonly dtype: DType;
+  /** Position of each token. */
   readonly positions: Int32Array;
+  /** Token ids where the file has them. */
   readonly inputIds?: Int32Array;
 }
 
 /** An open codec. Calls on one codec run one after another; open several for more at a time. */
 export class Codec implements AsyncDisposable {
+  /** The profile it was opened with. */
   readonly profile: Profile;
   readonly #lanes: Lanes;
   readonly #setups: SetupCache = new Map();

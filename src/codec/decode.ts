@@ -9,7 +9,7 @@ import type { KvzHeader } from "../container/header.ts";
 import { KvzFormatError, KvzLimitError, KvzMismatchError } from "../errors.ts";
 import type { Profile } from "../profile/types.ts";
 import type { Recipe, TaggedStream } from "../recipes/recipe.ts";
-import { findRecipe, listRecipes } from "../recipes/registry.ts";
+import { recipeNamed } from "../recipes/registry.ts";
 import { decodeStream } from "../stages/entropy/deflate.ts";
 import { KINDS } from "./encode.ts";
 import { groupIds, groupPositions, type RecordGroup, requireRecord } from "./groups.ts";
@@ -20,11 +20,15 @@ import { FILE_CHUNK, regionOf, requireRising, TAG_IDS, TAG_PLAN, TAG_POSITIONS }
 
 /** A piece of a restored cache. */
 export interface CacheBlock {
+  /** Keys or values. */
   readonly kind: Kind;
+  /** First layer. */
   readonly layerBegin: number;
+  /** One past the last layer. */
   readonly layerEnd: number;
   /** Index of the first token. */
   readonly begin: number;
+  /** Tokens in the block. */
   readonly tokens: number;
   /** Positions of the restored tokens. */
   readonly positions: Int32Array;
@@ -260,7 +264,7 @@ export class FileDecoder {
 /** The recipe that made a file. */
 export function recipeOf(header: KvzHeader): Recipe<object> {
   const { name, version, options } = header.recipe;
-  const recipe = listRecipes().find((known) => known.name === name);
+  const recipe = recipeNamed(name);
   if (recipe === undefined) throw new KvzFormatError(`Cannot read file: its recipe "${name}" is unknown`);
   if (recipe.version !== version) {
     throw new KvzFormatError(`Cannot read file: recipe ${name} has version ${version}, expected ${recipe.version}`);

@@ -13,6 +13,7 @@ import type { CompressOptions, CompressReport, DecompressOptions, DecompressRepo
 
 /** The profile and the backend of a one-call form. */
 export interface CodecOptions extends LaneOptions {
+  /** Profile of the model. */
   readonly profile: Profile;
 }
 

@@ -12,17 +12,23 @@ import { fp16Bytes, paperRatio, streamBytes } from "./report.ts";
 
 /** Facts about a .kvz file. */
 export interface Inspection {
+  /** The file's header. */
   readonly header: KvzHeader;
   /** Size of the file. */
   readonly bytes: number;
+  /** Tokens of the cache. */
   readonly tokens: number;
   /** Tokens in each region. */
   readonly regions: { readonly sinks: number; readonly coded: number; readonly window: number };
+  /** Coded chunks. */
   readonly chunks: number;
+  /** Whether the file holds the token ids. */
   readonly tokenIds: boolean;
   /** Bytes of the cache at 16 bits an element. */
   readonly fp16Bytes: number;
+  /** fp16 bytes before the window ÷ their stored bytes, as KVTC reports it; null when all is window. */
   readonly paperRatio: number | null;
+  /** fp16 bytes ÷ file bytes. */
   readonly fileRatio: number;
   /** Stored payload bytes by record tag. */
   readonly streams: Readonly<Record<string, number>>;

@@ -17,6 +17,7 @@ import { regionOf } from "./regions.ts";
 export interface LayerBlock {
   /** Layer of the model, not of the chosen range. */
   readonly layer: number;
+  /** Position of each token. */
   readonly positions: Int32Array;
   /** Little-endian [kvHeads][tokens][keyDim], after RoPE, half-split. */
   readonly key: Uint8Array;

@@ -17,6 +17,7 @@ export interface Progress {
 
 /** Options that every call takes. */
 export interface CallOptions {
+  /** Called as chunks are done. */
   readonly onProgress?: (progress: Progress) => void;
   /** Aborts between chunks; the call rejects with the signal's reason. */
   readonly signal?: AbortSignal;
@@ -66,6 +67,7 @@ export type KvzInput = Uint8Array | Blob | ByteSource;
 
 /** What was done and how fast. */
 export interface WorkReport {
+  /** Tokens worked on. */
   readonly tokens: number;
   /** Wall time of the work on tokens, reading the source and writing the result included. */
   readonly seconds: number;
@@ -73,16 +75,21 @@ export interface WorkReport {
   readonly secondsSetup: number;
   /** tokens ÷ seconds. */
   readonly tokensPerSecond: number;
+  /** Backend in use. */
   readonly backend: string;
+  /** Its build. */
   readonly build: string;
+  /** Lanes in use. */
   readonly threads: number;
 }
 
 /** Result figures of compressing. */
 export interface CompressReport extends WorkReport {
+  /** Recipe name. */
   readonly recipe: string;
   /** Bytes of the cache at 16 bits an element. */
   readonly bytesIn: number;
+  /** Bytes of the file. */
   readonly bytesOut: number;
   /** The recipe's target. */
   readonly targetRatio: number;

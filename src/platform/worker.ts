@@ -8,10 +8,13 @@ import { KvzBackendError } from "../errors.ts";
 
 /** A worker seen from the thread that started it. */
 export interface WorkerHandle {
+  /** Sends a structured clone; `transfer` moves buffers instead of copying them. */
   post(message: unknown, transfer?: ArrayBuffer[]): void;
+  /** Called with each message from the worker. */
   onMessage(listener: (message: unknown) => void): void;
   /** Called when the worker cannot be loaded or dies of an error. */
   onError(listener: (error: Error) => void): void;
+  /** Ends the worker at once. */
   terminate(): void;
 }
 

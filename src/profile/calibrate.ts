@@ -42,6 +42,7 @@ export interface PartialOptions {
   readonly backend?: BackendOptions;
   /** Makes a worker that runs src/profile/calibrate_worker, for bundlers that rename files. */
   readonly createWorker?: () => WorkerHandle;
+  /** Called as tokens are read and fits advance. */
   readonly onProgress?: (progress: CalibrationProgress) => void;
   /** Stops between runs of tokens; a fit in workers stops at once. */
   readonly signal?: AbortSignal;

@@ -18,7 +18,9 @@ import type { KindProfile } from "./types.ts";
 
 /** A cache with the name that messages use, for instance its path. */
 export interface NamedCache {
+  /** Its name in messages. */
   readonly name: string;
+  /** The cache. */
   readonly cache: CacheSource;
 }
 

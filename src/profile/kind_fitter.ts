@@ -44,6 +44,7 @@ export interface RowBlock {
 
 /** Statistics of one kind: what a partial file holds. */
 export interface KindStatistics {
+  /** Count, mean and co-moments. */
   readonly moments: Moments;
   /** Sampled rows as binary16 bits, [rows][features], in the order of their priorities. */
   readonly sample: Uint16Array;

@@ -16,6 +16,7 @@ export const KINDS: readonly Kind[] = ["key", "value"];
 
 /** What has to agree before statistics can be merged. */
 export interface StatisticsHead {
+  /** The model. */
   readonly model: ModelSpec;
   /** Leading tokens of each sequence left out. */
   readonly sinks: number;
@@ -33,6 +34,7 @@ export interface Statistics extends StatisticsHead {
   readonly priorities: Float64Array;
   /** Hashes of 32-token blocks (shingles.ts), ascending. */
   readonly shingles: BigUint64Array;
+  /** Moments and sample of keys and of values. */
   readonly kinds: Readonly<Record<Kind, KindStatistics>>;
 }
 

@@ -41,6 +41,7 @@ export interface KindProfile {
   readonly variance: Float32Array;
   /** Total variance, Σ over all features. */
   readonly totalVariance: number;
+  /** Quantization errors, input of the bit allocation. */
   readonly table: ErrorTable;
 }
 
@@ -50,8 +51,11 @@ export interface CalibrationFacts {
   readonly tokens: number;
   /** Leading tokens of each sequence left out. */
   readonly sinks: number;
+  /** Caches that entered. */
   readonly sequences: number;
+  /** Which decomposition. */
   readonly svd: "randomized" | "exact";
+  /** Seed of the sample and of the decomposition. */
   readonly seed: number;
   /** Ratios that the basis was trimmed for; empty: not trimmed. */
   readonly ratios: readonly number[];
@@ -59,11 +63,14 @@ export interface CalibrationFacts {
 
 /** A calibrated profile of one model. One basis serves all ratios (paper, B.1). */
 export interface Profile {
+  /** The model. */
   readonly model: ModelSpec;
   /** Names the fit, hex SHA-256; equal for all trimmed forms of one fit. */
   readonly fingerprint: string;
+  /** How it was made. */
   readonly calibration: CalibrationFacts;
   /** 64-bit hashes of the 32-token shingles of the calibration texts, for held-out checks. */
   readonly shingles: BigUint64Array;
+  /** Bases and tables of keys and of values. */
   readonly kinds: Readonly<Record<Kind, KindProfile>>;
 }

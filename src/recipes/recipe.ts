@@ -76,9 +76,28 @@ export interface Setup {
 
 /** An option of a recipe, for `kvz recipes` and for checks. */
 export interface OptionSpec {
+  /** Name as in {@linkcode CompressOptions}. */
   readonly name: string;
+  /** Default, null where it follows from other options. */
   readonly default: number | null;
+  /** What it does, one line. */
   readonly description: string;
+}
+
+/** What a recipe says of itself. */
+export interface RecipeInfo {
+  /** Name in files and options, for instance "kvtc". */
+  readonly name: string;
+  /** Version of the recipe's payloads; a file of another version is refused. */
+  readonly version: number;
+  /** The method, one line. */
+  readonly description: string;
+  /** Its options with defaults. */
+  readonly options: readonly OptionSpec[];
+  /** What must be given: "profile", "queries", … */
+  readonly needs: readonly string[];
+  /** Stages in encoding order, by name. */
+  readonly stages: readonly string[];
 }
 
 /** Facts of the cache in hand that a setup depends on. */
@@ -91,16 +110,7 @@ export interface SetupFacts {
 }
 
 /** A method as the codec sees it. */
-export interface Recipe<Options extends object = Record<string, unknown>> {
-  readonly name: string;
-  /** Version of the recipe's payloads; a file of another version is refused. */
-  readonly version: number;
-  readonly description: string;
-  readonly options: readonly OptionSpec[];
-  /** What must be given: "profile", "queries", … */
-  readonly needs: readonly string[];
-  /** Stages in encoding order, by name. */
-  readonly stages: readonly string[];
+export interface Recipe<Options extends object = Record<string, unknown>> extends RecipeInfo {
   /** Fills in defaults and checks ranges. Throws RangeError or TypeError naming the option. */
   parseOptions(options: Record<string, unknown>): Options;
   /** Oldest and newest tokens kept out of the chunks. */

@@ -4,14 +4,19 @@
  * @module
  */
 import { kvtc } from "./kvtc.ts";
-import type { Recipe } from "./recipe.ts";
+import type { Recipe, RecipeInfo } from "./recipe.ts";
 
 // A recipe's options are its own business; the registry hands them on unseen.
-const ALL: readonly Recipe<never>[] = [kvtc as unknown as Recipe<never>];
+const ALL: readonly Recipe<object>[] = [kvtc as unknown as Recipe<object>];
 
-/** Lists every recipe. */
-export function listRecipes(): readonly Recipe<object>[] {
-  return ALL as unknown as readonly Recipe<object>[];
+/** Lists every recipe with its options and needs. */
+export function listRecipes(): readonly RecipeInfo[] {
+  return ALL;
+}
+
+/** Finds a recipe, undefined where there is none of that name. */
+export function recipeNamed(name: string): Recipe<object> | undefined {
+  return ALL.find((recipe) => recipe.name === name);
 }
 
 /**
@@ -20,9 +25,9 @@ export function listRecipes(): readonly Recipe<object>[] {
  * @throws {RangeError} when there is none of that name.
  */
 export function findRecipe(name: string): Recipe<object> {
-  const found = listRecipes().find((recipe) => recipe.name === name);
+  const found = recipeNamed(name);
   if (found === undefined) {
-    throw new RangeError(`Cannot find recipe "${name}": there is ${listRecipes().map((r) => r.name).join(", ")}`);
+    throw new RangeError(`Cannot find recipe "${name}": there is ${ALL.map((recipe) => recipe.name).join(", ")}`);
   }
   return found;
 }

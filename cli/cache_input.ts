@@ -1,11 +1,14 @@
 /**
- * Caches for commands: .safetensors or llama.cpp states, told apart by their first bytes.
+ * Caches for commands: llama.cpp states, told apart by their first bytes, and .safetensors, either ours or prompt caches
+ * of mlx-lm, told apart by the names of their tensors.
  *
  * @module
  */
 import { readGgufModel } from "../src/adapters/gguf.ts";
 import { isLlamaState, type LlamaStateLayout, readLlamaState } from "../src/adapters/llama_state.ts";
+import { isMlxPromptCache, openMlxPromptCache } from "../src/adapters/mlx_prompt_cache.ts";
 import { openSafetensors } from "../src/adapters/safetensors.ts";
+import { readSafetensorsHeader } from "../src/adapters/safetensors_file.ts";
 import type { CacheSource, ModelSpec } from "../src/cache/types.ts";
 import type { ByteSource } from "../src/container/bytes.ts";
 import { UsageError } from "./exit_codes.ts";
@@ -36,7 +39,9 @@ export async function openCache(input: Input, flags: CacheFlags, known?: ModelSp
     if (flags.gguf !== undefined) {
       throw new UsageError(`Cannot use --gguf with ${input.path}: it is no llama.cpp state`);
     }
-    return { cache: await openSafetensors(source, safetensorsOptions(flags)), streamed: input.streamed };
+    const { tensors } = await readSafetensorsHeader(source);
+    const open = isMlxPromptCache(tensors.keys()) ? openMlxPromptCache : openSafetensors;
+    return { cache: await open(source, safetensorsOptions(flags)), streamed: input.streamed };
   }
   const model = await stateModel(input.path, flags, known);
   const bytes = input.bytes ?? await source.read(0, source.size);

@@ -11,8 +11,11 @@ import { type ByteSink, type ByteSource, memorySource } from "../src/container/b
 import { FileSystemError, UsageError } from "./exit_codes.ts";
 import { scoped } from "./scope.ts";
 
-/** Files up to this size are read before the work begins, so that `seconds` holds no I/O. */
-export const IN_MEMORY_BYTES = 128 << 20;
+/**
+ * Files up to this size are read before the work begins, so that `seconds` holds no I/O. KVZ_IN_MEMORY_BYTES sets
+ * another limit, for machines with little memory.
+ */
+export const IN_MEMORY_BYTES: number = Number(process.env.KVZ_IN_MEMORY_BYTES ?? 128 << 20);
 
 /** An input of a command. */
 export interface Input extends AsyncDisposable {

@@ -10,8 +10,8 @@ import { openCache } from "../cache_input.ts";
 import type { CliContext } from "../context.ts";
 import type { DemoData, DemoRun } from "../demo/data.ts";
 import { measureDemo } from "../demo/measure.ts";
-import { plotLibraryPaths, renderPage } from "../demo/page.ts";
-import { UsageError } from "../exit_codes.ts";
+import { GENERATOR, plotLibraryPaths, renderPage } from "../demo/page.ts";
+import { FileSystemError, UsageError } from "../exit_codes.ts";
 import { openInput, readInput, writeOutput } from "../files.ts";
 import { formatBytes, formatCount, formatError, formatRatio, formatTable } from "../format.ts";
 import {
@@ -30,7 +30,7 @@ import { progressLine } from "../progress.ts";
 import { type Scope, scoped } from "../scope.ts";
 
 type DemoFlags = BackendFlags & JsonFlag & {
-  readonly output: string;
+  readonly output?: string;
   readonly force?: boolean;
   readonly cache?: string;
   readonly profile?: string;
@@ -38,11 +38,17 @@ type DemoFlags = BackendFlags & JsonFlag & {
   readonly window: number;
 };
 
+/** Written to when the user names no file. */
+const DEFAULT_PAGE = "demo.html";
+
 /** Adds the command. */
 export function addDemo(program: Command, context: CliContext): void {
   const command = program.command("demo")
     .description("compress and restore a small real cache at several ratios; print a table, write a page with plots")
-    .option("-o, --output <file>", "the page (one .html file that needs no network)", "demo.html")
+    .option(
+      "-o, --output <file>",
+      `the page, one .html file that needs no network (default: ${DEFAULT_PAGE}, in place of one that a demo made)`,
+    )
     .option("-f, --force", "replace the page if it is there")
     .option("--cache <file>", "another cache (default: samples/smollm2-256.safetensors)")
     .option("-p, --profile <file>", "another profile (default: samples/smollm2-demo.kvzp)")
@@ -59,7 +65,9 @@ async function demo(context: CliContext, scope: Scope, flags: DemoFlags): Promis
   const { cache } = await openCache(input, {});
   const codec = scope.use(await openCodec(profile, laneOptions(flags)));
   const progress = progressLine("demo", "");
-  const data = await writeOutput(flags.output, flags.force ?? false, async (sink) => {
+  const { output = DEFAULT_PAGE } = flags;
+  const force = flags.force ?? (flags.output === undefined && await isDemoPage(output));
+  const data = await writeOutput(output, force, async (sink) => {
     const data = await measureDemo(codec, cache, {
       ...given(flags, ["ratios"]),
       window: flags.window,
@@ -72,15 +80,25 @@ async function demo(context: CliContext, scope: Scope, flags: DemoFlags): Promis
     return data;
   }).finally(progress.end);
   const { partNames: _p, stageNames: _s, ...facts } = data;
-  await context.finish(flags, { page: flags.output, ...facts, runs: data.runs.map(summarize) }, [
+  await context.finish(flags, { page: output, ...facts, runs: data.runs.map(summarize) }, [
     `${data.geometry}`,
     `${data.tokens} tokens, ${formatBytes(data.fp16Bytes)} at 16 bits; ${data.sinks} sinks, ${data.coded} coded, ` +
     `${data.window} raw; ${data.backend}`,
     "",
     ...resultTable(data),
     "",
-    `K and V error: relative, over the coded tokens. Page with plots: ${flags.output}`,
+    `K and V error: relative, over the coded tokens. Page with plots: ${output}`,
   ]);
+}
+
+/** Whether a file is a page that an earlier demo made. */
+async function isDemoPage(path: string): Promise<boolean> {
+  try {
+    return (await readText(path)).includes(GENERATOR);
+  } catch (error) {
+    if (error instanceof FileSystemError) return false;
+    throw error;
+  }
 }
 
 function resultTable({ runs }: DemoData): string[] {

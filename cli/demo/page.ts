@@ -15,6 +15,9 @@ export interface PlotLibrary {
   readonly style: string;
 }
 
+/** Marks a page as made by the demo, so that the next demo may replace it. */
+export const GENERATOR = '<meta name="generator" content="kvz demo">';
+
 /** Where uPlot's files are installed. */
 export async function plotLibraryPaths(): Promise<{ readonly script: string; readonly style: string }> {
   // Packing lists as dependencies what is imported; its files alone are used.
@@ -48,6 +51,7 @@ export function renderPage(data: DemoData, library: PlotLibrary): string {
 <html lang="en">
 <head>
 <meta charset="utf-8">
+${GENERATOR}
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>kvz: the KV cache of ${model}, compressed</title>
 <style>${library.style}${STYLE}</style>
@@ -56,7 +60,7 @@ export function renderPage(data: DemoData, library: PlotLibrary): string {
 <main>
 <header>
 <h1>${data.tokens} tokens of ${model}: ${megabytes(data.fp16Bytes)} of KV cache
-in ${megabytes(best.bytesOut)}</h1>
+in ${megabytes(best.bytesOut)} at ${best.ratio}×</h1>
 <p class="note">A language model keeps a key and a value vector for every token, layer and head it has read: the KV cache.
 Storing it saves reading the prompt again. kvz makes it small with the KVTC method and gives it back, nearly the same.
 This page shows what that costs and what it loses, at ${data.runs.length} compression ratios. Move over a plot to read its
@@ -115,7 +119,7 @@ ${pair("chart-layers")}
 <section>
 <h2>Error by position</h2>
 <p class="note">Relative error over all layers, smoothed over nine neighbouring tokens. The shaded tokens at the right are the raw window, whose error
-is zero. An error that grows with the position would mean that the keys' rotation (RoPE) was undone wrongly.</p>
+is zero. An error that grows with the position would be a sign that the keys' rotation (RoPE) was undone wrongly.</p>
 ${pair("chart-tokens")}
 </section>
 
@@ -126,7 +130,7 @@ ${pair("chart-tokens")}
   } strongest directions of all layers together into components, by
 falling variance. Dynamic programming decides how many bits each component gets: none, 2, 4 or 8, plus its share of
 the 32 bits of shift and scale that its group of 1, 16, 64, 256 or 1024 components carries a token. A lower line is a
-smaller file.</p>
+smaller file. Where plans agree, the lower ratio shows as the wider line beneath.</p>
 ${pair("chart-bits")}
 </section>
 

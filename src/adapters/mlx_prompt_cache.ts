@@ -81,7 +81,7 @@ export async function openMlxPromptCache(
   const cacheTensors = new Map(tensors);
   const counts: (TensorInfo | undefined)[] = tree.classes.map(() => undefined);
   if (tree.pythonValues !== undefined) {
-    checkPythonValues(tree.pythonValues);
+    checkPythonValues(tree.pythonValues, tensors);
     for (const [name, info] of tensors) {
       const layer = Number(TOKENS_NAME.exec(name)?.[1] ?? -1);
       if (tree.classes[layer] !== "KVCache") continue;
@@ -226,8 +226,11 @@ function checkClasses(classes: readonly string[]): void {
 }
 
 /** Keys and values that Python has as None are a layer without any token, whose heads nobody knows. */
-function checkPythonValues(types: ReadonlyMap<string, string>): void {
+function checkPythonValues(types: ReadonlyMap<string, string>, tensors: ReadonlyMap<string, TensorInfo>): void {
   for (const [name, type] of types) {
+    if (!tensors.has(name)) {
+      throw fault(`metadata 2.N.0 name a tensor ${JSON.stringify(name.slice(0, 80))} that is not there`);
+    }
     if (LAYER_NAME.test(name)) {
       throw unsupported(`tensor ${name} stands for "${type.slice(0, 80)}", the cache is empty`);
     }
@@ -271,32 +274,22 @@ async function readTokens(
 }
 
 function dialectOf(layout: MlxPromptCacheLayout, layers: number, tokens: number): SafetensorsDialect {
-  const every = (entry: (layer: number) => [string, string][]) => Array.from({ length: layers }, (_, i) => entry(i));
-  const section = (name: string, texts: Readonly<Record<string, string>>) =>
-    Object.entries(texts).map(([key, text]) => [`${name}.${key}`, text]);
-  if (layout === "0.21") {
-    return {
-      names: NAMES,
-      scalars: new Map(),
-      arrangeMetadata: (texts) =>
-        Object.fromEntries([
-          ...section("1", texts),
-          ...every((layer) => [[`0.${layer}`, ""], [`2.${layer}`, "KVCache"]]).flat(),
-        ]),
-    };
-  }
+  const old = layout === "0.21";
+  const numbers = Array.from({ length: layers }, (_, layer) => layer);
   return {
     names: NAMES,
-    scalars: new Map(Array.from({ length: layers }, (_, layer) => [`${layer}.2`, tokens])),
+    scalars: new Map(old ? [] : numbers.map((layer) => [`${layer}.2`, tokens])),
     arrangeMetadata: (texts) =>
       Object.fromEntries([
-        ...section("0", texts),
-        ["2.0", ""],
-        ...every((layer) => [
-          [`1.${layer}`, "KVCache"],
-          [`2.${layer + 1}.0`, `${layer}.2`],
-          [`2.${layer + 1}.1`, "scalar"],
-        ]).flat(),
+        ...Object.entries(texts).map(([key, text]) => [`${old ? 1 : 0}.${key}`, text]),
+        ...(old ? [] : [["2.0", ""]]),
+        ...numbers.flatMap((layer) =>
+          old ? [[`0.${layer}`, ""], [`2.${layer}`, "KVCache"]] : [
+            [`1.${layer}`, "KVCache"],
+            [`2.${layer + 1}.0`, `${layer}.2`],
+            [`2.${layer + 1}.1`, "scalar"],
+          ]
+        ),
       ]),
   };
 }

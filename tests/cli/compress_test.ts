@@ -56,6 +56,21 @@ Deno.test("threads, builds and backends give the same file", () =>
     assertEquals([reference.backend, reference.build], ["reference", "float64"]);
   }));
 
+Deno.test("large caches are read and written by ranges, with the same result", () =>
+  withFiles(async ({ at, input, profile }) => {
+    const flags = ["-p", profile, "--threads", "2"];
+    const small = { env: { KVZ_IN_MEMORY_BYTES: "1000" } };
+    await kvzJson(["compress", input, "-o", at("held.kvz"), ...flags]);
+    const c = await kvzJson(["compress", input, "-o", at("ranges.kvz"), ...flags], 0, small);
+    assertEquals(c.streamed, true);
+    assertEquals(Deno.readFileSync(at("ranges.kvz")), Deno.readFileSync(at("held.kvz")));
+    await kvzJson(["decompress", at("held.kvz"), "-o", at("held.safetensors"), ...flags]);
+    const d = await kvzJson(["decompress", at("held.kvz"), "-o", at("ranges.safetensors"), ...flags], 0, small);
+    assertEquals(d.streamed, true);
+    assertEquals(d.bytesOut, Deno.statSync(at("ranges.safetensors")).size);
+    assertEquals(Deno.readFileSync(at("ranges.safetensors")), Deno.readFileSync(at("held.safetensors")));
+  }));
+
 Deno.test("pipes: - reads standard input and writes standard output", () =>
   withFiles(async ({ at, input, profile }) => {
     const flags = ["-p", profile, "--threads", "1"];

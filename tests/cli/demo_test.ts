@@ -36,6 +36,18 @@ Deno.test("demo prints a table and writes one page without a network", () =>
     assertEquals(json.page, at("demo.html"));
   }));
 
+Deno.test("without -o a page of an earlier demo is replaced, nothing else", () =>
+  withFiles(async ({ folder, at, input, profile }) => {
+    const args = ["demo", "--cache", input, "-p", profile, "--ratios", "4", "--threads", "1"];
+    Deno.writeTextFileSync(at("demo.html"), "mine");
+    await kvzJson(args, 8, { cwd: folder });
+    assertEquals(Deno.readTextFileSync(at("demo.html")), "mine");
+    Deno.removeSync(at("demo.html"));
+    await kvzJson(args, 0, { cwd: folder });
+    const { page } = await kvzJson(args, 0, { cwd: folder });
+    assertEquals(page, "demo.html");
+  }));
+
 Deno.test("the page escapes what comes from files", async () => {
   await withFiles(async ({ at, input, profile }) => {
     await kvzJson(["demo", "--cache", input, "-p", profile, "--ratios", "4", "--threads", "1", "-o", at("demo.html")]);

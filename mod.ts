@@ -55,3 +55,10 @@ export {
   writeLlamaState,
 } from "./src/adapters/llama_state.ts";
 export { type GgufModel, type GgufOptions, isGguf, readGgufModel } from "./src/adapters/gguf.ts";
+export {
+  isMlxPromptCache,
+  type MlxPromptCacheLayout,
+  type MlxPromptCacheWriteOptions,
+  openMlxPromptCache,
+  writeMlxPromptCache,
+} from "./src/adapters/mlx_prompt_cache.ts";

@@ -5,7 +5,7 @@
  */
 import type { Backend } from "../backend/backend.ts";
 import type { BackendOptions } from "../backend/select.ts";
-import type { WorkerHandle } from "../platform/worker.ts";
+import { logicalProcessors, type WorkerHandle } from "../platform/worker.ts";
 import type { Job, Setup } from "../recipes/recipe.ts";
 import { InlineLane, type JobResult, type Lane, type LaneInfo, WorkerLane } from "./lane.ts";
 
@@ -44,7 +44,7 @@ export class Lanes {
     if (!(Number.isInteger(wanted) && wanted >= 0 && wanted <= 256)) {
       throw new RangeError(`Cannot use "threads": it is ${wanted}, expected a whole number from 0 to 256`);
     }
-    const threads = wanted === 0 ? (navigator.hardwareConcurrency || 1) : wanted;
+    const threads = wanted === 0 ? await logicalProcessors() : wanted;
     if (threads === 1) return new Lanes([new InlineLane(await createBackend(backend))]);
     const opened = await Promise.allSettled(
       Array.from({ length: threads }, () => WorkerLane.open(backend, createWorker)),

@@ -94,6 +94,18 @@ export async function workerPort(): Promise<WorkerPort> {
   };
 }
 
+/** Logical processors, 1 where the runtime does not tell. Node has no `navigator` before version 21. */
+export async function logicalProcessors(): Promise<number> {
+  const { navigator, process } = globalThis as {
+    navigator?: { hardwareConcurrency?: number };
+    process?: { versions?: { node?: string } };
+  };
+  if (navigator?.hardwareConcurrency) return navigator.hardwareConcurrency;
+  if (process?.versions?.node === undefined) return 1;
+  const name = "node:os";
+  return (await import(name) as unknown as { availableParallelism(): number }).availableParallelism();
+}
+
 interface NodeThreads {
   Worker: new (url: URL) => {
     postMessage(message: unknown, transfer: ArrayBuffer[]): void;

@@ -175,44 +175,50 @@ function makeSetup(profile: Profile, facts: SetupFacts, planBytes: Uint8Array): 
 
 /** The stages of one kind in one lane. */
 interface KindStages {
-  readonly setup: KindSetup;
+  readonly layers: number;
+  readonly heads: number;
+  readonly dim: number;
+  readonly rope: RopeSpec | null;
   readonly sinks: SinkStage;
-  /** Absent where the plan keeps no component at all: only the mean is restored. */
   readonly pca: PcaTransform;
   readonly groups: GroupQuantizer;
 }
 
 class KvtcCodec implements ChunkCodec {
   readonly #backend: Backend;
-  readonly #setup: KvtcSetup;
+  readonly #storedDType: DType;
+  readonly #dtype: DType;
+  /** The setup itself is not kept: a worker's copy of the basis ends with the constructor. */
   readonly #kinds: Record<Kind, KindStages>;
 
-  constructor(backend: Backend, setup: KvtcSetup) {
+  constructor(backend: Backend, { storedDType, dtype, kinds }: KvtcSetup) {
     this.#backend = backend;
-    this.#setup = setup;
-    const open = (kind: KindSetup): KindStages => {
-      const pca = new PcaTransform(backend, { ...kind, dtype: setup.dtype });
-      const groups = new GroupQuantizer(backend, kind.groups, (tokens) => pca.coefficients(tokens));
-      return { setup: kind, sinks: new SinkStage(backend, { ...kind, dtype: setup.dtype }), pca, groups };
+    this.#storedDType = storedDType;
+    this.#dtype = dtype;
+    const open = ({ layers, heads, dim, rope, mean, basis, components, groups }: KindSetup): KindStages => {
+      const geometry = { layers, heads, dim, rope, dtype };
+      const pca = new PcaTransform(backend, { ...geometry, mean, basis, components });
+      const quantizer = new GroupQuantizer(backend, groups, (tokens) => pca.coefficients(tokens));
+      return { layers, heads, dim, rope, sinks: new SinkStage(backend, geometry), pca, groups: quantizer };
     };
-    this.#kinds = { key: open(setup.kinds.key), value: open(setup.kinds.value) };
+    this.#kinds = { key: open(kinds.key), value: open(kinds.value) };
   }
 
   async encode(job: EncodeJob): Promise<TaggedStream[]> {
     const { region, kind, data, tokens, positions } = job;
-    const { setup, sinks, pca, groups } = this.#kinds[kind];
+    const { layers, heads, dim, sinks, pca, groups } = this.#kinds[kind];
     const tags = TAGS[region][kind];
     if (region === "window") {
-      return await deflate(tags, [splitPlanes(data, BYTES_PER_ELEMENT[this.#setup.storedDType])]);
+      return await deflate(tags, [splitPlanes(data, BYTES_PER_ELEMENT[this.#storedDType])]);
     }
-    requireFinite(data, this.#setup.storedDType, {
+    requireFinite(data, this.#storedDType, {
       kind,
-      heads: setup.heads,
+      heads,
       tokens,
-      dim: setup.dim,
+      dim,
       firstToken: job.begin,
     });
-    const ctx = { tokens, positions, layerBegin: 0, layerEnd: setup.layers };
+    const ctx = { tokens, positions, layerBegin: 0, layerEnd: layers };
     if (region === "sinks") return await deflate(tags, [await sinks.encode(data, ctx)]);
     const coefficients = pca.encode(data, ctx);
     let old = null;
@@ -226,26 +232,26 @@ class KvtcCodec implements ChunkCodec {
 
   async decode(job: DecodeJob): Promise<Uint8Array> {
     const { region, kind, tokens, positions, targetPositions, layerBegin, layerEnd } = job;
-    const { setup, sinks, pca, groups } = this.#kinds[kind];
+    const { heads, dim, rope, sinks, pca, groups } = this.#kinds[kind];
     const streams = await this.#inflate(region, kind, tokens, job.streams);
     const ctx: ChunkContext = { tokens, positions: targetPositions, layerBegin, layerEnd };
     if (region === "chunk") return await pca.decode(groups.decode(toQuantStreams(streams), ctx), ctx);
     if (region === "sinks") return await sinks.decode(streams[0], ctx);
-    const { storedDType, dtype } = this.#setup;
-    const perLayer = setup.heads * tokens * setup.dim * BYTES_PER_ELEMENT[storedDType];
+    const [storedDType, dtype] = [this.#storedDType, this.#dtype];
+    const perLayer = heads * tokens * dim * BYTES_PER_ELEMENT[storedDType];
     const raw = joinPlanes(streams[0], BYTES_PER_ELEMENT[storedDType]).subarray(
       layerBegin * perLayer,
       layerEnd * perLayer,
     );
-    const moved = setup.rope !== null && positions.some((position, t) => position !== targetPositions[t]);
+    const moved = rope !== null && positions.some((position, t) => position !== targetPositions[t]);
     if (!moved && storedDType === dtype) return raw;
     return await retarget(this.#backend, raw, {
-      blocks: (layerEnd - layerBegin) * setup.heads,
+      blocks: (layerEnd - layerBegin) * heads,
       tokens,
-      dim: setup.dim,
+      dim,
       from: storedDType,
       to: dtype,
-      rope: moved ? { spec: setup.rope!, from: positions, to: targetPositions } : null,
+      rope: moved ? { spec: rope!, from: positions, to: targetPositions } : null,
     });
   }
 
@@ -268,7 +274,7 @@ class KvtcCodec implements ChunkCodec {
     tokens: number,
     streams: readonly TaggedStream[],
   ): Promise<Uint8Array[]> {
-    const { setup, sinks, groups } = this.#kinds[kind];
+    const { layers, heads, dim, sinks, groups } = this.#kinds[kind];
     let lengths: number[];
     if (region === "chunk") {
       const { codes, params } = groups.lengths(tokens);
@@ -276,7 +282,7 @@ class KvtcCodec implements ChunkCodec {
     } else if (region === "sinks") {
       lengths = [sinks.byteLength(tokens)];
     } else {
-      lengths = [setup.layers * setup.heads * tokens * setup.dim * BYTES_PER_ELEMENT[this.#setup.storedDType]];
+      lengths = [layers * heads * tokens * dim * BYTES_PER_ELEMENT[this.#storedDType]];
     }
     return await Promise.all(streams.map((stream, i) => decodeStream(stream, lengths[i], `stream ${stream.tag}`)));
   }

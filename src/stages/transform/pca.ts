@@ -38,7 +38,8 @@ export interface Coefficients {
 export class PcaTransform implements DeviceStage<Uint8Array, Coefficients> {
   readonly name = "pca";
   readonly #backend: Backend;
-  readonly #artefact: PcaArtefact;
+  /** Without the basis: once it is on the device, the host's copy may go. */
+  readonly #artefact: Omit<PcaArtefact, "basis">;
   readonly #basis: DeviceBasis;
   readonly #mean: DeviceBuffer;
   readonly #stride: number;
@@ -46,8 +47,9 @@ export class PcaTransform implements DeviceStage<Uint8Array, Coefficients> {
 
   constructor(backend: Backend, artefact: PcaArtefact) {
     this.#backend = backend;
-    this.#artefact = artefact;
-    const { layers, heads, dim, components, mean, basis } = artefact;
+    const { basis, ...rest } = artefact;
+    this.#artefact = rest;
+    const { layers, heads, dim, components, mean } = rest;
     this.#basis = backend.uploadBasis(basis, components, layers * heads * dim);
     this.#mean = backend.alloc(mean.byteLength);
     backend.write(this.#mean, mean);

@@ -46,7 +46,7 @@ async function writeCache(path: string, tokens: number): Promise<void> {
 
 async function peak(cache: string): Promise<{ mib: number; report: string }> {
   const script = `
-    Deno.args.length; await import(${JSON.stringify(new URL("../cli/main.ts", import.meta.url).href)});
+    await import(${JSON.stringify(new URL("../cli/main.ts", import.meta.url).href)});
     globalThis.addEventListener("unload", () => {
       const line = Deno.readTextFileSync("/proc/self/status").split("\\n").find((l) => l.startsWith("VmHWM"));
       console.error(line);
@@ -64,7 +64,18 @@ async function peak(cache: string): Promise<{ mib: number; report: string }> {
     option("ratio", "32"),
   ];
   const { stdout, stderr, success } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", entry, ...args, "--threads", option("threads", "2"), "--json", "--force"],
+    args: [
+      "run",
+      "-A",
+      "--config",
+      "deno.json",
+      entry,
+      ...args,
+      "--threads",
+      option("threads", "2"),
+      "--json",
+      "--force",
+    ],
   }).output();
   const text = new TextDecoder().decode(stderr);
   const match = /VmHWM:\s+(\d+) kB/.exec(text);

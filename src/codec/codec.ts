@@ -50,7 +50,10 @@ export interface RestoredShape {
   readonly inputIds?: Int32Array;
 }
 
-/** An open codec. Calls on one codec run one after another; open several for more at a time. */
+/**
+ * An open codec. Calls on one codec run one after another, so end every iteration of `blocks` and `layers` before you
+ * wait for another call; open several codecs for more at a time.
+ */
 export class Codec implements AsyncDisposable {
   /** The profile it was opened with. */
   readonly profile: Profile;

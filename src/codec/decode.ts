@@ -38,6 +38,11 @@ export interface CacheBlock {
   readonly data: Uint8Array;
 }
 
+/**
+ * Largest chunk that a decoder takes: a chunk without codes (an empty plan) has no bytes that would bound its tokens, so
+ * this bounds the memory that a lane uses for it.
+ */
+const MAX_CHUNK_TOKENS = 4096;
 /** Largest plan that a decoder takes. */
 const MAX_PLAN_BYTES = 8 << 20;
 
@@ -62,6 +67,12 @@ export class FileDecoder {
     this.#options = options;
     this.header = header;
     this.recipe = recipeOf(header);
+    if (header.chunkTokens > MAX_CHUNK_TOKENS) {
+      throw new KvzFormatError(
+        `Cannot read file: its chunks have ${header.chunkTokens} tokens, recipe ${this.recipe.name} takes up to ` +
+          `${MAX_CHUNK_TOKENS}`,
+      );
+    }
     this.dtype = options.dtype ?? header.dtype;
     if (!Object.hasOwn(BYTES_PER_ELEMENT, this.dtype)) {
       throw new TypeError(`Cannot use option "dtype": it is ${this.dtype}, expected f32, f16 or bf16`);

@@ -1,5 +1,8 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "deno-std/assert";
 import fc from "fast-check";
+import { MemorySink, memorySource } from "../../src/container/bytes.ts";
+import { FrameReader } from "../../src/container/frame_reader.ts";
+import { FrameWriter } from "../../src/container/frame_writer.ts";
 import { KvCache } from "../../src/cache/kv_cache.ts";
 import { inspect } from "../../src/codec/inspect.ts";
 import { openCodec } from "../../src/codec/open.ts";
@@ -95,6 +98,18 @@ Deno.test("maxBytes stops before anything is allocated", async () => {
   await assertRejects(() => codec.decompress(bytes, { maxBytes: whole - 1 }), KvzLimitError, `${whole}`);
   assertEquals((await codec.decompress(bytes, { maxBytes: whole })).cache.tokens, 500);
   assertEquals((await codec.decompress(bytes, { maxBytes: whole - 1, tokens: 499 })).cache.tokens, 499);
+});
+
+Deno.test("a chunk size that no writer uses is refused before anything is allocated", async () => {
+  await using codec = await openCodec(profile);
+  const { bytes } = await codec.compress(syntheticCache(20));
+  const reader = await FrameReader.open(memorySource(bytes), "cache");
+  const sink = new MemorySink();
+  const writer = new FrameWriter(sink, "cache", { ...reader.header, chunkTokens: 1 << 20 });
+  await writer.start();
+  for (const info of reader.records) await writer.writeRecord(info, await reader.read(info));
+  await writer.finish();
+  await assertRejects(() => codec.decompress(sink.bytes()), KvzFormatError, "4096");
 });
 
 Deno.test("every single-bit flip of a small file is detected", async () => {

@@ -21,7 +21,8 @@ export {
 } from "./container/bytes.ts";
 export type { JsonObject, JsonValue } from "./container/canonical_json.ts";
 export type { KvzHeader } from "./container/header.ts";
-export { Codec, type RestoredShape } from "./codec/codec.ts";
+export { Codec } from "./codec/codec.ts";
+export type { RestoredShape } from "./codec/restore.ts";
 export type * from "./codec/options.ts";
 export { type WorkerHandle, wrapWebWorker } from "./platform/worker.ts";
 export { inspect, type Inspection } from "./codec/inspect.ts";

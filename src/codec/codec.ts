@@ -5,24 +5,16 @@
  */
 import { KvCacheBuilder } from "../cache/builder.ts";
 import type { KvCache } from "../cache/kv_cache.ts";
-import type { CacheSink, CacheSource, DType, ModelSpec } from "../cache/types.ts";
+import type { CacheSink, CacheSource } from "../cache/types.ts";
 import { type ByteSink, MemorySink } from "../container/bytes.ts";
 import type { FrameWriter } from "../container/frame_writer.ts";
-import { KvzBackendError, KvzFormatError, KvzLimitError } from "../errors.ts";
+import { KvzBackendError, KvzFormatError } from "../errors.ts";
 import type { Profile } from "../profile/types.ts";
 import { appendCache, type AppendResult } from "./append.ts";
 import { type CacheBlock, FileDecoder } from "./decode.ts";
 import { encodeCache, type PreparedEncode, prepareEncode, type SetupCache } from "./encode.ts";
 import { findRatio } from "./file_ratio.ts";
-import {
-  groupIds,
-  groupPositions,
-  type OpenFile,
-  openFile,
-  readGroup,
-  type RecordGroup,
-  streamGroups,
-} from "./groups.ts";
+import { openFile, type RecordGroup, streamGroups } from "./groups.ts";
 import type { Lanes } from "./lanes.ts";
 import { decodeLayers, type LayerBlock } from "./layers.ts";
 import {
@@ -35,20 +27,8 @@ import {
   type KvzInput,
   type WorkReport,
 } from "./options.ts";
-import { requireRising, TAG_IDS, TAG_POSITIONS } from "./regions.ts";
+import { collect, fileBlocks, loadPlan, readPrefix, type RestoredShape, restoredShape, Timer } from "./restore.ts";
 import { fp16Bytes, paperRatio, streamBytes } from "./report.ts";
-
-/** What a restored cache will be, told before its first block. */
-export interface RestoredShape {
-  /** The file's model, with the layers chosen. */
-  readonly model: ModelSpec;
-  /** Element type. */
-  readonly dtype: DType;
-  /** Position of each token. */
-  readonly positions: Int32Array;
-  /** Token ids where the file has them. */
-  readonly inputIds?: Int32Array;
-}
 
 /**
  * An open codec. Calls on one codec run one after another, so end every iteration of `blocks` and `layers` before you
@@ -290,89 +270,5 @@ export class Codec implements AsyncDisposable {
       fileRatio: bytesIn / writer.offset,
       streams: streamBytes(writer.records),
     };
-  }
-}
-
-/** Wall time in two parts. */
-class Timer {
-  #begin = performance.now();
-  secondsSetup = 0;
-
-  setupDone(): void {
-    const now = performance.now();
-    this.secondsSetup = (now - this.#begin) / 1000;
-    this.#begin = now;
-  }
-
-  get seconds(): number {
-    return (performance.now() - this.#begin) / 1000;
-  }
-}
-
-async function loadPlan(file: OpenFile, decoder: FileDecoder): Promise<void> {
-  if (file.groups.length === 0) throw new KvzFormatError("Cannot read file: it has no plan");
-  await decoder.loadPlan(await readGroup(file, file.groups[0]));
-}
-
-/** Blocks of an open file whose plan is loaded. */
-function fileBlocks(file: OpenFile, decoder: FileDecoder): AsyncGenerator<CacheBlock, void, void> {
-  return decoder.blocks(async function* () {
-    for (const group of file.groups.slice(1)) yield await readGroup(file, group);
-  }());
-}
-
-/** Positions and token ids of what will be restored. */
-async function restoredShape(
-  file: OpenFile,
-  decoder: FileDecoder,
-  { firstPosition }: DecompressOptions,
-): Promise<RestoredShape> {
-  const tokens = Math.min(file.tokens, decoder.tokenLimit);
-  decoder.requireWithinLimit(tokens);
-  const positions = new Int32Array(tokens);
-  const hasIds = file.reader.records.some(({ tag }) => tag === TAG_IDS);
-  let inputIds: Int32Array | null = hasIds ? new Int32Array(tokens) : null;
-  for (const info of file.groups.slice(1)) {
-    if (info.begin >= tokens) break;
-    const side = info.infos.filter(({ tag }) => tag === TAG_IDS || tag === TAG_POSITIONS);
-    const group = await readGroup(file, { ...info, infos: side });
-    const take = Math.min(info.tokens, tokens - info.begin);
-    positions.set((await groupPositions(file.header, group)).subarray(0, take), info.begin);
-    const ids = await groupIds(group);
-    if (ids === null) inputIds = null;
-    else inputIds?.set(ids.subarray(0, take), info.begin);
-  }
-  requireRising(positions, -1);
-  const shift = firstPosition === undefined || tokens === 0 ? 0 : firstPosition - positions[0];
-  return {
-    model: decoder.model,
-    dtype: decoder.dtype,
-    positions: shift === 0 ? positions : positions.map((position) => position + shift),
-    ...(inputIds === null ? {} : { inputIds }),
-  };
-}
-
-async function readPrefix(input: KvzInput, length: number): Promise<Uint8Array> {
-  if (input instanceof Uint8Array) return input.subarray(0, length);
-  if (input instanceof Blob) return new Uint8Array(await input.slice(0, length).arrayBuffer());
-  return await input.read(0, length);
-}
-
-/** Reads a pipe to its end, no further than a file for a cache within the limit can reach. */
-async function collect(stream: ReadableStream<Uint8Array>, options: DecompressOptions): Promise<Uint8Array> {
-  const limit = options.maxBytes ?? DEFAULT_MAX_BYTES;
-  const sink = new MemorySink();
-  let length = 0;
-  // A reader instead of `for await`, which Safari's streams lack.
-  const reader = stream.getReader();
-  for (;;) {
-    const { value, done } = await reader.read();
-    if (done) return sink.bytes();
-    length += value.length;
-    if (length > limit) {
-      await reader.cancel();
-      throw new KvzLimitError(`Cannot decompress: the pipe holds more than maxBytes, ${limit} bytes`);
-    }
-    sink.write(value);
   }
 }

@@ -4,15 +4,10 @@
  *
  * @module
  */
-import {
-  type Backend,
-  type DeviceBuffer,
-  type DevicePlan,
-  packedLength,
-  type QuantGroup,
-} from "../../backend/backend.ts";
+import { type Backend, type DevicePlan, packedLength, type QuantGroup } from "../../backend/backend.ts";
 import { KvzFormatError, KvzUnsupportedError } from "../../errors.ts";
 import type { Coefficients } from "../transform/pca.ts";
+import { Scratch } from "../scratch.ts";
 import type { ChunkContext, DeviceStage } from "../stage.ts";
 import { codeLengths, type CodeStreams, joinCodes, splitCodes } from "./code_streams.ts";
 import { joinParams, type ParamStreams, splitParams } from "./params_layout.ts";
@@ -69,19 +64,16 @@ export class GroupQuantizer implements DeviceStage<Coefficients, QuantStreams> {
     const { groups, components } = this.#plan;
     const tokens = oldTokens + ctx.tokens;
     const codeBytes = packedLength(groups, tokens);
-    const buffers = new Buffers(backend);
+    const scratch = new Scratch(backend);
     try {
-      const symbols = buffers.alloc(tokens * components);
-      const params = buffers.alloc(ctx.tokens * groups.length * 4);
-      const packed = buffers.alloc(codeBytes);
+      const symbols = scratch.alloc(tokens * components);
+      const params = scratch.alloc(ctx.tokens * groups.length * 4);
+      const packed = scratch.alloc(codeBytes);
       if (old === null) {
         backend.quantize(x.buffer, x.stride, ctx.tokens, this.#plan, symbols, params);
       } else {
-        const fresh = buffers.alloc(ctx.tokens * components);
-        const oldCodes = joinCodes(old.codes, groups, oldTokens);
-        const before = buffers.alloc(oldCodes.length);
-        backend.write(before, oldCodes);
-        backend.unpack(before, this.#plan, oldTokens, symbols);
+        const fresh = scratch.alloc(ctx.tokens * components);
+        backend.unpack(scratch.upload(joinCodes(old.codes, groups, oldTokens)), this.#plan, oldTokens, symbols);
         backend.quantize(x.buffer, x.stride, ctx.tokens, this.#plan, fresh, params);
         backend.write(symbols, await backend.read(fresh, 0, ctx.tokens * components), oldTokens * components);
       }
@@ -99,7 +91,7 @@ export class GroupQuantizer implements DeviceStage<Coefficients, QuantStreams> {
         params: splitParams(allParams, tokens, groups.length),
       };
     } finally {
-      buffers.free();
+      scratch.free();
     }
   }
 
@@ -126,18 +118,16 @@ export class GroupQuantizer implements DeviceStage<Coefficients, QuantStreams> {
     }
     requireNoNaN(y.codes[2]);
     const coefficients = this.#coefficients(ctx.tokens);
-    const buffers = new Buffers(backend);
+    const scratch = new Scratch(backend);
     try {
-      const packed = buffers.alloc(packedLength(groups, ctx.tokens));
-      const symbols = buffers.alloc(ctx.tokens * components);
-      const params = buffers.alloc(hostParams.byteLength);
-      backend.write(packed, joinCodes(y.codes, groups, ctx.tokens));
-      backend.write(params, hostParams);
+      const packed = scratch.upload(joinCodes(y.codes, groups, ctx.tokens));
+      const symbols = scratch.alloc(ctx.tokens * components);
+      const params = scratch.upload(hostParams);
       backend.unpack(packed, this.#plan, ctx.tokens, symbols);
       backend.dequantize(symbols, params, this.#plan, ctx.tokens, coefficients.buffer, coefficients.stride);
       return coefficients;
     } finally {
-      buffers.free();
+      scratch.free();
     }
   }
 
@@ -160,23 +150,6 @@ export class GroupQuantizer implements DeviceStage<Coefficients, QuantStreams> {
 function requireNoNaN(fp8: Uint8Array): void {
   for (const code of fp8) {
     if ((code & 0x7f) === 0x7f) throw new KvzFormatError("Cannot dequantize: a fp8 code is NaN");
-  }
-}
-
-/** Device buffers that are freed together. */
-class Buffers {
-  readonly #backend: Backend;
-  readonly #buffers: DeviceBuffer[] = [];
-  constructor(backend: Backend) {
-    this.#backend = backend;
-  }
-  alloc(byteLength: number): DeviceBuffer {
-    const buffer = this.#backend.alloc(byteLength);
-    this.#buffers.push(buffer);
-    return buffer;
-  }
-  free(): void {
-    for (const buffer of this.#buffers) buffer.free();
   }
 }
 

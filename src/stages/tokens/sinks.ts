@@ -7,10 +7,11 @@
  *
  * @module
  */
-import { type Backend, type DeviceBuffer, paddedLength } from "../../backend/backend.ts";
+import { type Backend, paddedLength } from "../../backend/backend.ts";
 import { rotationTable } from "../../cache/rope.ts";
 import { BYTES_PER_ELEMENT, type DType, type RopeSpec } from "../../cache/types.ts";
 import { KvzFormatError } from "../../errors.ts";
+import { withScratch } from "../scratch.ts";
 import type { ChunkContext, Stage } from "../stage.ts";
 
 /** Geometry of one kind. */
@@ -53,9 +54,10 @@ export class SinkStage implements Stage<Uint8Array, Uint8Array> {
       }
     }
     const out = new Uint8Array(this.byteLength(tokens));
-    await this.#withBuffers([byBlock.byteLength, blocks * tokens * dim, blocks * 2], async ([src, codes, scales]) => {
-      this.#backend.write(src, byBlock);
-      this.#backend.encodeFp8(src, blocks, tokens * dim, codes, scales);
+    await withScratch(this.#backend, async (scratch) => {
+      const codes = scratch.alloc(blocks * tokens * dim);
+      const scales = scratch.alloc(blocks * 2);
+      this.#backend.encodeFp8(scratch.upload(byBlock), blocks, tokens * dim, codes, scales);
       out.set(await this.#backend.read(scales, 0, blocks * 2));
       out.set(await this.#backend.read(codes, 0, blocks * tokens * dim), blocks * 2);
     });
@@ -78,12 +80,12 @@ export class SinkStage implements Stage<Uint8Array, Uint8Array> {
     const blocks = (ctx.layerEnd - ctx.layerBegin) * heads;
     const first = ctx.layerBegin * heads;
     const perBlock = tokens * dim;
-    let byBlock = new Float32Array(0);
-    await this.#withBuffers([blocks * perBlock * 4, blocks * perBlock, blocks * 2], async ([dst, codes, scales]) => {
-      this.#backend.write(scales, scaleBytes.subarray(first * 2, (first + blocks) * 2));
-      this.#backend.write(codes, codeBytes.subarray(first * perBlock, (first + blocks) * perBlock));
+    const byBlock = await withScratch(this.#backend, async (scratch) => {
+      const dst = scratch.alloc(blocks * perBlock * 4);
+      const scales = scratch.upload(scaleBytes.subarray(first * 2, (first + blocks) * 2));
+      const codes = scratch.upload(codeBytes.subarray(first * perBlock, (first + blocks) * perBlock));
       this.#backend.decodeFp8(codes, scales, blocks, perBlock, dst);
-      byBlock = toFloat32(await this.#backend.read(dst, 0, blocks * perBlock * 4));
+      return toFloat32(await this.#backend.read(dst, 0, blocks * perBlock * 4));
     });
     const stride = paddedLength(blocks * dim);
     const rows = new Float32Array(stride * tokens);
@@ -96,44 +98,29 @@ export class SinkStage implements Stage<Uint8Array, Uint8Array> {
     return await this.#fromRows(rows, blocks, ctx);
   }
 
-  async #toRows(x: Uint8Array, ctx: ChunkContext): Promise<Float32Array> {
+  #toRows(x: Uint8Array, ctx: ChunkContext): Promise<Float32Array> {
     const { layers, heads, dim, dtype, rope } = this.#geometry;
     const blocks = layers * heads;
     const rowBytes = paddedLength(blocks * dim) * ctx.tokens * 4;
-    const table = rope === null ? new Float32Array(0) : rotationTable(rope, ctx.positions, "undo");
-    let rows = new Float32Array(0);
-    await this.#withBuffers([x.length, rowBytes, table.byteLength], async ([source, dst, rotation]) => {
-      this.#backend.write(source, x);
-      this.#backend.write(rotation, table);
+    return withScratch(this.#backend, async (scratch) => {
+      const rotation = rope === null ? null : scratch.upload(rotationTable(rope, ctx.positions, "undo"));
+      const rows = scratch.alloc(rowBytes);
       const shape = { dtype, blocks, tokens: ctx.tokens, dim, rotaryDim: rope?.dim ?? 0 };
-      this.#backend.gather(source, shape, rope === null ? null : rotation, null, dst);
-      rows = toFloat32(await this.#backend.read(dst, 0, rowBytes));
+      this.#backend.gather(scratch.upload(x), shape, rotation, null, rows);
+      return toFloat32(await this.#backend.read(rows, 0, rowBytes));
     });
-    return rows;
   }
 
-  async #fromRows(rows: Float32Array, blocks: number, ctx: ChunkContext): Promise<Uint8Array> {
+  #fromRows(rows: Float32Array, blocks: number, ctx: ChunkContext): Promise<Uint8Array> {
     const { dim, dtype, rope } = this.#geometry;
     const bytes = blocks * ctx.tokens * dim * BYTES_PER_ELEMENT[dtype];
-    const table = rope === null ? new Float32Array(0) : rotationTable(rope, ctx.positions, "redo");
-    let out = new Uint8Array(0);
-    await this.#withBuffers([rows.byteLength, bytes, table.byteLength], async ([src, dst, rotation]) => {
-      this.#backend.write(src, rows);
-      this.#backend.write(rotation, table);
+    return withScratch(this.#backend, async (scratch) => {
+      const rotation = rope === null ? null : scratch.upload(rotationTable(rope, ctx.positions, "redo"));
+      const out = scratch.alloc(bytes);
       const shape = { dtype, blocks, tokens: ctx.tokens, dim, rotaryDim: rope?.dim ?? 0 };
-      this.#backend.scatter(src, shape, rope === null ? null : rotation, null, dst);
-      out = await this.#backend.read(dst, 0, bytes) as Uint8Array<ArrayBuffer>;
+      this.#backend.scatter(scratch.upload(rows), shape, rotation, null, out);
+      return await this.#backend.read(out, 0, bytes);
     });
-    return out;
-  }
-
-  async #withBuffers(lengths: number[], use: (buffers: DeviceBuffer[]) => Promise<void>): Promise<void> {
-    const buffers = lengths.map((length) => this.#backend.alloc(Math.max(length, 16)));
-    try {
-      await use(buffers);
-    } finally {
-      for (const buffer of buffers) buffer.free();
-    }
   }
 }
 

@@ -5,9 +5,10 @@
  *
  * @module
  */
-import { type Backend, type DeviceBuffer, paddedLength } from "../../backend/backend.ts";
+import { type Backend, paddedLength } from "../../backend/backend.ts";
 import { rotationTable } from "../../cache/rope.ts";
 import { BYTES_PER_ELEMENT, type DType, type RopeSpec } from "../../cache/types.ts";
+import { withScratch } from "../scratch.ts";
 
 /** [n · width] elements → `width` planes of n bytes. */
 export function splitPlanes(bytes: Uint8Array, width: number): Uint8Array {
@@ -44,34 +45,19 @@ export interface Retarget {
  * Source elements [blocks][tokens][dim] with RoPE moved to other positions and converted to another element type
  * (computed in f32). The identity is the caller's to skip: it must stay bit-exact.
  */
-export async function retarget(backend: Backend, x: Uint8Array, r: Retarget): Promise<Uint8Array> {
+export function retarget(backend: Backend, x: Uint8Array, r: Retarget): Promise<Uint8Array> {
   const features = r.blocks * r.dim;
-  const rotaryDim = r.rope?.spec.dim ?? 0;
+  const shape = { blocks: r.blocks, tokens: r.tokens, dim: r.dim, rotaryDim: r.rope?.spec.dim ?? 0 };
   const outBytes = features * r.tokens * BYTES_PER_ELEMENT[r.to];
-  const buffers: DeviceBuffer[] = [];
-  const alloc = (bytes: number) => {
-    const buffer = backend.alloc(Math.max(bytes, 16));
-    buffers.push(buffer);
-    return buffer;
-  };
-  try {
-    const source = alloc(x.length);
-    const rows = alloc(paddedLength(features) * r.tokens * 4);
-    const out = alloc(outBytes);
-    const table = (positions: Int32Array, direction: "undo" | "redo") => {
-      const values = rotationTable(r.rope!.spec, positions, direction);
-      const buffer = alloc(values.byteLength);
-      backend.write(buffer, values);
-      return buffer;
-    };
-    backend.write(source, x);
-    const shape = { blocks: r.blocks, tokens: r.tokens, dim: r.dim, rotaryDim };
-    const undo = r.rope === null ? null : table(r.rope.from, "undo");
-    const redo = r.rope === null ? null : table(r.rope.to, "redo");
-    backend.gather(source, { ...shape, dtype: r.from }, undo, null, rows);
+  return withScratch(backend, async (scratch) => {
+    const rows = scratch.alloc(paddedLength(features) * r.tokens * 4);
+    const out = scratch.alloc(outBytes);
+    const table = (rope: NonNullable<Retarget["rope"]>, direction: "undo" | "redo") =>
+      scratch.upload(rotationTable(rope.spec, direction === "undo" ? rope.from : rope.to, direction));
+    const undo = r.rope === null ? null : table(r.rope, "undo");
+    const redo = r.rope === null ? null : table(r.rope, "redo");
+    backend.gather(scratch.upload(x), { ...shape, dtype: r.from }, undo, null, rows);
     backend.scatter(rows, { ...shape, dtype: r.to }, redo, null, out);
     return await backend.read(out, 0, outBytes);
-  } finally {
-    for (const buffer of buffers) buffer.free();
-  }
+  });
 }

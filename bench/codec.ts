@@ -8,7 +8,7 @@
  * @module
  */
 import { openCodec } from "../src/codec/open.ts";
-import { planLength } from "../src/profile/plan.ts";
+import { planComponents } from "../src/stages/quantize/plan_format.ts";
 import { planFor } from "../src/profile/profile.ts";
 import type { WasmBuild } from "../src/backend/wasm/exports.ts";
 import { flag, loadInputs, option } from "./inputs.ts";
@@ -45,10 +45,10 @@ const gemm: Record<string, number> = {};
 const peaks = new Map(await Promise.all(builds.map(async (build) => [build, await openPeak(build)] as const)));
 
 for (const ratio of ratios) {
-  const components = planLength(planFor(profile, "key", ratio)) + planLength(planFor(profile, "value", ratio));
+  const components = planComponents(planFor(profile, "key", ratio)) + planComponents(planFor(profile, "value", ratio));
   // Both kinds have the same number of features in every model so far; each is counted by its own.
-  const flop = 2 * (planLength(planFor(profile, "key", ratio)) * profile.kinds.key.features +
-    planLength(planFor(profile, "value", ratio)) * profile.kinds.value.features);
+  const flop = 2 * (planComponents(planFor(profile, "key", ratio)) * profile.kinds.key.features +
+    planComponents(planFor(profile, "value", ratio)) * profile.kinds.value.features);
   const codecs = await Promise.all(variants.map((variant) => openCodec(profile, { backend: "wasm", ...variant })));
   const best = variants.map(() => ({ compress: Infinity, decompress: Infinity }));
   const { bytes } = await codecs[0].compress(cache, { ratio, window });

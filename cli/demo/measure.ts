@@ -11,7 +11,8 @@ import { describeModel } from "../../src/codec/decode.ts";
 import { inspect } from "../../src/codec/inspect.ts";
 import { fp16Bytes } from "../../src/codec/report.ts";
 import { KvzMismatchError } from "../../src/errors.ts";
-import { planFor, planLength } from "../../src/profile/plan.ts";
+import { planFor } from "../../src/profile/plan.ts";
+import { planComponents } from "../../src/stages/quantize/plan_format.ts";
 import { GROUP_METADATA_BITS, type Profile } from "../../src/profile/types.ts";
 import { measureErrors } from "../error_meter.ts";
 import { VERSION } from "../version.ts";
@@ -162,6 +163,6 @@ function bitLevels(groups: readonly QuantGroup[]): [first: number, bits: number]
     add(first, TYPE_BITS[type] + GROUP_METADATA_BITS / size);
     end = first + size;
   }
-  add(planLength(groups), 0);
+  add(planComponents(groups), 0);
   return levels;
 }

@@ -11,6 +11,9 @@ export type DType = "f32" | "f16" | "bf16";
 /** The two tensors of a layer. */
 export type Kind = "key" | "value";
 
+/** Both kinds, keys first: the order of files and reports. */
+export const KINDS: readonly Kind[] = ["key", "value"];
+
 /** Bytes of one element. */
 export const BYTES_PER_ELEMENT: Readonly<Record<DType, number>> = { f32: 4, f16: 2, bf16: 2 };
 

@@ -5,7 +5,7 @@
  * @module
  */
 import { resolveModel } from "../cache/fingerprint.ts";
-import { BYTES_PER_ELEMENT, type CacheSource, type Kind } from "../cache/types.ts";
+import { BYTES_PER_ELEMENT, type CacheSource, type Kind, KINDS } from "../cache/types.ts";
 import type { ByteSink } from "../container/bytes.ts";
 import { RECORD_HEADER_BYTES } from "../container/frame.ts";
 import { FrameWriter } from "../container/frame_writer.ts";
@@ -13,7 +13,7 @@ import { KvzMismatchError, KvzUnsupportedError } from "../errors.ts";
 import type { Profile } from "../profile/types.ts";
 import { splitTokens } from "../stages/tokens/split.ts";
 import { FileDecoder } from "./decode.ts";
-import { encodeUnits, KINDS, type UnitEncoder } from "./encode.ts";
+import { encodeUnits, type UnitEncoder } from "./encode.ts";
 import { groupIds, groupPositions, type OpenFile, readGroup, type RecordGroup } from "./groups.ts";
 import type { Lanes } from "./lanes.ts";
 import type { CallOptions } from "./options.ts";

@@ -4,14 +4,13 @@
  * @module
  */
 import { modelFingerprint } from "../cache/fingerprint.ts";
-import { BYTES_PER_ELEMENT, type DType, type Kind, type ModelSpec } from "../cache/types.ts";
+import { BYTES_PER_ELEMENT, type DType, type Kind, KINDS, type ModelSpec } from "../cache/types.ts";
 import type { KvzHeader } from "../container/header.ts";
 import { KvzFormatError, KvzLimitError, KvzMismatchError } from "../errors.ts";
 import type { Profile } from "../profile/types.ts";
 import type { Recipe, TaggedStream } from "../recipes/recipe.ts";
 import { recipeNamed } from "../recipes/registry.ts";
 import { decodeStream } from "../stages/entropy/deflate.ts";
-import { KINDS } from "./encode.ts";
 import { groupIds, groupPositions, type RecordGroup, requireRecord } from "./groups.ts";
 import type { Lanes } from "./lanes.ts";
 import { type DecompressOptions, DEFAULT_MAX_BYTES } from "./options.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 import { modelFingerprint, resolveModel } from "../cache/fingerprint.ts";
-import type { CacheSource, Kind, ModelSpec } from "../cache/types.ts";
+import { type CacheSource, type Kind, KINDS, type ModelSpec } from "../cache/types.ts";
 import type { ByteSink } from "../container/bytes.ts";
 import type { JsonObject } from "../container/canonical_json.ts";
 import { FrameWriter } from "../container/frame_writer.ts";
@@ -32,9 +32,6 @@ import {
   type Unit,
   WINDOW_CHUNK,
 } from "./regions.ts";
-
-/** Both kinds, in the order of the file. */
-export const KINDS: readonly Kind[] = ["key", "value"];
 
 /** Names of the options that are the codec's; all others are the recipe's. */
 const CODEC_OPTIONS = new Set(["recipe", "fileRatio", "tokenIds", "user", "onProgress", "signal"]);

@@ -4,10 +4,9 @@
  *
  * @module
  */
-import { BYTES_PER_ELEMENT, type Kind } from "../cache/types.ts";
+import { BYTES_PER_ELEMENT, type Kind, KINDS } from "../cache/types.ts";
 import type { TaggedStream } from "../recipes/recipe.ts";
 import type { FileDecoder } from "./decode.ts";
-import { KINDS } from "./encode.ts";
 import { type OpenFile, readGroup, type RecordGroup } from "./groups.ts";
 import type { Lanes } from "./lanes.ts";
 import { mapOrdered } from "./ordered.ts";

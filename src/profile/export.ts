@@ -5,7 +5,7 @@
  */
 import { layOutSafetensors, type TensorShape } from "../adapters/safetensors_file.ts";
 import { planFor } from "./plan.ts";
-import { KINDS } from "./statistics.ts";
+import { KINDS } from "../cache/types.ts";
 import { GROUP_SIZES, GROUP_TYPES, type Profile } from "./types.ts";
 
 /** Options of {@linkcode exportProfile}. */

@@ -6,14 +6,14 @@
 import type { BackendOptions } from "../backend/select.ts";
 import { resolveModel } from "../cache/fingerprint.ts";
 import { rotationTable } from "../cache/rope.ts";
-import { BYTES_PER_ELEMENT, type CacheSource, type Kind, type ModelSpec } from "../cache/types.ts";
+import { BYTES_PER_ELEMENT, type CacheSource, type Kind, KINDS, type ModelSpec } from "../cache/types.ts";
 import { KvzMismatchError, KvzUnsupportedError } from "../errors.ts";
 import type { WorkerHandle } from "../platform/worker.ts";
 import { InlineEngine, type KindEngine, openFitter, WorkerEngine } from "./kind_engine.ts";
 import type { FitterSetup } from "./kind_fitter.ts";
 import { rowPriority, SAMPLE_ROWS, SampleSlots } from "./sample.ts";
 import { sequenceHash, shingleHashes, ShingleSet } from "./shingles.ts";
-import { checkMergeable, KINDS, sortHashes, type Statistics } from "./statistics.ts";
+import { checkMergeable, sortHashes, type Statistics } from "./statistics.ts";
 import type { KindProfile } from "./types.ts";
 
 /** A cache with the name that messages use, for instance its path. */

@@ -13,7 +13,7 @@
  *
  * @module
  */
-import type { Kind } from "../cache/types.ts";
+import { type Kind, KINDS } from "../cache/types.ts";
 import { type ByteSink, type ByteSource, memorySource } from "../container/bytes.ts";
 import { Fields } from "../container/fields.ts";
 import { FrameReader } from "../container/frame_reader.ts";
@@ -23,7 +23,7 @@ import { KvzFormatError } from "../errors.ts";
 import { triangleLength } from "./gram.ts";
 import type { KindStatistics } from "./kind_fitter.ts";
 import { readSection, requireKnownTags, writeSection } from "./sections.ts";
-import { featuresOf, KINDS, type Statistics } from "./statistics.ts";
+import { featuresOf, type Statistics } from "./statistics.ts";
 
 const WHAT = "calibration statistics";
 const PREFIX: Readonly<Record<Kind, string>> = { key: "K", value: "V" };

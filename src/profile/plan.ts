@@ -7,6 +7,7 @@ import type { QuantGroup } from "../backend/backend.ts";
 import type { Kind } from "../cache/types.ts";
 import { KvzMismatchError } from "../errors.ts";
 import { allocateBits, type BitAllocation, ratioBudget } from "../stages/quantize/allocate.ts";
+import { planComponents } from "../stages/quantize/plan_format.ts";
 import type { Profile } from "./types.ts";
 
 /**
@@ -19,7 +20,7 @@ import type { Profile } from "./types.ts";
 export function allocationFor(profile: Profile, kind: Kind, ratio: number): BitAllocation {
   const { features, components, table } = profile.kinds[kind];
   const allocation = allocateBits(table, ratioBudget(features, ratio));
-  const needed = planLength(allocation.groups);
+  const needed = planComponents(allocation.groups);
   if (needed > components) {
     throw new KvzMismatchError(
       `Cannot use ratio ${ratio}: it needs ${needed} ${kind} components, the profile was trimmed to ${components} for ` +
@@ -36,10 +37,4 @@ export function allocationFor(profile: Profile, kind: Kind, ratio: number): BitA
  */
 export function planFor(profile: Profile, kind: Kind, ratio: number): QuantGroup[] {
   return allocationFor(profile, kind, ratio).groups;
-}
-
-/** One past the last component of a plan. */
-export function planLength(groups: readonly QuantGroup[]): number {
-  const last = groups.at(-1);
-  return last === undefined ? 0 : last.first + last.size;
 }

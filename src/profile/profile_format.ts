@@ -14,7 +14,7 @@
  *
  * @module
  */
-import type { Kind } from "../cache/types.ts";
+import { type Kind, KINDS } from "../cache/types.ts";
 import { type ByteSink, type ByteSource, MemorySink, memorySource } from "../container/bytes.ts";
 import type { JsonObject } from "../container/canonical_json.ts";
 import { Fields } from "../container/fields.ts";
@@ -23,7 +23,7 @@ import { FrameWriter } from "../container/frame_writer.ts";
 import { modelToJson, parseModel } from "../container/model_json.ts";
 import { KvzFormatError } from "../errors.ts";
 import { readSection, requireKnownTags, writeSection } from "./sections.ts";
-import { featuresOf, KINDS } from "./statistics.ts";
+import { featuresOf } from "./statistics.ts";
 import { type CalibrationFacts, GROUP_SIZES, GROUP_TYPES, type KindProfile, type Profile } from "./types.ts";
 
 const WHAT = "profile";

@@ -11,9 +11,6 @@ import { mergeMoments } from "./gram.ts";
 import type { KindStatistics } from "./kind_fitter.ts";
 import { SampleSlots } from "./sample.ts";
 
-/** Kinds in the order of files and loops. */
-export const KINDS: readonly Kind[] = ["key", "value"];
-
 /** What has to agree before statistics can be merged. */
 export interface StatisticsHead {
   /** The model. */

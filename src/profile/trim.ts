@@ -4,7 +4,8 @@
  * @module
  */
 import type { Kind } from "../cache/types.ts";
-import { allocationFor, planLength } from "./plan.ts";
+import { planComponents } from "../stages/quantize/plan_format.ts";
+import { allocationFor } from "./plan.ts";
 import type { KindProfile, Profile } from "./types.ts";
 
 /**
@@ -27,6 +28,6 @@ export function trimProfile(profile: Profile, ratios: readonly number[]): Profil
 
 function trimKind(profile: Profile, kind: Kind, ratios: readonly number[]): KindProfile {
   const whole = profile.kinds[kind];
-  const components = Math.max(...ratios.map((ratio) => planLength(allocationFor(profile, kind, ratio).groups)));
+  const components = Math.max(...ratios.map((ratio) => planComponents(allocationFor(profile, kind, ratio).groups)));
   return { ...whole, components, basis: whole.basis.slice(0, components * whole.features) };
 }

@@ -1,8 +1,9 @@
 import { assert, assertEquals, assertLess, assertRejects } from "deno-std/assert";
 import { rotateKeys, rotationTable } from "../../src/cache/rope.ts";
-import { fromFloat32, toFloat32 } from "../../src/cache/elements.ts";
+import { toFloat32 } from "../../src/cache/elements.ts";
 import { openCodec } from "../../src/codec/open.ts";
 import { memorySource } from "../../src/container/bytes.ts";
+import { KvzFormatError } from "../../src/errors.ts";
 import { SMALL_MODEL, syntheticCache, syntheticProfile } from "../synthetic.ts";
 import { maxDifference } from "./helpers.ts";
 
@@ -66,7 +67,7 @@ Deno.test("restoring a part equals the part of the whole", async (t) => {
     let blocks = 0;
     await assertRejects(async () => {
       for await (const _ of codec.blocks(pipe)) blocks++;
-    });
+    }, KvzFormatError);
     assert(blocks > 0);
   });
   await t.step("the stream form writes the same file", async () => {
@@ -99,5 +100,4 @@ Deno.test("keys move to another first position as RoPE says", async () => {
   let worst = 0;
   found.forEach((x, i) => worst = Math.max(worst, Math.abs(x - wanted[i])));
   assertLess(worst, 1e-4);
-  assert(fromFloat32(found, "f32").length > 0);
 });

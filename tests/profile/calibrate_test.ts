@@ -11,7 +11,8 @@ import {
   mergeCalibration,
 } from "../../src/profile/calibrate.ts";
 import { shingleHashes } from "../../src/profile/shingles.ts";
-import { KINDS, mergePartials } from "../../src/profile/statistics.ts";
+import { KINDS } from "../../src/cache/types.ts";
+import { mergePartials } from "../../src/profile/statistics.ts";
 import type { Profile } from "../../src/profile/types.ts";
 import { FEATURES, MODEL, rowsOf, syntheticCache } from "./synthetic.ts";
 

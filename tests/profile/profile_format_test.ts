@@ -12,7 +12,7 @@ import {
   serializeProfile,
   trimProfile,
 } from "../../src/profile/profile.ts";
-import { KINDS } from "../../src/profile/statistics.ts";
+import { KINDS } from "../../src/cache/types.ts";
 import type { Profile } from "../../src/profile/types.ts";
 import { syntheticCache } from "./synthetic.ts";
 

@@ -5,12 +5,14 @@
  *
  * @module
  */
-import type { RecordCodec } from "../../container/frame.ts";
 import { KvzBackendError, KvzFormatError } from "../../errors.ts";
+
+/** How the bytes of a stream are coded: as they are, or as raw DEFLATE. */
+export type StreamCodec = "raw" | "deflate-raw";
 
 /** A byte stream as it is stored. */
 export interface CodedStream {
-  readonly codec: RecordCodec;
+  readonly codec: StreamCodec;
   /** Length before coding. */
   readonly rawLength: number;
   readonly bytes: Uint8Array;

@@ -5,6 +5,7 @@
  * @module
  */
 import { type Backend, type DevicePlan, packedLength, type QuantGroup } from "../../backend/backend.ts";
+import { asUint16 } from "../../cache/elements.ts";
 import { KvzFormatError, KvzUnsupportedError } from "../../errors.ts";
 import type { Coefficients } from "../transform/pca.ts";
 import { Scratch } from "../scratch.ts";
@@ -78,7 +79,7 @@ export class GroupQuantizer implements DeviceStage<Coefficients, QuantStreams> {
         backend.write(symbols, await backend.read(fresh, 0, ctx.tokens * components), oldTokens * components);
       }
       backend.pack(symbols, this.#plan, tokens, packed);
-      const freshParams = toUint16(await backend.read(params, 0, ctx.tokens * groups.length * 4));
+      const freshParams = asUint16(await backend.read(params, 0, ctx.tokens * groups.length * 4));
       this.#requireFinite(freshParams, groups.length, ctx);
       let allParams = freshParams;
       if (old !== null) {
@@ -151,9 +152,4 @@ function requireNoNaN(fp8: Uint8Array): void {
   for (const code of fp8) {
     if ((code & 0x7f) === 0x7f) throw new KvzFormatError("Cannot dequantize: a fp8 code is NaN");
   }
-}
-
-function toUint16(bytes: Uint8Array): Uint16Array {
-  if (bytes.byteOffset % 2 === 0) return new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.length / 2);
-  return new Uint16Array(bytes.slice().buffer);
 }

@@ -8,6 +8,7 @@
  * @module
  */
 import { type Backend, paddedLength } from "../../backend/backend.ts";
+import { toFloat32 } from "../../cache/elements.ts";
 import { rotationTable } from "../../cache/rope.ts";
 import { BYTES_PER_ELEMENT, type DType, type RopeSpec } from "../../cache/types.ts";
 import { KvzFormatError } from "../../errors.ts";
@@ -85,7 +86,7 @@ export class SinkStage implements Stage<Uint8Array, Uint8Array> {
       const scales = scratch.upload(scaleBytes.subarray(first * 2, (first + blocks) * 2));
       const codes = scratch.upload(codeBytes.subarray(first * perBlock, (first + blocks) * perBlock));
       this.#backend.decodeFp8(codes, scales, blocks, perBlock, dst);
-      return toFloat32(await this.#backend.read(dst, 0, blocks * perBlock * 4));
+      return toFloat32(await this.#backend.read(dst, 0, blocks * perBlock * 4), "f32");
     });
     const stride = paddedLength(blocks * dim);
     const rows = new Float32Array(stride * tokens);
@@ -107,7 +108,7 @@ export class SinkStage implements Stage<Uint8Array, Uint8Array> {
       const rows = scratch.alloc(rowBytes);
       const shape = { dtype, blocks, tokens: ctx.tokens, dim, rotaryDim: rope?.dim ?? 0 };
       this.#backend.gather(scratch.upload(x), shape, rotation, null, rows);
-      return toFloat32(await this.#backend.read(rows, 0, rowBytes));
+      return toFloat32(await this.#backend.read(rows, 0, rowBytes), "f32");
     });
   }
 
@@ -131,9 +132,4 @@ function requireFinite(scales: Uint8Array, codes: Uint8Array): void {
   for (const code of codes) {
     if ((code & 0x7f) === 0x7f) throw new KvzFormatError("Cannot decode sinks: a fp8 code is NaN");
   }
-}
-
-function toFloat32(bytes: Uint8Array): Float32Array<ArrayBuffer> {
-  const copy = bytes.byteOffset % 4 === 0 ? bytes : bytes.slice();
-  return new Float32Array(copy.buffer as ArrayBuffer, copy.byteOffset, bytes.length / 4);
 }

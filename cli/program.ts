@@ -11,6 +11,7 @@ import { addCompress } from "./commands/compress.ts";
 import { addDecompress } from "./commands/decompress.ts";
 import { addDemo } from "./commands/demo.ts";
 import { addDoctor } from "./commands/doctor.ts";
+import { addEval } from "./commands/eval.ts";
 import { addInspect } from "./commands/inspect.ts";
 import { addProfile } from "./commands/profile.ts";
 import { addRecipes } from "./commands/recipes.ts";
@@ -52,6 +53,7 @@ export function makeProgram(context: CliContext): Command {
   addAppend(program, context);
   addProfile(program, context);
   addRecipes(program, context);
+  addEval(program, context);
   addDoctor(program, context);
   addDemo(program, context);
   return program;

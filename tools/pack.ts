@@ -13,6 +13,9 @@ import { DENO, run } from "./exec.ts";
 /** Packages that the command finds by `require.resolve`, which `deno pack` does not see. */
 const RESOLVED = ["uplot"];
 
+/** What users of `@kvz/kvz/transformers` and `kvz eval` have beside kvz; passed in or found, never imported. */
+const OPTIONAL_PEERS = { "@huggingface/transformers": ">=4.3" };
+
 /** The package.json that `deno pack` writes, as far as it is completed here. */
 interface PackageJson {
   exports: Record<string, unknown>;
@@ -72,6 +75,8 @@ function complete(json: PackageJson): PackageJson {
     sideEffects: ["./cli/main.js", "./src/codec/lane_worker.js", "./src/profile/calibrate_worker.js"],
     exports: { ...json.exports, "./wasm/*.wasm": "./wasm/*.wasm" },
     dependencies,
+    peerDependencies: OPTIONAL_PEERS,
+    peerDependenciesMeta: Object.fromEntries(Object.keys(OPTIONAL_PEERS).map((name) => [name, { optional: true }])),
   };
 }
 

@@ -10,9 +10,9 @@ import { openCache } from "../cache_input.ts";
 import type { CliContext } from "../context.ts";
 import type { DemoData, DemoRun } from "../demo/data.ts";
 import { measureDemo } from "../demo/measure.ts";
-import { GENERATOR, plotLibraryPaths, renderPage } from "../demo/page.ts";
-import { FileSystemError, UsageError } from "../exit_codes.ts";
-import { openInput, readInput, writeOutput } from "../files.ts";
+import { DEMO_COMMAND, renderPage } from "../demo/page.ts";
+import { UsageError } from "../exit_codes.ts";
+import { openInput, writeOutput } from "../files.ts";
 import { formatBytes, formatCount, formatError, formatRatio, formatTable } from "../format.ts";
 import {
   addBackendOptions,
@@ -25,6 +25,8 @@ import {
   ratioList,
   wholeNumber,
 } from "../options.ts";
+import { isPageOf } from "../page/generator.ts";
+import { readPlotLibrary } from "../page/library.ts";
 import { readProfile } from "../profile_input.ts";
 import { progressLine } from "../progress.ts";
 import { type Scope, scoped } from "../scope.ts";
@@ -66,7 +68,7 @@ async function demo(context: CliContext, scope: Scope, flags: DemoFlags): Promis
   const codec = scope.use(await openCodec(profile, laneOptions(flags)));
   const progress = progressLine("demo", "");
   const { output = DEFAULT_PAGE } = flags;
-  const force = flags.force ?? (flags.output === undefined && await isDemoPage(output));
+  const force = flags.force ?? (flags.output === undefined && await isPageOf(DEMO_COMMAND, output));
   const data = await writeOutput(output, force, async (sink) => {
     const data = await measureDemo(codec, cache, {
       ...given(flags, ["ratios"]),
@@ -74,9 +76,7 @@ async function demo(context: CliContext, scope: Scope, flags: DemoFlags): Promis
       signal: context.signal,
       onProgress: flags.json ? () => {} : progress.update,
     });
-    const paths = await plotLibraryPaths();
-    const [script, style] = await Promise.all([readText(paths.script), readText(paths.style)]);
-    await sink.write(new TextEncoder().encode(renderPage(data, { script, style })));
+    await sink.write(new TextEncoder().encode(renderPage(data, await readPlotLibrary())));
     return data;
   }).finally(progress.end);
   const { partNames: _p, stageNames: _s, ...facts } = data;
@@ -89,16 +89,6 @@ async function demo(context: CliContext, scope: Scope, flags: DemoFlags): Promis
     "",
     `K and V error: relative, over the coded tokens. Page with plots: ${output}`,
   ]);
-}
-
-/** Whether a file is a page that an earlier demo made. */
-async function isDemoPage(path: string): Promise<boolean> {
-  try {
-    return (await readText(path)).includes(GENERATOR);
-  } catch (error) {
-    if (error instanceof FileSystemError) return false;
-    throw error;
-  }
 }
 
 function resultTable({ runs }: DemoData): string[] {
@@ -121,10 +111,6 @@ function resultTable({ runs }: DemoData): string[] {
 /** A run without what only plots need. */
 function summarize({ parts: _p, stages: _s, layers: _l, tokens: _t, bits: _b, ...figures }: DemoRun): object {
   return figures;
-}
-
-async function readText(path: string): Promise<string> {
-  return new TextDecoder().decode(await readInput(path));
 }
 
 /** A file of samples/, which are in the repository but not in the published package. */

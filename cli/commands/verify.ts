@@ -10,7 +10,7 @@ import { resolveModel } from "../../src/cache/fingerprint.ts";
 import { KvzMismatchError } from "../../src/errors.ts";
 import { openCache } from "../cache_input.ts";
 import type { CliContext } from "../context.ts";
-import { measureErrors } from "../error_meter.ts";
+import { measureErrors } from "../../src/eval/error_meter.ts";
 import { EXIT } from "../exit_codes.ts";
 import { checkOneStdin, openInput } from "../files.ts";
 import { formatError, formatTable } from "../format.ts";

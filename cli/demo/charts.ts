@@ -5,18 +5,14 @@
  * @module
  */
 import type uPlotClass from "uplot";
+import type { ChartKit } from "../page/chart_kit.ts";
 import type { DemoData } from "./data.ts";
 
 /** Draws all plots into the elements with their ids, again whenever width or colour scheme change. */
-export function drawCharts(data: DemoData, uPlot: typeof uPlotClass): void {
+export function drawCharts(data: DemoData, kit: ChartKit): void {
   const { runs } = data;
-  const css = (name: string) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const byId = (id: string) => document.getElementById(id)!;
-  let drawn: uPlotClass[] = [];
+  const { uPlot, css, color, percent, wholePercent, axis, plot } = kit;
 
-  const percent = (value: number | null) => value === null ? "–" : `${(100 * value).toFixed(1)} %`;
-  /** For axis labels, which are round. */
-  const wholePercent = (value: number | null) => value === null ? "" : `${Number((100 * value).toPrecision(6))} %`;
   const size = (bytes: number | null) => {
     if (bytes === null) return "–";
     if (bytes >= 1e6) return `${(bytes / 1e6).toFixed(2)} MB`;
@@ -24,7 +20,6 @@ export function drawCharts(data: DemoData, uPlot: typeof uPlotClass): void {
       ? `${(bytes / 1000).toFixed(bytes >= 1e5 || bytes % 1000 === 0 ? 0 : 1)} kB`
       : `${bytes.toFixed(0)} B`;
   };
-  const runColor = (i: number) => css(`--run-${i % 6}`);
   const translucent = (color: string, alpha: string) => color + alpha;
 
   /** Root mean square over up to nine neighbours of the same region: sinks, coded tokens, raw window. */
@@ -39,43 +34,9 @@ export function drawCharts(data: DemoData, uPlot: typeof uPlotClass): void {
     });
   }
 
-  /** Grid, ticks and fonts of an axis. */
-  function axis(label: string, rest: uPlotClass.Axis = {}): uPlotClass.Axis {
-    return {
-      stroke: css("--muted"),
-      font: "12px system-ui, sans-serif",
-      labelFont: "12px system-ui, sans-serif",
-      label,
-      labelSize: 18,
-      labelGap: 0,
-      size: 30,
-      gap: 4,
-      grid: { stroke: css("--grid"), width: 1 },
-      ticks: { stroke: css("--grid"), width: 1, size: 4 },
-      ...rest,
-    };
-  }
-
-  function plot(id: string, options: Partial<uPlotClass.Options>, columns: uPlotClass.AlignedData): void {
-    const element = byId(id);
-    drawn.push(
-      new uPlot(
-        {
-          width: element.clientWidth,
-          height: 280,
-          cursor: { points: { size: 7 }, drag: { x: false, y: false } },
-          series: [],
-          ...options,
-        },
-        columns,
-        element,
-      ),
-    );
-  }
-
   /** One line a ratio. */
   function lines(rest: (i: number) => Partial<uPlotClass.Series>): uPlotClass.Series[] {
-    return runs.map((run, i) => ({ label: `${run.ratio}×`, stroke: runColor(i), width: 2, ...rest(i) }));
+    return runs.map((run, i) => ({ label: `${run.ratio}×`, stroke: color(i), width: 2, ...rest(i) }));
   }
 
   function drawSizes(): void {
@@ -238,9 +199,7 @@ export function drawCharts(data: DemoData, uPlot: typeof uPlotClass): void {
     }, [x, ...columns]);
   }
 
-  function drawAll(): void {
-    for (const chart of drawn) chart.destroy();
-    drawn = [];
+  kit.keepDrawn(() => {
     drawSizes();
     drawStages();
     for (const kind of ["key", "value"] as const) {
@@ -248,16 +207,5 @@ export function drawCharts(data: DemoData, uPlot: typeof uPlotClass): void {
       drawTokens(kind);
       drawBits(kind);
     }
-  }
-
-  drawAll();
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
-  let waiting: ReturnType<typeof setTimeout> | undefined;
-  let width = innerWidth;
-  addEventListener("resize", () => {
-    if (innerWidth === width) return;
-    width = innerWidth;
-    clearTimeout(waiting);
-    waiting = setTimeout(drawAll, 100);
   });
 }

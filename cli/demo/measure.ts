@@ -14,7 +14,7 @@ import { KvzMismatchError } from "../../src/errors.ts";
 import { planFor } from "../../src/profile/plan.ts";
 import { planComponents } from "../../src/stages/quantize/plan_format.ts";
 import { GROUP_METADATA_BITS, type Profile } from "../../src/profile/types.ts";
-import { measureErrors } from "../error_meter.ts";
+import { measureErrors } from "../../src/eval/error_meter.ts";
 import { VERSION } from "../version.ts";
 import { type DemoData, type DemoRun, PARTS, type PerKind, STAGES } from "./data.ts";
 

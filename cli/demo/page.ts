@@ -3,28 +3,17 @@
  *
  * @module
  */
-import { createRequire } from "node:module";
 import { formatCount, formatError, formatRatio } from "../format.ts";
+import { chartKit } from "../page/chart_kit.ts";
+import { escapeHtml } from "../page/html.ts";
+import type { PlotLibrary } from "../page/library.ts";
+import { framePage, pairOfPlots } from "../page/page.ts";
 import { drawCharts } from "./charts.ts";
 import type { DemoData } from "./data.ts";
 import { STYLE } from "./style.ts";
 
-/** uPlot's files for {@linkcode renderPage}. */
-export interface PlotLibrary {
-  readonly script: string;
-  readonly style: string;
-}
-
-/** Marks a page as made by the demo, so that the next demo may replace it. */
-export const GENERATOR = '<meta name="generator" content="kvz demo">';
-
-/** Where uPlot's files are installed. */
-export async function plotLibraryPaths(): Promise<{ readonly script: string; readonly style: string }> {
-  // Packing lists as dependencies what is imported; its files alone are used.
-  await import("uplot");
-  const { resolve } = createRequire(import.meta.url);
-  return { script: resolve("uplot/dist/uPlot.iife.min.js"), style: resolve("uplot/dist/uPlot.min.css") };
-}
+/** What makes the page; it may replace one that it made. */
+export const DEMO_COMMAND = "kvz demo";
 
 /** The page as HTML text. */
 export function renderPage(data: DemoData, library: PlotLibrary): string {
@@ -32,7 +21,7 @@ export function renderPage(data: DemoData, library: PlotLibrary): string {
   const best = data.runs[data.runs.length - 1];
   const first = data.runs[0];
   const rows = data.runs.map((run, i) =>
-    `<tr><td><span class="dot" style="background:var(--run-${i % 6})"></span>${run.ratio}×</td>` +
+    `<tr><td><span class="dot" style="background:var(--run-${i % 10})"></span>${run.ratio}×</td>` +
     [
       formatCount(run.bytesOut),
       formatRatio(run.paperRatio),
@@ -43,22 +32,8 @@ export function renderPage(data: DemoData, library: PlotLibrary): string {
       formatCount(run.decompressTokensPerSecond),
     ].map((cell) => `<td>${cell}</td>`).join("") + "</tr>"
   ).join("\n");
-  const pair = (id: string) =>
-    `<div class="pair"><div><h3>Keys</h3><div id="${id}-key"></div></div>` +
-    `<div><h3>Values</h3><div id="${id}-value"></div></div></div>`;
   const model = escapeHtml(data.model);
-  return `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-${GENERATOR}
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>kvz: the KV cache of ${model}, compressed</title>
-<style>${library.style}${STYLE}</style>
-</head>
-<body>
-<main>
-<header>
+  const main = `<header>
 <h1>${data.tokens} tokens of ${model}: ${megabytes(data.fp16Bytes)} of KV cache
 in ${megabytes(best.bytesOut)} at ${best.ratio}×</h1>
 <p class="note">A language model keeps a key and a value vector for every token, layer and head it has read: the KV cache.
@@ -113,14 +88,14 @@ of the principal components kept, quantized, and after DEFLATE.</p>
 <section>
 <h2>Error by layer</h2>
 <p class="note">Relative error of each layer over all tokens, raw window included. Layer 0 is next to the input.</p>
-${pair("chart-layers")}
+${pairOfPlots("chart-layers")}
 </section>
 
 <section>
 <h2>Error by position</h2>
 <p class="note">Relative error over all layers, smoothed over nine neighbouring tokens. The shaded tokens at the right are the raw window, whose error
 is zero. An error that grows with the position would be a sign that the keys' rotation (RoPE) was undone wrongly.</p>
-${pair("chart-tokens")}
+${pairOfPlots("chart-tokens")}
 </section>
 
 <section>
@@ -131,33 +106,17 @@ ${pair("chart-tokens")}
 falling variance. Dynamic programming decides how many bits each component gets: none, 2, 4 or 8, plus its share of
 the 32 bits of shift and scale that its group of 1, 16, 64, 256 or 1024 components carries a token. A lower line is a
 smaller file. Where plans agree, the lower ratio shows as the wider line beneath.</p>
-${pair("chart-bits")}
+${pairOfPlots("chart-bits")}
 </section>
 
 <footer>kvz ${data.version}. Plots by uPlot (MIT). Speeds were measured after one run to warm up; this page was made by
-<code>kvz demo</code> from ${first.ratio}× to ${best.ratio}×.</footer>
-</main>
-<script>${inlineScript(library.script)}</script>
-<script id="data" type="application/json">${JSON.stringify(data, shortNumber).replaceAll("<", "\\u003c")}</script>
-<script>(${
-    inlineScript(drawCharts.toString())
-  })(JSON.parse(document.getElementById("data").textContent), uPlot);</script>
-</body>
-</html>
-`;
-}
-
-/** Five digits are more than a plot can show. */
-function shortNumber(_key: string, value: unknown): unknown {
-  return typeof value === "number" && !Number.isInteger(value) ? Number(value.toPrecision(5)) : value;
-}
-
-/** Text inside a script element must not end it. */
-function inlineScript(text: string): string {
-  return text.replace(/<\/(script)/gi, "<\\/$1");
-}
-
-function escapeHtml(text: string): string {
-  const names: Record<string, string> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
-  return text.replace(/[&<>"']/g, (character) => names[character]);
+<code>kvz demo</code> from ${first.ratio}× to ${best.ratio}×.</footer>`;
+  return framePage({
+    command: DEMO_COMMAND,
+    title: `kvz: the KV cache of ${data.model}, compressed`,
+    style: STYLE,
+    main,
+    data,
+    script: `(${drawCharts})(data, (${chartKit})(uPlot));`,
+  }, library);
 }

@@ -1,6 +1,6 @@
 import { assertEquals, assertThrows } from "deno-std/assert";
 import { InvalidArgumentError } from "commander";
-import { measureErrors } from "../../cli/error_meter.ts";
+import { measureErrors } from "../../src/eval/error_meter.ts";
 import { formatBytes, formatCount, formatError, formatRatio, formatSeconds, formatTable } from "../../cli/format.ts";
 import { byteSize, layerRange, positiveNumber, ratioList, wholeNumber } from "../../cli/options.ts";
 import { describe } from "../../cli/progress.ts";

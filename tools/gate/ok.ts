@@ -11,7 +11,7 @@ import { DENO } from "../exec.ts";
 import { packageSteps } from "./package.ts";
 import { command, runSteps, type Step, testCommand } from "./steps.ts";
 
-const ENTRIES = ["mod.ts", "edge.ts", "fs.ts", "cli/main.ts"];
+const ENTRIES = ["mod.ts", "edge.ts", "eval.ts", "fs.ts", "transformers.ts", "cli/main.ts"];
 
 const steps: Step[] = [
   command("format", [DENO, "fmt", "--check"]),
@@ -19,7 +19,7 @@ const steps: Step[] = [
   // Not all of the tree: asm/ is AssemblyScript, which asc checks; tests/runtimes/ imports the packed package.
   command("types", [DENO, "check", "--quiet", ...ENTRIES, "src", "cli", "tests/**/*.ts", "tools", "bench"]),
   command("documentation", [DENO, "doc", "--lint", ...ENTRIES]),
-  testCommand("examples", [DENO, "test", "-A", "--doc", "mod.ts", "edge.ts", "fs.ts", "README.md"]),
+  testCommand("examples", [DENO, "test", "-A", "--doc", ...ENTRIES, "README.md"]),
   testCommand("tests", [DENO, "task", "test"]),
   command("kernels", [DENO, "run", "-A", "tools/build_wasm.ts", "--check"]),
   command("publish", [DENO, "publish", "--dry-run", "--allow-dirty"]),

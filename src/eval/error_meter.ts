@@ -4,10 +4,13 @@
  *
  * @module
  */
-import { toFloat32 } from "../src/cache/elements.ts";
-import type { CacheSource, DType, Kind } from "../src/cache/types.ts";
-import type { CacheBlock } from "../src/codec/decode.ts";
-import { KvzMismatchError } from "../src/errors.ts";
+import { toFloat32 } from "../cache/elements.ts";
+import type { CacheSource, DType, Kind } from "../cache/types.ts";
+import type { CacheBlock } from "../codec/decode.ts";
+import { KvzMismatchError } from "../errors.ts";
+
+/** What is compared of a restored block. */
+export type RestoredBlock = Pick<CacheBlock, "kind" | "begin" | "tokens" | "positions" | "data">;
 
 /** Tokens by the way they are stored. */
 export interface RegionCounts {
@@ -76,7 +79,7 @@ class Sums {
  */
 export async function measureErrors(
   original: CacheSource,
-  blocks: AsyncIterable<CacheBlock>,
+  blocks: AsyncIterable<RestoredBlock> | Iterable<RestoredBlock>,
   regions: RegionCounts,
 ): Promise<CacheErrors> {
   const { model, dtype, tokens } = original;
@@ -115,7 +118,7 @@ export async function measureErrors(
 
 function addBlock(
   sums: Sums,
-  block: CacheBlock,
+  block: RestoredBlock,
   reference: Uint8Array,
   dtype: DType,
   model: { readonly layers: number; readonly kvHeads: number; readonly keyDim: number; readonly valueDim: number },

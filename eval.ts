@@ -1,0 +1,44 @@
+/**
+ * Evaluation: what a model says after its cache was compressed and restored. `kvz eval` is this as a command.
+ *
+ * @example Perplexity and KL of KVTC on your own model and text, with Transformers.js
+ * ```ts ignore
+ * import * as transformers from "@huggingface/transformers";
+ * import { loadProfile, openCodec } from "@kvz/kvz";
+ * import { CONTROLS, evaluateText, openTransformersModel, recipeMethod } from "@kvz/kvz/eval";
+ *
+ * const model = await openTransformersModel(transformers, "HuggingFaceTB/SmolLM2-135M-Instruct");
+ * const codec = await openCodec(await loadProfile(profileBytes));
+ * await evaluateText(model, "my text", model.tokenize(text), {
+ *   context: 1024,
+ *   continuation: 512,
+ *   dtype: "f16",
+ *   methods: [...CONTROLS, recipeMethod(codec, "kvtc", { ratio: 16 })],
+ *   onPoint: ({ method, setting, agreement }) => console.log(method, setting, agreement.kl),
+ * });
+ * ```
+ *
+ * @module
+ */
+export type * from "./src/eval/language_model.ts";
+export type * from "./src/eval/point.ts";
+export {
+  type MakeTensor,
+  OnnxModel,
+  type OnnxModelParts,
+  type OnnxSession,
+  type OnnxTensor,
+  openOnnxModel,
+  type Tokenizer,
+} from "./src/adapters/onnx_model.ts";
+export {
+  openTransformersModel,
+  type TransformersDecoder,
+  type TransformersLibrary,
+  type TransformersModelOptions,
+  type TransformersTokenizer,
+} from "./src/adapters/transformers_model.ts";
+export { AgreementMeter } from "./src/eval/agreement.ts";
+export { type EvaluateOptions, evaluateText, prefill } from "./src/eval/evaluate.ts";
+export { CONTROLS, type Method, type MethodOutcome, parseMethodSpec, recipeMethod } from "./src/eval/method.ts";
+export { summarize } from "./src/eval/summary.ts";

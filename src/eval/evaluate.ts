@@ -1,0 +1,188 @@
+/**
+ * One text at one context length: prefill, then for every method: compress, restore, continue, compare.
+ *
+ * @module
+ */
+import { castCache } from "../cache/cast.ts";
+import type { KvCache } from "../cache/kv_cache.ts";
+import { type DType, type Kind, KINDS } from "../cache/types.ts";
+import { KvzUnsupportedError } from "../errors.ts";
+import { AgreementMeter, stretches } from "./agreement.ts";
+import type { ComponentMeter } from "./component_meter.ts";
+import { type CacheErrors, measureErrors, type RestoredBlock } from "./error_meter.ts";
+import type { LanguageModel, LoadedCache } from "./language_model.ts";
+import type { Method, MethodOutcome } from "./method.ts";
+import type { EvalPoint, PerKind, TensorErrors } from "./point.ts";
+
+/** Tokens of one forward pass: bounds the memory of attention scores and logits. */
+const STEP = 512;
+/** Most stretches of {@linkcode TensorErrors.positions}. */
+const STRETCHES = 128;
+
+/** What one text is put through. */
+export interface EvaluateOptions {
+  /** Tokens of the cache. */
+  readonly context: number;
+  /** Tokens predicted after it. */
+  readonly continuation: number;
+  /** Element type in which the cache is compressed. */
+  readonly dtype: DType;
+  /** What to compare. */
+  readonly methods: readonly Method[];
+  /** Errors by component, where a profile is in use. */
+  readonly components?: ComponentMeter;
+  /** Called after each method. */
+  readonly onPoint: (point: EvalPoint) => void | Promise<void>;
+  /** Called as work is done, in tokens run through the model since the last call. */
+  readonly onTokens?: (tokens: number) => void;
+  /** Ends the work between steps. */
+  readonly signal?: AbortSignal;
+}
+
+/** Tokens that {@linkcode evaluateText} runs through the model; the unit of progress. */
+export function evaluationTokens(context: number, continuation: number, methods: number): number {
+  return context + continuation * (methods + 1);
+}
+
+/**
+ * Runs all methods over one text.
+ *
+ * @param ids at least context + continuation + 1 tokens
+ * @throws {RangeError} too few tokens, or more than the model has positions
+ */
+export async function evaluateText(
+  model: LanguageModel,
+  text: string,
+  ids: Int32Array,
+  options: EvaluateOptions,
+): Promise<void> {
+  const { context, continuation, dtype, methods, components, onPoint, onTokens, signal } = options;
+  checkLength(model, text, ids, context, continuation);
+  const prompt = ids.subarray(0, context);
+  const past = await prefill(model, prompt, { onTokens, signal });
+  const original = await model.unload(past, prompt);
+  const cache = castCache(original, dtype);
+  const given = ids.subarray(context, context + continuation);
+  const targets = ids.subarray(context + 1, context + continuation + 1);
+  const before = await continueWith(model, past, given, { onTokens, signal });
+
+  for (const method of methods) {
+    // The control goes without the rounding to `dtype`.
+    const outcome = await method.run(method.name === "untouched" ? original : cache, signal);
+    if (outcome.cache.ragged && method.usesProfile) {
+      throw new KvzUnsupportedError(`Cannot evaluate ${method.name}: errors of ragged caches are not defined`);
+    }
+    const restored = await model.load(outcome.cache);
+    const meter = new AgreementMeter(model.vocabulary);
+    const after = await continueWith(model, restored, given, { onTokens, signal });
+    for (let row = 0; row < continuation; row += STEP) {
+      const end = Math.min(row + STEP, continuation);
+      const width = model.vocabulary;
+      meter.add(
+        before.subarray(row * width, end * width),
+        after.subarray(row * width, end * width),
+        targets.subarray(row, end),
+      );
+    }
+    await onPoint({
+      text,
+      context,
+      method: method.name,
+      setting: method.setting,
+      options: method.options,
+      ratios: outcome.ratios,
+      bytes: outcome.bytes,
+      agreement: meter.result(),
+      errors: await tensorErrors(cache, outcome, method.usesProfile ? components : undefined),
+      seconds: outcome.seconds,
+    });
+  }
+}
+
+interface StepOptions {
+  readonly onTokens?: (tokens: number) => void;
+  readonly signal?: AbortSignal;
+}
+
+/** Runs a prompt in steps; returns its cache. */
+export async function prefill(model: LanguageModel, ids: Int32Array, options: StepOptions = {}): Promise<LoadedCache> {
+  let past: LoadedCache | undefined;
+  for (let at = 0; at < ids.length; at += STEP) {
+    options.signal?.throwIfAborted();
+    const step = ids.subarray(at, at + STEP);
+    ({ present: past } = await model.forward(step, { ...(past ? { past } : {}), logits: "last" }));
+    options.onTokens?.(step.length);
+  }
+  if (past === undefined) throw new RangeError("Cannot prefill: the prompt has no tokens");
+  return past;
+}
+
+/** All logits of tokens after a past, [tokens][vocabulary]. */
+async function continueWith(
+  model: LanguageModel,
+  past: LoadedCache,
+  ids: Int32Array,
+  { onTokens, signal }: StepOptions,
+): Promise<Float32Array> {
+  const all = new Float32Array(ids.length * model.vocabulary);
+  let present = past;
+  for (let at = 0; at < ids.length; at += STEP) {
+    signal?.throwIfAborted();
+    const step = ids.subarray(at, at + STEP);
+    const result = await model.forward(step, { past: present });
+    all.set(result.logits, at * model.vocabulary);
+    present = result.present;
+    onTokens?.(step.length);
+  }
+  return all;
+}
+
+function checkLength(model: LanguageModel, text: string, ids: Int32Array, context: number, continuation: number): void {
+  const positions = context + continuation;
+  if (positions > model.maxPositions) {
+    throw new RangeError(
+      `Cannot evaluate context ${context}: with ${continuation} more tokens it needs ${positions} positions, the model ` +
+        `has ${model.maxPositions}`,
+    );
+  }
+  if (ids.length < positions + 1) {
+    throw new RangeError(
+      `Cannot evaluate context ${context}: ${text} has ${ids.length} tokens, expected at least ${positions + 1}`,
+    );
+  }
+}
+
+async function tensorErrors(
+  original: KvCache,
+  { cache, regions }: MethodOutcome,
+  meter: ComponentMeter | undefined,
+): Promise<PerKind<TensorErrors>> {
+  const restored = castCache(cache, original.dtype);
+  const errors: CacheErrors = await measureErrors(original, blocksOf(restored), regions);
+  const { sinks, coded } = regions;
+  const components = meter === undefined || coded === 0
+    ? null
+    : await meter.measure(original, restored, sinks, sinks + coded);
+  const of = (kind: Kind): TensorErrors => ({
+    coded: errors[kind].regions.coded,
+    layers: errors[kind].layers,
+    positions: stretches(original.tokens, STRETCHES).map(([begin, end]) =>
+      rootMeanSquare(errors[kind].tokens.slice(begin, end))
+    ),
+    components: components === null ? null : components[kind],
+  });
+  return { key: of("key"), value: of("value") };
+}
+
+/** A cache in memory as the blocks that the error meter takes. */
+function* blocksOf(cache: KvCache): Generator<RestoredBlock> {
+  for (const kind of KINDS) {
+    yield { kind, begin: 0, tokens: cache.tokens, positions: cache.positions, data: cache.read(kind, 0, cache.tokens) };
+  }
+}
+
+function rootMeanSquare(values: readonly (number | null)[]): number | null {
+  const known = values.filter((value) => value !== null);
+  if (known.length === 0) return null;
+  return Math.sqrt(known.reduce((sum, value) => sum + value * value, 0) / known.length);
+}

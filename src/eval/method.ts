@@ -1,0 +1,132 @@
+/**
+ * Ways to treat a cache that evaluation compares: the recipes of the codec, and two controls.
+ *
+ * @module
+ */
+import { castCache, mapHeads } from "../cache/cast.ts";
+import type { KvCache } from "../cache/kv_cache.ts";
+import type { Codec } from "../codec/codec.ts";
+import { inspect } from "../codec/inspect.ts";
+import type { RegionCounts } from "./error_meter.ts";
+import type { EvalPoint, Ratios } from "./point.ts";
+
+/** What a method made of a cache. */
+export interface MethodOutcome {
+  /** The restored cache. */
+  readonly cache: KvCache;
+  /** How small it was. */
+  readonly ratios: Ratios;
+  /** Bytes of the file, null without one. */
+  readonly bytes: number | null;
+  /** Which tokens were stored how. */
+  readonly regions: RegionCounts;
+  /** Wall time, null for controls. */
+  readonly seconds: EvalPoint["seconds"];
+}
+
+/** A method with its setting. */
+export interface Method {
+  /** A recipe's name, or that of a control. */
+  readonly name: string;
+  /** What tells it from other settings, for instance "16×, window 0". */
+  readonly setting: string;
+  /** Its options. */
+  readonly options: Readonly<Record<string, number | string | boolean>>;
+  /** Whether errors by principal component can be had (the method uses the profile). */
+  readonly usesProfile: boolean;
+  /** Compresses and restores. */
+  run(cache: KvCache, signal?: AbortSignal): Promise<MethodOutcome>;
+}
+
+/** A recipe with options, run by an open codec. */
+export function recipeMethod(codec: Codec, recipe: string, options: Method["options"]): Method {
+  return {
+    name: recipe,
+    setting: describeSetting(options),
+    options,
+    usesProfile: true,
+    async run(cache, signal) {
+      const { bytes, report } = await codec.compress(cache, { ...options, recipe, ...(signal ? { signal } : {}) });
+      const restored = await codec.decompress(bytes, signal ? { signal } : {});
+      const { regions } = await inspect(bytes);
+      return {
+        cache: restored.cache,
+        ratios: { target: report.targetRatio, paper: report.paperRatio, file: report.fileRatio },
+        bytes: bytes.length,
+        regions,
+        seconds: { compress: report.seconds, restore: restored.report.seconds },
+      };
+    },
+  };
+}
+
+const NO_RATIOS: Ratios = { target: null, paper: null, file: null };
+const NO_SECONDS: EvalPoint["seconds"] = { compress: null, restore: null };
+
+function control(name: string, change: (cache: KvCache) => KvCache): Method {
+  return {
+    name,
+    setting: "",
+    options: {},
+    usesProfile: false,
+    run: (cache) =>
+      Promise.resolve({
+        cache: change(cache),
+        ratios: NO_RATIOS,
+        bytes: null,
+        regions: { sinks: 0, coded: cache.tokens, window: 0 },
+        seconds: NO_SECONDS,
+      }),
+  };
+}
+
+/**
+ * Controls of the measurement itself: "untouched" goes the way of a restored cache without being compressed, so that
+ * its KL must be next to 0; "zeroed" has all tokens but no content, so that its KL must be huge.
+ */
+export const CONTROLS: readonly Method[] = [
+  control("untouched", (cache) => castCache(cache, "f32")),
+  control("zeroed", (cache) =>
+    mapHeads(cache, {}, ({ key, value, positions }) => ({
+      key: new Uint8Array(key.length),
+      value: new Uint8Array(value.length),
+      positions,
+    }))),
+];
+
+/** "16×, window 0" of { ratio: 16, window: 0 }. */
+export function describeSetting(options: Method["options"]): string {
+  const { ratio, fileRatio, ...rest } = options;
+  const words = Object.entries(rest).map(([name, value]) => `${name} ${value}`);
+  if (fileRatio !== undefined) words.unshift(`file ${fileRatio}×`);
+  if (ratio !== undefined) words.unshift(`${ratio}×`);
+  return words.join(", ");
+}
+
+/**
+ * Methods of a specification `recipe[:option=value[/value…],…]`, one for every combination of the values:
+ * "kvtc:ratio=8/16,window=0/128" names four settings.
+ *
+ * @throws {RangeError} the text is none; whether recipe and options exist is for the codec to say
+ */
+export function parseMethodSpec(text: string): { recipe: string; options: Method["options"] }[] {
+  const [, recipe, list] = /^([\w-]+)(?::(.+))?$/.exec(text) ?? [];
+  if (recipe === undefined) {
+    throw new RangeError(`Cannot read method "${text}": expected recipe or recipe:option=value/value,option=value`);
+  }
+  let settings: Method["options"][] = [{}];
+  for (const part of list?.split(",") ?? []) {
+    const [, name, values] = /^(\w+)=([^=]+)$/.exec(part) ?? [];
+    if (name === undefined) throw new RangeError(`Cannot read method "${text}": "${part}" is not option=value`);
+    settings = settings.flatMap((options) =>
+      values.split("/").map((value) => ({ ...options, [name]: parseValue(value) }))
+    );
+  }
+  return settings.map((options) => ({ recipe, options }));
+}
+
+function parseValue(text: string): number | string | boolean {
+  if (text === "true" || text === "false") return text === "true";
+  const number = Number(text);
+  return text.trim() === "" || Number.isNaN(number) ? text : number;
+}

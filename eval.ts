@@ -42,3 +42,21 @@ export { AgreementMeter } from "./src/eval/agreement.ts";
 export { type EvaluateOptions, evaluateText, prefill } from "./src/eval/evaluate.ts";
 export { CONTROLS, type Method, type MethodOutcome, parseMethodSpec, recipeMethod } from "./src/eval/method.ts";
 export { summarize } from "./src/eval/summary.ts";
+export {
+  buildKeyValue,
+  buildNeedle,
+  buildRetrieval,
+  RETRIEVAL_CONTEXTS,
+  type RetrievalAnswer,
+  type RetrievalOptions,
+  type RetrievalPrompt,
+  type RetrievalQuestion,
+  scoreRetrieval,
+} from "./src/eval/retrieval.ts";
+export { RETRIEVAL_TASKS, type RetrievalTask } from "./src/eval/retrieval_facts.ts";
+export {
+  evaluateRetrievalPrompt,
+  type RetrievalOutcome,
+  type RetrievalRunOptions,
+  summarizeRetrieval,
+} from "./src/eval/retrieval_run.ts";

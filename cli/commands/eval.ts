@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type Command, InvalidArgumentError } from "commander";
+import type { Command } from "commander";
 import { resolveModel } from "../../src/cache/fingerprint.ts";
 import type { DType } from "../../src/cache/types.ts";
 import { chooseRecipe } from "../../src/codec/encode.ts";
@@ -41,6 +41,7 @@ type EvalFlags = BackendFlags & JsonFlag & ProfileFlag & {
   readonly windows: number;
   readonly controls: boolean;
   readonly retrieval?: number[] | true;
+  readonly prompts: number;
   readonly dtype: DType;
   readonly graph: string;
   readonly weights: string;
@@ -75,6 +76,7 @@ export function addEval(program: Command, context: CliContext): void {
       "also score the retrieval tasks, at these tokens of cache",
       countList("--retrieval"),
     )
+    .option("--prompts <n>", "retrieval prompts built of each text", wholeNumber("--prompts", 1, 1000), 2)
     .option("--no-controls", "leave out the controls (an untouched and a zeroed cache)")
     .option("--dtype <type>", "element type in which caches are compressed: f16, bf16, f32", "f16")
     .option("--graph <name>", "graph of the model's folder: model or capture", "model")
@@ -152,6 +154,7 @@ async function run(context: CliContext, scope: Scope, flags: EvalFlags): Promise
     continuation: flags.continuation,
     controls: flags.controls,
     retrieval: flags.retrieval ?? null,
+    prompts: flags.prompts,
     dtype: flags.dtype,
     lanes: laneOptions(flags),
     journal: `${output.replace(/\.html?$/, "")}.jsonl`,

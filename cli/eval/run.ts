@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { createBackend } from "../../src/backend/select.ts";
 import type { DType } from "../../src/cache/types.ts";
 import { describeModel } from "../../src/codec/decode.ts";
 import type { LaneOptions } from "../../src/codec/lanes.ts";
@@ -35,6 +34,8 @@ export interface EvalRequest {
   readonly controls: boolean;
   /** Tokens of cache for the retrieval tasks, true for the default, null for none. */
   readonly retrieval: readonly number[] | true | null;
+  /** Prompts of each retrieval task that are built of each text. */
+  readonly prompts: number;
   readonly dtype: DType;
   readonly lanes: LaneOptions;
   /** Path of the journal. */
@@ -50,7 +51,7 @@ export async function evaluate(request: EvalRequest): Promise<EvalResult> {
     const { model, identity, profile, texts, contexts, continuation, dtype, signal } = request;
     const codec = scope.use(await openCodec(profile, request.lanes));
     const { threads: _, createWorker: _c, ...backend } = request.lanes;
-    const components = scope.use(new ComponentMeter(await createBackend(backend), profile));
+    const components = scope.use(await ComponentMeter.open(profile, backend));
     const journal = await Journal.open(request.journal, request.fresh);
     const methods = [
       ...(request.controls ? CONTROLS : []),

@@ -22,6 +22,8 @@ export interface TextSpec {
 export interface EvalText {
   readonly name: string;
   readonly ids: Int32Array;
+  /** The characters, of which the retrieval tasks build their prompts. */
+  readonly text: string;
 }
 
 /** Parses `FILE` or `FILE:BEGIN-END`. */
@@ -80,7 +82,12 @@ function parseRecord(file: string, number: number, line: string): Record<string,
  *
  * @throws {RangeError} the text is too short
  */
-export function cutWindows(name: string, ids: Int32Array, tokens: number, windows: number): EvalText[] {
+export function cutWindows(
+  name: string,
+  ids: Int32Array,
+  tokens: number,
+  windows: number,
+): Pick<EvalText, "name" | "ids">[] {
   const available = Math.floor(ids.length / tokens);
   if (available < windows) {
     throw new RangeError(
@@ -109,7 +116,8 @@ export async function loadTexts(
     // 16 characters a token is more than any text has; a whole book need not be tokenized.
     const text = await readText(spec);
     const ids = model.tokenize(windows === 1 ? text.slice(0, 16 * tokens) : text);
-    texts.push(...cutWindows(name, ids, tokens, windows));
+    const cut = cutWindows(name, ids, tokens, windows);
+    texts.push(...cut.map((part) => ({ ...part, text: windows === 1 ? text : model.detokenize(part.ids) })));
   }
   return texts;
 }
@@ -120,7 +128,10 @@ export async function loadTexts(
  * @throws {KvzMismatchError} a run of 32 tokens of a text was among the calibration texts
  * @returns whether the profile holds hashes at all
  */
-export function checkHeldOut(texts: readonly EvalText[], { shingles, fingerprint }: Profile): boolean {
+export function checkHeldOut(
+  texts: readonly Pick<EvalText, "name" | "ids">[],
+  { shingles, fingerprint }: Profile,
+): boolean {
   const set = new ShingleSet(shingles);
   for (const { name, ids } of texts) {
     const found = set.find(ids);

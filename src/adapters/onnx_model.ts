@@ -216,6 +216,7 @@ export class OnnxModel implements LanguageModel {
     });
   }
 
+  /** Releases the session. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#parts.close?.();
   }

@@ -21,6 +21,7 @@ export class AgreementMeter {
   #sameTop = 0;
   readonly #kl: number[] = [];
 
+  /** A meter for logits of a vocabulary of this size. */
   constructor(vocabulary: number) {
     this.#vocabulary = vocabulary;
   }

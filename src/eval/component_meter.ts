@@ -4,6 +4,7 @@
  * @module
  */
 import type { Backend } from "../backend/backend.ts";
+import { type BackendOptions, createBackend } from "../backend/select.ts";
 import { toFloat32 } from "../cache/elements.ts";
 import type { KvCache } from "../cache/kv_cache.ts";
 import { type Kind, KINDS } from "../cache/types.ts";
@@ -24,9 +25,18 @@ export class ComponentMeter implements Disposable {
   readonly #profile: Profile;
   readonly #transforms = new Map<string, PcaTransform>();
 
-  constructor(backend: Backend, profile: Profile) {
+  private constructor(backend: Backend, profile: Profile) {
     this.#backend = backend;
     this.#profile = profile;
+  }
+
+  /**
+   * Opens a meter on a backend of its own.
+   *
+   * @throws {KvzBackendError} The backend cannot be had.
+   */
+  static async open(profile: Profile, options: BackendOptions = {}): Promise<ComponentMeter> {
+    return new ComponentMeter(await createBackend(options), profile);
   }
 
   /**
@@ -44,6 +54,7 @@ export class ComponentMeter implements Disposable {
     return result as PerKind<ComponentErrors>;
   }
 
+  /** Frees the backend. */
   [Symbol.dispose](): void {
     for (const transform of this.#transforms.values()) transform[Symbol.dispose]();
     this.#backend[Symbol.dispose]();

@@ -99,8 +99,11 @@ export async function evaluateText(
   }
 }
 
-interface StepOptions {
+/** Progress and end of work that runs in steps. */
+export interface StepOptions {
+  /** Called after each step with its tokens. */
   readonly onTokens?: (tokens: number) => void;
+  /** Ends the work between steps. */
   readonly signal?: AbortSignal;
 }
 

@@ -1,5 +1,4 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "deno-std/assert";
-import { createBackend } from "../../src/backend/select.ts";
 import { openCodec } from "../../src/codec/open.ts";
 import { componentBins, ComponentMeter } from "../../src/eval/component_meter.ts";
 import { evaluateText, evaluationTokens } from "../../src/eval/evaluate.ts";
@@ -16,7 +15,7 @@ async function evaluateToy(settings: readonly Record<string, number>[]): Promise
   const model = toyModel();
   const profile = syntheticProfile();
   const codec = await openCodec(profile);
-  using components = new ComponentMeter(await createBackend(), profile);
+  using components = await ComponentMeter.open(profile);
   const points: EvalPoint[] = [];
   let tokens = 0;
   try {
@@ -65,7 +64,7 @@ Deno.test("the untouched cache loses nothing, the zeroed one much, coarser setti
 
 Deno.test("errors by component are those of the coefficients", async () => {
   const profile = syntheticProfile();
-  using meter = new ComponentMeter(await createBackend({ backend: "reference" }), profile);
+  using meter = await ComponentMeter.open(profile, { backend: "reference" });
   const cache = syntheticCache(40);
   const same = await meter.measure(cache, cache, 0, 40);
   assert(same.key.errors.every((error) => error === 0));

@@ -39,7 +39,9 @@ export {
   type TransformersTokenizer,
 } from "./src/adapters/transformers_model.ts";
 export { AgreementMeter } from "./src/eval/agreement.ts";
-export { type EvaluateOptions, evaluateText, prefill } from "./src/eval/evaluate.ts";
+export { ComponentMeter } from "./src/eval/component_meter.ts";
+export type { RegionCounts } from "./src/eval/error_meter.ts";
+export { type EvaluateOptions, evaluateText, prefill, type StepOptions } from "./src/eval/evaluate.ts";
 export { CONTROLS, type Method, type MethodOutcome, parseMethodSpec, recipeMethod } from "./src/eval/method.ts";
 export { summarize } from "./src/eval/summary.ts";
 export {

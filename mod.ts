@@ -45,8 +45,10 @@ export type { Statistics, StatisticsHead } from "./src/profile/statistics.ts";
 export { readPartial, writePartial } from "./src/profile/partial.ts";
 export { shingleHashes } from "./src/profile/shingles.ts";
 export {
+  checkLlamaState,
   type GgmlType,
   isLlamaState,
+  type LlamaContextFacts,
   type LlamaState,
   type LlamaStateLayout,
   type LlamaStateOptions,

@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from kvzlib.caches import read_cache, write_cache
-from kvzlib.model import LoadedModel, fetch_smollm2, load_model
+from kvzlib.model import LoadedModel, load_model
+from kvzlib.smollm2 import fetch_smollm2
 from kvzlib.texts import parse_skips, read_segments, share, spread, token_windows
 
 

@@ -13,12 +13,14 @@ import { KvCache } from "../cache/kv_cache.ts";
 import { checkModel } from "../cache/model.ts";
 import { convertPairing } from "../cache/pairing.ts";
 import type { DType, Kind, ModelSpec } from "../cache/types.ts";
-import { KvzFormatError, KvzMismatchError, KvzUnsupportedError } from "../errors.ts";
+import { KvzFormatError, KvzUnsupportedError } from "../errors.ts";
 import { dequantize, type GgmlType, hadamard, hadamardBlock, isQuantized, quantize, rowBytes } from "./ggml_types.ts";
+import { checkGeometry } from "./llama_state_check.ts";
 import { checkLayout, type LlamaStateLayout } from "./llama_state_layout.ts";
-import { formatLlamaState, type LlamaStateFile, parseLlamaState, type StateTensor } from "./llama_state_file.ts";
+import { formatLlamaState, parseLlamaState, type StateTensor } from "./llama_state_file.ts";
 
 export type { GgmlType } from "./ggml_types.ts";
+export { checkLlamaState, type LlamaContextFacts } from "./llama_state_check.ts";
 export { isLlamaState } from "./llama_state_file.ts";
 export { type LlamaStateLayout, parseLlamaStateLayout } from "./llama_state_layout.ts";
 
@@ -56,29 +58,6 @@ function oneType(kind: Kind, tensors: readonly StateTensor[]): GgmlType {
     }
   });
   return type;
-}
-
-function checkGeometry(file: LlamaStateFile, model: ModelSpec): void {
-  if (file.keys.length !== model.layers) {
-    throw new KvzMismatchError(
-      `Cannot read llama.cpp state: the file has ${file.keys.length} layers, the model ${model.layers}`,
-    );
-  }
-  for (const kind of ["key", "value"] as const) {
-    const dim = kind === "key" ? model.keyDim : model.valueDim;
-    const tensors = kind === "key" ? file.keys : file.values;
-    const transposed = kind === "value" && file.transposedValues;
-    tensors.forEach(({ type, width }, layer) => {
-      const n = model.kvHeads * dim;
-      const wanted = transposed ? n : rowBytes(type, n);
-      if (width !== wanted) {
-        const unit = transposed ? "channels" : `bytes of ${type} a cell`;
-        throw new KvzMismatchError(
-          `Cannot read llama.cpp state: ${kind} of layer ${layer} has ${width} ${unit} in the file, ${wanted} in the model (${model.kvHeads} heads of ${dim})`,
-        );
-      }
-    });
-  }
 }
 
 /** Element type that holds both tensors' values: their own where they agree, f16 for quantized ones. */

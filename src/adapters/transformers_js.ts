@@ -30,10 +30,10 @@ export interface TensorLike {
   readonly data?: unknown;
   /** Where the elements are; absent and "cpu" mean main memory. */
   readonly location?: string;
-  /** Downloads the elements (onnxruntime). */
-  getData?(): Promise<unknown>;
+  /** Downloads the elements (onnxruntime); the tensor is in main memory then, and its GPU memory free if wanted. */
+  getData?(releaseData?: boolean): Promise<unknown>;
   /** The onnxruntime tensor within a Transformers.js tensor. */
-  readonly ort_tensor?: { getData?(): Promise<unknown> };
+  readonly ort_tensor?: { getData?(releaseData?: boolean): Promise<unknown> };
 }
 
 /** Facts that the record does not hold. */
@@ -64,8 +64,9 @@ async function readTensor(name: string, tensor: TensorLike): Promise<Uint8Array>
   const { location } = tensor;
   let data: unknown;
   if (location === undefined || location === "cpu" || location === "cpu-pinned") data = tensor.data;
-  else if (tensor.getData) data = await tensor.getData();
-  else if (tensor.ort_tensor?.getData) data = await tensor.ort_tensor.getData();
+  // Once downloaded, onnxruntime takes the tensor for one in main memory: released now or never.
+  else if (tensor.getData) data = await tensor.getData(true);
+  else if (tensor.ort_tensor?.getData) data = await tensor.ort_tensor.getData(true);
   else throw new KvzUnsupportedError(`Cannot read cache: ${name} is at "${location}" and has no getData()`);
   if (!ArrayBuffer.isView(data)) throw new KvzFormatError(`Cannot read cache: data of ${name} is not a typed array`);
   return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
@@ -109,7 +110,7 @@ function readIds(ids: ArrayLike<number | bigint>, tokens: number): Int32Array {
 
 /**
  * Makes a cache of a Transformers.js record (a `DynamicCache` or a plain object). Tensors in main memory are not copied
- * unless their pairing changes; those on a GPU are downloaded.
+ * unless their pairing changes; those on a GPU are moved to main memory, where the model can go on using them.
  *
  * @throws {KvzUnsupportedError} More than one sequence, an element type other than float32 and float16, tensors that are
  * not keys or values of self-attention, or data that cannot be reached.

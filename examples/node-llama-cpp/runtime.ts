@@ -79,7 +79,7 @@ export interface Runtime extends AsyncDisposable {
 }
 
 /** The GGUF that `deno task model` makes, from here. */
-const MODEL_PATHS = ["smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", "SmolLM2-135M-Instruct.Q4_1.gguf"];
+const MODEL_PATH = "models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf";
 
 /**
  * The model's file: the one given, else KVZ_GGUF, else that of `deno task model`.
@@ -88,15 +88,11 @@ const MODEL_PATHS = ["smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", "SmolLM2-135M-In
  */
 export function findModel(given?: string): string {
   const named = given ?? Deno.env.get("KVZ_GGUF");
-  const candidates = named === undefined
-    ? MODEL_PATHS.map((path) => fileURLToPath(new URL(`../../models/${path}`, import.meta.url)))
-    : [named];
-  const found = candidates.find((path) => existsSync(path));
-  if (found !== undefined) return found;
+  const path = named ?? fileURLToPath(new URL(`../../${MODEL_PATH}`, import.meta.url));
+  if (existsSync(path)) return path;
   throw new Error(
-    `Cannot open model: ${
-      candidates[0]
-    } is missing; deno task model makes it in the repository, --model or KVZ_GGUF names another GGUF`,
+    `Cannot open model: ${path} is missing; deno task model makes it in the repository, --model or KVZ_GGUF names ` +
+      "another GGUF",
   );
 }
 

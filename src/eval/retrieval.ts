@@ -6,6 +6,7 @@
  * @module
  */
 import { KvzUnsupportedError } from "../errors.ts";
+import { argmax } from "./agreement.ts";
 import type { LanguageModel, LoadedCache } from "./language_model.ts";
 import { drawFacts, FACT_FORMS, type RetrievalTask } from "./retrieval_facts.ts";
 import { placeFacts } from "./retrieval_prompt.ts";
@@ -128,20 +129,18 @@ export async function scoreRetrieval(
     answer.forEach((token, i) => {
       const at = (ask.length - 1 + i) * width;
       const row = logits.subarray(at, at + width);
-      const { top, logProbability } = predict(row, token);
+      const top = argmax(row);
       found &&= top === token;
-      sum += logProbability;
+      sum += logProbability(row, top, token);
     });
     answers.push({ found, logProbability: sum / answer.length });
   }
   return answers;
 }
 
-/** The most likely token (the first of equals) and the log-probability of `token`, in float64. */
-function predict(logits: Float32Array, token: number): { top: number; logProbability: number } {
-  let top = 0;
-  for (let i = 1; i < logits.length; i++) if (logits[i] > logits[top]) top = i;
+/** The log-probability of `token` in float64; `top` is the most likely one, which keeps the sum finite. */
+function logProbability(logits: Float32Array, top: number, token: number): number {
   let sum = 0;
-  for (let i = 0; i < logits.length; i++) sum += Math.exp(logits[i] - logits[top]);
-  return { top, logProbability: logits[token] - logits[top] - Math.log(sum) };
+  for (const logit of logits) sum += Math.exp(logit - logits[top]);
+  return logits[token] - logits[top] - Math.log(sum);
 }

@@ -45,7 +45,7 @@ export const FACT_FORMS: Readonly<Record<RetrievalTask, FactForm>> = {
   },
   needle: {
     digits: 4,
-    state: ({ key, value }) => ` One of the secret numbers is ${key} ${value}.`,
+    state: ({ key, value }) => ` One of the secret numbers is ${key} ${value}. Remember: ${key} ${value}.`,
     ask: (key) => `\n\nOne of the secret numbers is ${key}`,
     answer: (value) => ` ${value}`,
   },

@@ -31,6 +31,8 @@ export interface Wanted {
 }
 
 const SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf";
+/** Where the exporter keeps it. */
+const SMOLLM2_FOLDER = "models/smollm2";
 
 /** The record of `folder` when it holds, whole, what is wanted in today's format; otherwise null. */
 export async function present(folder: string, wanted: Wanted): Promise<ExportRecord | null> {
@@ -42,7 +44,7 @@ export async function present(folder: string, wanted: Wanted): Promise<ExportRec
     if (await sizeOf(`${folder}/${name}`) !== bytes) return null;
   }
   const source = wanted.gguf === null
-    ? record.source.file === SMOLLM2
+    ? record.source.file === SMOLLM2 && await sizeOf(`${SMOLLM2_FOLDER}/${SMOLLM2}`) === record.source.bytes
     : record.source.sha256 === await sha256(wanted.gguf);
   const weights = wanted.weights === null
     ? record.weights === null

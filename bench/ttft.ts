@@ -1,5 +1,6 @@
 /**
- * Time to the first token: prefill against restoring from disk, in Deno and Node (bench/ttft/ has the measurement).
+ * Time to the first token: prefill against restoring from disk, in Deno, Node and Chromium (bench/ttft/ has the
+ * measurement).
  *
  *     deno run -A bench/ttft.ts --model models/smollm2 --profile smollm2.kvzp --text TEXT
  *
@@ -11,6 +12,7 @@ import { parseArgs } from "node:util";
 import { formatSeconds, formatTable } from "../cli/format.ts";
 import { DENO, run } from "../tools/exec.ts";
 import { pack } from "../tools/pack.ts";
+import { measureInChromium } from "./ttft/chromium.ts";
 import type { TtftRow } from "./ttft/measure.ts";
 
 const { values } = parseArgs({
@@ -23,7 +25,7 @@ const { values } = parseArgs({
     window: { type: "string", default: "128" },
     rounds: { type: "string", default: "3" },
     threads: { type: "string", default: "2" },
-    runtimes: { type: "string", default: "deno,node" },
+    runtimes: { type: "string", default: "deno,node,chromium" },
     json: { type: "boolean", default: false },
   },
 });
@@ -37,7 +39,7 @@ const folder = `${Deno.cwd()}/.cache/ttft`;
 await Deno.mkdir(folder, { recursive: true });
 await pack(folder);
 await run([DENO, "bundle", "--platform", "node", "-o", `${folder}/process.mjs`, "bench/ttft/process.ts"]);
-const options = JSON.stringify({
+const options = {
   package: `${folder}/package`,
   transformers: `${Deno.cwd()}/.cache/eval`,
   model: await Deno.realPath(values.model),
@@ -48,7 +50,7 @@ const options = JSON.stringify({
   window: Number(values.window),
   rounds: Number(values.rounds),
   threads: Number(values.threads),
-});
+};
 
 const COMMANDS: Readonly<Record<string, readonly string[]>> = {
   deno: [DENO, "run", "-A", "--no-lock", `${folder}/process.mjs`],
@@ -56,14 +58,24 @@ const COMMANDS: Readonly<Record<string, readonly string[]>> = {
 };
 
 for (const runtime of values.runtimes.split(",")) {
-  const { out } = await run([...COMMANDS[runtime], options], { cwd: folder });
-  const [{ info }, ...rows] = out.trim().split("\n").map((line) => JSON.parse(line));
+  const { info, rows } = runtime === "chromium"
+    ? await measureInChromium(options, `${folder}/chromium`)
+    : await measureInProcess(COMMANDS[runtime]);
   if (values.json) {
     for (const row of rows) console.log(JSON.stringify({ runtime, ...info, ...row }));
     continue;
   }
   console.log(`\n${runtime}: wasm ${info.build}, ${info.threads} threads; best of ${values.rounds}\n`);
   for (const line of table(rows)) console.log(line);
+}
+
+async function measureInProcess(command: readonly string[]): Promise<{
+  info: { readonly build: string; readonly threads: number };
+  rows: TtftRow[];
+}> {
+  const { out } = await run([...command, JSON.stringify(options)], { cwd: folder });
+  const [{ info }, ...rows] = out.trim().split("\n").map((line) => JSON.parse(line));
+  return { info, rows };
 }
 
 function table(rows: readonly TtftRow[]): string[] {

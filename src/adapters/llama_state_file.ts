@@ -214,7 +214,7 @@ export function parseLlamaState(bytes: Uint8Array): LlamaStateFile {
     throw new KvzFormatError(`Cannot read llama.cpp state: version is ${version}, expected ${VERSION}`);
   }
   const count = cursor.u32("number of tokens");
-  const tokens = new Int32Array(cursor.take(count * 4, "tokens").slice().buffer);
+  const tokens = new Int32Array(new Uint8Array(cursor.take(count * 4, "tokens")).buffer);
   const start = cursor.at;
   let section: Section;
   try {

@@ -65,7 +65,7 @@ export function numberToBf16(value: number): number {
 }
 
 function alignedBuffer(bytes: Uint8Array, align: number): { buffer: ArrayBufferLike; byteOffset: number } {
-  return bytes.byteOffset % align === 0 ? bytes : bytes.slice();
+  return bytes.byteOffset % align === 0 ? bytes : new Uint8Array(bytes);
 }
 
 function checkWhole(bytes: Uint8Array, dtype: DType): number {

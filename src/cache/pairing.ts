@@ -40,7 +40,8 @@ export function convertPairing(bytes: Uint8Array, shape: PairingShape, from: Rop
   if (rowBytes === 0 || bytes.length % rowBytes !== 0) {
     throw new RangeError(`Cannot convert pairing: ${bytes.length} bytes are not a multiple of the row's ${rowBytes}`);
   }
-  const out = bytes.slice();
+  // Not slice(): that of a Node Buffer is a view, and what follows writes into it.
+  const out = new Uint8Array(bytes);
   if (from === to) return out;
   const source = dtype === "f32" ? asUint32(bytes) : asUint16(bytes);
   const target = dtype === "f32" ? asUint32(out) : asUint16(out);

@@ -90,7 +90,7 @@ export class Codec implements AsyncDisposable {
   compressStream(cache: CacheSource, options: CompressOptions = {}): ReadableStream<Uint8Array> {
     const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
     const writer = writable.getWriter();
-    const sink = { write: (bytes: Uint8Array) => writer.write(bytes.slice()) };
+    const sink = { write: (bytes: Uint8Array) => writer.write(new Uint8Array(bytes)) };
     this.compressTo(cache, sink, options).then(() => writer.close(), (error) => writer.abort(error));
     return readable;
   }

@@ -14,7 +14,8 @@ export function detach<T>(message: T, transfer: ArrayBuffer[]): T {
 
 function copy(value: unknown, transfer: ArrayBuffer[]): unknown {
   if (ArrayBuffer.isView(value)) {
-    const own = (value as Uint8Array).slice();
+    // Not slice() for bytes: that of Node's Buffer copies nothing, and the caller's memory would be transferred away.
+    const own = value instanceof Uint8Array ? new Uint8Array(value) : (value as Float32Array).slice();
     transfer.push(own.buffer as ArrayBuffer);
     return own;
   }

@@ -131,7 +131,7 @@ export class WorkerLane implements Lane {
     }
     // A chunk's source bytes are ours alone (CacheSource.read) and go as they are; all else is copied.
     const { data, ...rest } = job;
-    const own = data.byteLength === data.buffer.byteLength ? data : data.slice();
+    const own = data.byteLength === data.buffer.byteLength ? data : new Uint8Array(data);
     transfer.push(own.buffer as ArrayBuffer);
     const message = { ...detach(rest, transfer), data: own };
     return await this.#calls.call({ type: "run", job: message }, transfer) as JobResult;

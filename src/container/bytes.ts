@@ -25,7 +25,9 @@ export interface RandomSink {
 }
 
 /** A byte source over memory (not copied). */
-export function memorySource(bytes: Uint8Array): ByteSource {
+export function memorySource(memory: Uint8Array): ByteSource {
+  // A Buffer of Node is a Uint8Array whose slice() copies nothing: its plain view behaves like all others.
+  const bytes = new Uint8Array(memory.buffer, memory.byteOffset, memory.byteLength);
   return {
     size: bytes.length,
     read(offset, length) {
@@ -58,7 +60,7 @@ export class MemorySink implements ByteSink {
   #length = 0;
   /** Copies the bytes. */
   write(bytes: Uint8Array): void {
-    this.#parts.push(bytes.slice());
+    this.#parts.push(new Uint8Array(bytes));
     this.#length += bytes.length;
   }
   /** Everything written so far, in one new array. */

@@ -285,7 +285,7 @@ export class Gatherer {
       );
     }
     // What goes to a worker is transferred; a source may have given a part of something larger.
-    return bytes.byteLength === bytes.buffer.byteLength ? bytes : bytes.slice();
+    return bytes.byteLength === bytes.buffer.byteLength ? bytes : new Uint8Array(bytes);
   }
 }
 

@@ -270,6 +270,8 @@ export class KindFitter implements Disposable {
 
 /** Bytes of float32 values as such, without a copy where they are aligned. */
 function floats(bytes: Uint8Array): Float32Array {
-  const { buffer, byteOffset, byteLength } = bytes.byteOffset % BYTES_PER_ELEMENT.f32 === 0 ? bytes : bytes.slice();
+  const { buffer, byteOffset, byteLength } = bytes.byteOffset % BYTES_PER_ELEMENT.f32 === 0
+    ? bytes
+    : new Uint8Array(bytes);
   return new Float32Array(buffer, byteOffset, byteLength / BYTES_PER_ELEMENT.f32);
 }

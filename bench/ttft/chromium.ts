@@ -26,7 +26,7 @@ export async function measureInChromium(
   folder: string,
 ): Promise<{ info: { readonly build: string; readonly threads: number }; rows: TtftRow[] }> {
   const ids = await tokenize(options);
-  const scripts = ["chromium_page.ts", "../../src/codec/lane_worker.ts"];
+  const scripts = ["chromium_page.ts", "lane_worker.ts"];
   await bundle(scripts.map((name) => new URL(name, import.meta.url)), folder);
   await Deno.writeTextFile(
     `${folder}/index.html`,
@@ -37,7 +37,6 @@ export async function measureInChromium(
   const browser = await openBrowser();
   try {
     await browser.page.goto(`${server.url}ttft/index.html`);
-    await browser.page.waitForSelector("script", { timeout: 10_000 }).catch(() => {});
     const { tokens, ratios, window, rounds, threads } = options;
     const request = JSON.stringify({ ids, tokens, ratios, window, rounds, threads });
     return await browser.page.evaluate(`globalThis.run(${request})`);

@@ -59,7 +59,7 @@ export interface RetrievalAnswer {
   readonly logProbability: number;
 }
 
-/** A prompt of the key–value task: JSON records between sentences. See {@linkcode buildRetrieval}. */
+/** A prompt of the key–value task: lines of keys and values between sentences. See {@linkcode buildRetrieval}. */
 export function buildKeyValue(model: LanguageModel, options: RetrievalOptions): RetrievalPrompt {
   return buildRetrieval(model, "key-value", options);
 }

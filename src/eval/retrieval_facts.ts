@@ -34,13 +34,13 @@ export interface FactForm {
 
 /**
  * The forms in use. Which others were tried with SmolLM2-135M, and how they scored: docs/retrieval.md. A model of that
- * size finds a value by what stands right before it, so in both forms that is the key.
+ * size needs short values and every fact said twice in a row, and is asked in the fact's own words.
  */
 export const FACT_FORMS: Readonly<Record<RetrievalTask, FactForm>> = {
   "key-value": {
-    digits: 5,
-    state: ({ key, value }) => `\n\n{"city": "${key}", "${key}": "${value}"}\n\n`,
-    ask: (key) => `\n\n{"city": "${key}", "${key}": "`,
+    digits: 4,
+    state: ({ key, value }) => `\n\n${pair(key, value)}, ${pair(key, value)}\n\n`,
+    ask: (key) => `\n\n"secret number of ${key}": "`,
     answer: (value) => value,
   },
   needle: {
@@ -50,6 +50,10 @@ export const FACT_FORMS: Readonly<Record<RetrievalTask, FactForm>> = {
     answer: (value) => ` ${value}`,
   },
 };
+
+function pair(key: string, value: string): string {
+  return `"secret number of ${key}": "${value}"`;
+}
 
 const CITIES: readonly string[] = (
   "Oslo Lima Cairo Madrid Vienna Dublin Nairobi Havana Lisbon Prague Warsaw Athens Helsinki Jakarta Manila Bogota " +

@@ -17,7 +17,8 @@ const SAMPLE = 128;
 /** Bins per octave of components. */
 const BINS_PER_OCTAVE = 4;
 
-type ComponentErrors = NonNullable<TensorErrors["components"]>;
+/** Errors of one kind by bins of components. */
+export type ComponentErrors = NonNullable<TensorErrors["components"]>;
 
 /** Projects caches on a profile's basis. */
 export class ComponentMeter implements Disposable {

@@ -14,8 +14,11 @@ export type RestoredBlock = Pick<CacheBlock, "kind" | "begin" | "tokens" | "posi
 
 /** Tokens by the way they are stored. */
 export interface RegionCounts {
+  /** Oldest tokens, in FP8. */
   readonly sinks: number;
+  /** Tokens between them. */
   readonly coded: number;
+  /** Newest tokens, bit-exact. */
   readonly window: number;
 }
 

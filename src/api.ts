@@ -10,6 +10,7 @@ export { KvCache } from "./cache/kv_cache.ts";
 export type { CacheFacts, DenseCache, HeadBytes, LayerBytes, QueryTensors, RaggedCache } from "./cache/kv_cache.ts";
 export { type CacheShape, KvCacheBuilder } from "./cache/builder.ts";
 export { castCache } from "./cache/cast.ts";
+export { type Densified, densify } from "./cache/densify.ts";
 export { modelFingerprint } from "./cache/fingerprint.ts";
 export { type HfConfig, parseHfModel, parseHfRope } from "./cache/hf_config.ts";
 export {

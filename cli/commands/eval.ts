@@ -142,13 +142,14 @@ async function run(context: CliContext, scope: Scope, flags: EvalFlags): Promise
     );
   }
   const texts = await loadTexts(flags.texts, model, most + 1, flags.windows);
-  const checked = checkHeldOut(texts, profile);
+  const heldOut = checkHeldOut(texts, profile);
   const progress = progressLine("eval", "tokens");
   const result = await evaluate({
     model,
     identity,
     profile,
     texts,
+    heldOut,
     settings,
     contexts: flags.contexts,
     continuation: flags.continuation,
@@ -169,9 +170,9 @@ async function run(context: CliContext, scope: Scope, flags: EvalFlags): Promise
     force,
     (sink) => Promise.resolve(sink.write(new TextEncoder().encode(renderEvalPage(result, library)))),
   );
-  await context.finish({ json }, { page: output, heldOutChecked: checked, ...result }, [
+  await context.finish({ json }, { page: output, ...result }, [
     ...describe(result),
-    ...(checked
+    ...(heldOut
       ? []
       : ["The profile holds no hashes of its calibration texts: whether these were among them is unknown."]),
     `Page with plots: ${output}`,

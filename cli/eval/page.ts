@@ -93,7 +93,9 @@ ${
     profile === null
       ? "<li>Profile <b>none</b></li>"
       : `<li>Profile <b>${escapeHtml(profile.fingerprint.slice(0, 12))}</b>,
-calibrated on <b>${formatCount(profile.tokens)} tokens</b> of ${formatCount(profile.sequences)} other texts</li>`
+calibrated on <b>${formatCount(profile.tokens)} tokens</b> of ${formatCount(profile.sequences)} ${
+        profile.heldOut ? "other texts" : "texts; whether these are among them is not known"
+      }</li>`
   }
 <li>Computed by <b>${escapeHtml(result.backend)}</b></li>
 <li>Controls ${verdict}</li>

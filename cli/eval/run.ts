@@ -28,6 +28,8 @@ export interface EvalRequest {
   readonly identity: string;
   readonly profile: Profile;
   readonly texts: readonly EvalText[];
+  /** Whether the texts are known not to be among those of the calibration. */
+  readonly heldOut: boolean;
   readonly settings: readonly { readonly recipe: string; readonly options: Method["options"] }[];
   readonly contexts: readonly number[];
   readonly continuation: number;
@@ -110,7 +112,12 @@ export async function evaluate(request: EvalRequest): Promise<EvalResult> {
       version: VERSION,
       model: profile.model.id ?? model.spec.id ?? "an unnamed model",
       geometry: describeModel(profile.model),
-      profile: { fingerprint, tokens: calibration.tokens, sequences: calibration.sequences },
+      profile: {
+        fingerprint,
+        tokens: calibration.tokens,
+        sequences: calibration.sequences,
+        heldOut: request.heldOut,
+      },
       dtype,
       backend: `${name} ${build}, ${threads} ${threads === 1 ? "thread" : "threads"}`,
       texts: texts.map((text) => ({ name: text.name, tokens: text.ids.length })),

@@ -5,13 +5,13 @@
  * @module
  */
 import { describedAs } from "../cache/cast.ts";
+import { densify } from "../cache/densify.ts";
 import type { KvCache } from "../cache/kv_cache.ts";
 import { resolveModel } from "../cache/fingerprint.ts";
 import { toFloat32 } from "../cache/elements.ts";
 import type { DType, ModelSpec } from "../cache/types.ts";
 import { KvzFormatError, KvzMismatchError, KvzUnsupportedError } from "../errors.ts";
-import type { ForwardOptions, ForwardResult, LanguageModel, LoadedCache } from "../eval/language_model.ts";
-import { densify } from "./onnx_ragged.ts";
+import type { ForwardOptions, ForwardResult, LanguageModel, LoadedCache, LoadOptions } from "../eval/language_model.ts";
 import { fromTransformersJs, type TensorLike, toTransformersJs } from "./transformers_js.ts";
 
 /** What is needed of an onnxruntime tensor. */
@@ -67,6 +67,8 @@ class OnnxPast implements LoadedCache {
     readonly positions: Int32Array,
     /** [layers][kvHeads][tokens]; −Infinity hides a token from the queries of a head. */
     readonly bias: Float32Array | null,
+    /** Layer that each layer attends to. */
+    readonly layerSource: readonly number[] | null,
     /** The model that made it: tensors of one runtime are of no use to another. */
     readonly owner: OnnxModel,
   ) {}
@@ -160,7 +162,8 @@ export class OnnxModel implements LanguageModel {
       feeds.attention_bias = makeTensor("float32", data, [layers, kvHeads, tokens]);
     }
     if (this.#inputs.has("layer_source")) {
-      feeds.layer_source = int64(Array.from({ length: this.spec.layers }, (_, i) => i), [this.spec.layers]);
+      const own = Array.from({ length: this.spec.layers }, (_, i) => i);
+      feeds.layer_source = int64([...past?.layerSource ?? own], [this.spec.layers]);
     }
     const presents = this.#pastNames().map((name) => name.replace("past_key_values", "present"));
     const outputs = await session.run(feeds, ["logits", ...presents]);
@@ -173,12 +176,12 @@ export class OnnxModel implements LanguageModel {
     const bias = past?.bias ? this.#extendBias(past.bias, tokens, n) : null;
     return {
       logits: await this.#readLogits(outputs.logits, wanted, n),
-      present: new OnnxPast(tensors, positions, bias, this),
+      present: new OnnxPast(tensors, positions, bias, past?.layerSource ?? null, this),
     };
   }
 
   // deno-lint-ignore require-await -- part of the interface; what it throws comes as a rejection
-  async load(cache: KvCache): Promise<LoadedCache> {
+  async load(cache: KvCache, { layerSource }: LoadOptions = {}): Promise<LoadedCache> {
     // Throws for caches of another model.
     resolveModel(cache.model, this.spec, { found: "the cache", wanted: "the model" });
     const { makeTensor } = this.#parts;
@@ -196,7 +199,7 @@ export class OnnxModel implements LanguageModel {
     // The graph's pairing, whatever that of the cache's source was.
     const described = describedAs(dense, { ...dense.model, rope: this.spec.rope });
     const tensors = toTransformersJs(described, { makeTensor, type: this.#pastType });
-    return new OnnxPast(tensors, dense.positions, bias, this);
+    return new OnnxPast(tensors, dense.positions, bias, this.#checkLayers(layerSource), this);
   }
 
   async unload(loaded: LoadedCache, ids?: Int32Array): Promise<KvCache> {
@@ -219,6 +222,25 @@ export class OnnxModel implements LanguageModel {
   /** Releases the session. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#parts.close?.();
+  }
+
+  #checkLayers(source: ArrayLike<number> | undefined): readonly number[] | null {
+    if (source === undefined) return null;
+    if (!this.#inputs.has("layer_source")) {
+      throw new KvzUnsupportedError(
+        "Cannot load cache: its layers are shared, and this graph takes no layer_source; use the capture graph",
+      );
+    }
+    const list = Array.from(source);
+    const bad = list.findIndex((from, layer) => !Number.isInteger(from) || from < 0 || from > layer);
+    if (bad >= 0 || list.length !== this.spec.layers) {
+      throw new RangeError(
+        bad < 0
+          ? `Cannot load cache: sources of ${list.length} layers, the model has ${this.spec.layers}`
+          : `Cannot load cache: layer ${bad} would attend to layer ${list[bad]}, expected 0 to ${bad}`,
+      );
+    }
+    return list;
   }
 
   #pastNames(): string[] {

@@ -7,7 +7,7 @@ import { fromFloat32, toFloat32 } from "./elements.ts";
 import { type HeadBytes, KvCache } from "./kv_cache.ts";
 import type { DType, ModelSpec } from "./types.ts";
 
-/** Every head of a cache, put through `change`. */
+/** Every head of a cache, put through `change`, which leaves it the tokens that it holds. */
 export function mapHeads(
   cache: KvCache,
   facts: { readonly model?: ModelSpec; readonly dtype?: DType },

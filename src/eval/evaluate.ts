@@ -4,9 +4,10 @@
  * @module
  */
 import { castCache } from "../cache/cast.ts";
+import { densify } from "../cache/densify.ts";
 import type { KvCache } from "../cache/kv_cache.ts";
 import { type DType, type Kind, KINDS } from "../cache/types.ts";
-import { KvzUnsupportedError } from "../errors.ts";
+import { KvzMismatchError } from "../errors.ts";
 import { AgreementMeter, stretches } from "./agreement.ts";
 import type { ComponentMeter } from "./component_meter.ts";
 import { type CacheErrors, measureErrors, type RestoredBlock } from "./error_meter.ts";
@@ -69,10 +70,7 @@ export async function evaluateText(
   for (const method of methods) {
     // The control goes without the rounding to `dtype`.
     const outcome = await method.run(method.name === "untouched" ? original : cache, signal);
-    if (outcome.cache.ragged && method.usesProfile) {
-      throw new KvzUnsupportedError(`Cannot evaluate ${method.name}: errors of ragged caches are not defined`);
-    }
-    const restored = await model.load(outcome.cache);
+    const restored = await loadRestored(model, method, outcome, past);
     const meter = new AgreementMeter(model.vocabulary);
     const after = await continueWith(model, restored, given, { onTokens, signal });
     for (let row = 0; row < continuation; row += STEP) {
@@ -120,6 +118,27 @@ export async function prefill(model: LanguageModel, ids: Int32Array, options: St
   return past;
 }
 
+/**
+ * Loads what a method restored; the continuation must have the positions that it has after the original.
+ *
+ * @throws {KvzMismatchError} The restored cache ends elsewhere: its last token was evicted from every head.
+ */
+export async function loadRestored(
+  model: LanguageModel,
+  method: Method,
+  { cache, layerSource }: MethodOutcome,
+  original: LoadedCache,
+): Promise<LoadedCache> {
+  const restored = await model.load(cache, layerSource === undefined ? {} : { layerSource });
+  if (restored.nextPosition !== original.nextPosition) {
+    throw new KvzMismatchError(
+      `Cannot evaluate ${method.name}: the restored cache ends before position ${restored.nextPosition}, expected ` +
+        `${original.nextPosition}; the newest token must stay`,
+    );
+  }
+  return restored;
+}
+
 /** All logits of tokens after a past, [tokens][vocabulary]. */
 async function continueWith(
   model: LanguageModel,
@@ -160,7 +179,9 @@ async function tensorErrors(
   { cache, regions }: MethodOutcome,
   meter: ComponentMeter | undefined,
 ): Promise<PerKind<TensorErrors>> {
-  const restored = castCache(cache, original.dtype);
+  // Tokens that a head does not hold any more count as zeros.
+  const gaps = cache.ragged || cache.tokens !== original.tokens;
+  const restored = castCache(gaps ? densify(cache, original.positions).cache : cache, original.dtype);
   const errors: CacheErrors = await measureErrors(original, blocksOf(restored), regions);
   const { sinks, coded } = regions;
   const components = meter === undefined || coded === 0

@@ -23,6 +23,15 @@ export interface ForwardOptions {
   readonly logits?: "all" | "last";
 }
 
+/** Options of {@linkcode LanguageModel.load}. */
+export interface LoadOptions {
+  /**
+   * Layer whose keys and values each layer attends to, its own or an earlier one, for the past and for the tokens that
+   * follow (shared layers). Default: its own. Needs a model that takes it.
+   */
+  readonly layerSource?: ArrayLike<number>;
+}
+
 /** Result of {@linkcode LanguageModel.forward}. */
 export interface ForwardResult {
   /** Logits, [rows][vocabulary]: a row for every token of the call, or one for its last token. */
@@ -53,9 +62,10 @@ export interface LanguageModel extends AsyncDisposable {
    * Makes a past of a cache. A ragged cache (evicted tokens) needs a model that takes an attention bias.
    *
    * @throws {KvzMismatchError} The cache is of another model.
-   * @throws {KvzUnsupportedError} The cache is ragged and this model takes no bias.
+   * @throws {KvzUnsupportedError} The cache is ragged and this model takes no bias, or layers are shared and it cannot.
+   * @throws {RangeError} A layer would attend to a later one.
    */
-  load(cache: KvCache): Promise<LoadedCache>;
+  load(cache: KvCache, options?: LoadOptions): Promise<LoadedCache>;
   /** Copies a past that a forward pass made; f32 as the model computed it. `ids` are its token ids, if known. */
   unload(loaded: LoadedCache, ids?: Int32Array): Promise<KvCache>;
 }

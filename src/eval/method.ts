@@ -8,12 +8,15 @@ import type { KvCache } from "../cache/kv_cache.ts";
 import type { Codec } from "../codec/codec.ts";
 import { inspect } from "../codec/inspect.ts";
 import type { RegionCounts } from "./error_meter.ts";
+import type { LoadOptions } from "./language_model.ts";
 import type { EvalPoint, Ratios } from "./point.ts";
 
 /** What a method made of a cache. */
 export interface MethodOutcome {
   /** The restored cache. */
   readonly cache: KvCache;
+  /** Layers that it shares; a model that takes them is needed. */
+  readonly layerSource?: LoadOptions["layerSource"];
   /** How small it was. */
   readonly ratios: Ratios;
   /** Bytes of the file, null without one. */

@@ -115,8 +115,16 @@ export interface EvalResult {
   readonly model: string;
   /** For instance "30 layers, 3 KV heads of 64". */
   readonly geometry: string;
-  /** The profile; null when no recipe needed one. */
-  readonly profile: { readonly fingerprint: string; readonly tokens: number; readonly sequences: number } | null;
+  /**
+   * The profile; null when no recipe needed one. `heldOut` is false when it holds no hashes of its calibration texts, so
+   * that it is not known whether these texts are among them.
+   */
+  readonly profile: {
+    readonly fingerprint: string;
+    readonly tokens: number;
+    readonly sequences: number;
+    readonly heldOut: boolean;
+  } | null;
   /** Element type in which caches were compressed. */
   readonly dtype: string;
   /** For instance "wasm relaxed, 2 threads". */

@@ -5,7 +5,7 @@
  */
 import { castCache } from "../cache/cast.ts";
 import type { DType } from "../cache/types.ts";
-import { prefill } from "./evaluate.ts";
+import { loadRestored, prefill } from "./evaluate.ts";
 import type { LanguageModel } from "./language_model.ts";
 import type { Method } from "./method.ts";
 import type { RetrievalPoint } from "./point.ts";
@@ -75,7 +75,12 @@ export async function evaluateRetrievalPrompt(
   for (const method of methods) {
     // As in evaluateText: the control goes without the rounding to `dtype`.
     const outcome = await method.run(method.name === "untouched" ? original : cache, signal);
-    const after = await scoreRetrieval(model, await model.load(outcome.cache), questions, signal);
+    const after = await scoreRetrieval(
+      model,
+      await loadRestored(model, method, outcome, past),
+      questions,
+      signal,
+    );
     onTokens?.(asked);
     await onOutcome({
       task,

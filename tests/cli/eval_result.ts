@@ -65,7 +65,7 @@ export function syntheticResult(options: SyntheticOptions = {}): EvalResult {
     version: "0.2.0",
     model: "SmolLM2-135M-Instruct",
     geometry: "30 layers, 3 KV heads of 64",
-    profile: { fingerprint: "9b1f6c0a2d4e8f7700aa55", tokens: 32_704, sequences: 16 },
+    profile: { fingerprint: "9b1f6c0a2d4e8f7700aa55", tokens: 32_704, sequences: 16, heldOut: true },
     dtype: "f16",
     backend: "wasm relaxed, 2 threads",
     texts: texts.map((name, i) => ({ name, tokens: 40_000 + 1000 * i })),

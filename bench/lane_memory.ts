@@ -15,13 +15,21 @@ const { cache, profile } = await loadInputs();
 for (const ratio of option("ratios", "32,64").split(",").map(Number)) {
   const backend = await createWasmBackend();
   const facts = { model: profile.model, storedDType: cache.dtype, dtype: cache.dtype };
-  const codec = kvtc.open(backend, kvtc.planSetup(profile, facts, kvtc.parseOptions({ ratio })));
+  const codec = await kvtc.open(backend, await kvtc.planSetup(profile, facts, kvtc.parseOptions({ ratio })));
   const basis = backend.bytesInUse;
   const [begin, end] = [0, Math.min(256, cache.tokens)];
   const positions = cache.positions.slice(begin, end);
   for (const kind of KINDS) {
     const data = cache.read(kind, begin, end);
-    await codec.encode({ op: "encode", region: "chunk", kind, begin, tokens: end - begin, positions, data });
+    await codec.encode({
+      op: "encode",
+      region: "chunk",
+      kinds: [kind],
+      begin,
+      tokens: end - begin,
+      positions,
+      data: [data],
+    });
   }
   const mib = (bytes: number) => (bytes / 2 ** 20).toFixed(1);
   console.log(

@@ -52,7 +52,7 @@ export async function openFileSource(path: string): Promise<FileSource> {
 }
 
 /** Refuses two inputs from standard input. */
-export function checkOneStdin(...paths: readonly string[]): void {
+export function checkOneStdin(...paths: readonly (string | undefined)[]): void {
   if (paths.filter((path) => path === "-").length > 1) {
     throw new UsageError("Cannot read two inputs from standard input: one of them needs a file");
   }

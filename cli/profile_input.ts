@@ -6,17 +6,32 @@
 import type { Command } from "commander";
 import type { Profile } from "../src/profile/types.ts";
 import { parseProfile } from "../src/profile/profile_format.ts";
+import { UsageError } from "./exit_codes.ts";
 import { openFileSource, openInput } from "./files.ts";
 import { scoped } from "./scope.ts";
 
 /** `--profile`. */
 export interface ProfileFlag {
-  readonly profile: string;
+  readonly profile?: string;
 }
 
 /** Adds `--profile`. */
 export function addProfileOption(command: Command): Command {
-  return command.requiredOption("-p, --profile <file>", "calibrated profile of the model (.kvzp)");
+  return command.option(
+    "-p, --profile <file>",
+    "calibrated profile of the model (.kvzp); recipes that need none do without",
+  );
+}
+
+/** Reads the profile of `--profile`, null without one. */
+export async function readOptionalProfile({ profile }: ProfileFlag): Promise<Profile | null> {
+  return profile === undefined ? null : await readProfile(profile);
+}
+
+/** Reads the profile of `--profile` for what cannot do without. */
+export async function readRequiredProfile({ profile }: ProfileFlag): Promise<Profile> {
+  if (profile === undefined) throw new UsageError("Cannot go on without a profile: -p names one (.kvzp)");
+  return await readProfile(profile);
 }
 
 /** Reads a profile, section by section: the file is never held beside what is made of it. */

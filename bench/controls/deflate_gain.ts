@@ -5,7 +5,7 @@
  */
 import type { Kind } from "../../src/cache/types.ts";
 import { KINDS } from "../../src/cache/types.ts";
-import { CHUNK_TOKENS } from "../../src/codec/regions.ts";
+import { kvtc } from "../../src/recipes/kvtc.ts";
 import { planFor } from "../../src/profile/plan.ts";
 import type { Profile } from "../../src/profile/types.ts";
 import { codeLengths } from "../../src/stages/quantize/code_streams.ts";
@@ -15,8 +15,8 @@ export function codedBytes(profile: Profile, ratio: number, coded: number): Reco
   const bytes = (kind: Kind) => {
     const groups = planFor(profile, kind, ratio);
     let sum = coded * groups.length * 4;
-    for (let begin = 0; begin < coded; begin += CHUNK_TOKENS) {
-      for (const length of codeLengths(groups, Math.min(CHUNK_TOKENS, coded - begin))) sum += length;
+    for (let begin = 0; begin < coded; begin += kvtc.chunkTokens) {
+      for (const length of codeLengths(groups, Math.min(kvtc.chunkTokens, coded - begin))) sum += length;
     }
     return sum;
   };

@@ -20,7 +20,7 @@ import {
   type JsonFlag,
   laneOptions,
 } from "../options.ts";
-import { addProfileOption, type ProfileFlag, readProfile } from "../profile_input.ts";
+import { addProfileOption, type ProfileFlag, readOptionalProfile } from "../profile_input.ts";
 import { progressLine } from "../progress.ts";
 import { type Scope, scoped } from "../scope.ts";
 
@@ -58,10 +58,10 @@ async function append(
     throw new UsageError("Cannot append to standard input: -o says where the grown file goes");
   }
   const begin = performance.now();
-  const profile = await readProfile(flags.profile);
+  const profile = await readOptionalProfile(flags);
   const old = await readInput(file);
   const input = scope.use(await openInput(cachePath));
-  const { cache } = await openCache(input, flags, profile.model);
+  const { cache } = await openCache(input, flags, profile?.model);
   const codec = scope.use(await openCodec(profile, laneOptions(flags)));
   const secondsLoad = (performance.now() - begin) / 1000;
 

@@ -26,7 +26,7 @@ import {
   positiveNumber,
   wholeNumber,
 } from "../options.ts";
-import { addProfileOption, type ProfileFlag, readProfile } from "../profile_input.ts";
+import { addProfileOption, type ProfileFlag, readOptionalProfile } from "../profile_input.ts";
 import { progressLine } from "../progress.ts";
 import { type Scope, scoped } from "../scope.ts";
 import { speedText } from "../report_text.ts";
@@ -34,7 +34,7 @@ import { layoutMetadata } from "../state_output.ts";
 import { asUsage } from "../usage.ts";
 
 type CompressFlags = BackendFlags & JsonFlag & OutputFlags & CacheFlags & ProfileFlag & {
-  readonly recipe: string;
+  readonly recipe?: string;
   readonly ratio?: number;
   readonly fileRatio?: number;
   readonly keyRatio?: number;
@@ -51,7 +51,7 @@ export function addCompress(program: Command, context: CliContext): void {
     .argument("<cache>", ".safetensors or llama.cpp state (.ggsq), - for standard input");
   addOutputOptions(command, ".kvz file, - for standard output");
   addProfileOption(command)
-    .option("--recipe <name>", "method (see kvz recipes)", "kvtc")
+    .option("--recipe <name>", "method (see kvz recipes; default: the profile's, lossless without one)")
     .option("--ratio <x>", "target ratio in the recipe's sense (kvtc: before DEFLATE)", positiveNumber("--ratio"))
     .option("--file-ratio <x>", "ratio of the whole file, reached within 1 %", positiveNumber("--file-ratio"))
     .option("--key-ratio <x>", "target ratio of the keys", positiveNumber("--key-ratio"))
@@ -70,12 +70,12 @@ async function compress(context: CliContext, scope: Scope, path: string, flags: 
   checkOneStdout(flags);
   checkOneStdin(path, flags.profile);
   const options = compressOptions(flags);
-  asUsage(() => chooseRecipe(options));
 
   const begin = performance.now();
-  const profile = await readProfile(flags.profile);
+  const profile = await readOptionalProfile(flags);
+  asUsage(() => chooseRecipe(options, profile));
   const input = scope.use(await openInput(path));
-  const { cache, streamed, layout } = await openCache(input, flags, profile.model);
+  const { cache, streamed, layout } = await openCache(input, flags, profile?.model);
   const codec = scope.use(await openCodec(profile, laneOptions(flags)));
   const secondsLoad = (performance.now() - begin) / 1000;
 
@@ -113,10 +113,9 @@ async function compress(context: CliContext, scope: Scope, path: string, flags: 
 
 /** The codec's options for the flags, absent ones left to their defaults. */
 function compressOptions(flags: CompressFlags): CompressOptions {
-  const { recipe, tokenIds } = flags;
+  const { tokenIds } = flags;
   return {
-    recipe,
     tokenIds,
-    ...given(flags, ["ratio", "fileRatio", "keyRatio", "valueRatio", "window", "sinks"]),
+    ...given(flags, ["recipe", "ratio", "fileRatio", "keyRatio", "valueRatio", "window", "sinks"]),
   };
 }

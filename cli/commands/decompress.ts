@@ -30,7 +30,7 @@ import {
   type OutputFlags,
   wholeNumber,
 } from "../options.ts";
-import { addProfileOption, type ProfileFlag, readProfile } from "../profile_input.ts";
+import { addProfileOption, type ProfileFlag, readOptionalProfile } from "../profile_input.ts";
 import { progressLine } from "../progress.ts";
 import { type Scope, scoped } from "../scope.ts";
 import { chooseFormat, type OutputFormat } from "../state_output.ts";
@@ -82,7 +82,7 @@ async function decompress(context: CliContext, scope: Scope, path: string, flags
   checkOneStdout(flags);
   checkOneStdin(path, flags.profile);
   const begin = performance.now();
-  const profile = await readProfile(flags.profile);
+  const profile = await readOptionalProfile(flags);
   const input = scope.use(await openInput(path));
   const codec = scope.use(await openCodec(profile, laneOptions(flags)));
   const secondsLoad = (performance.now() - begin) / 1000;

@@ -27,7 +27,7 @@ import {
   wholeNumber,
 } from "../options.ts";
 import { readPlotLibrary } from "../page/library.ts";
-import { addProfileOption, type ProfileFlag, readProfile } from "../profile_input.ts";
+import { addProfileOption, type ProfileFlag, readRequiredProfile } from "../profile_input.ts";
 import { progressLine } from "../progress.ts";
 import { type Scope, scoped } from "../scope.ts";
 import { asUsage } from "../usage.ts";
@@ -108,18 +108,16 @@ function readFlags(flags: EvalFlags & { readonly texts: string[]; readonly metho
 }
 
 /** The settings asked for, checked against recipes before any work begins. */
-function chooseSettings(flags: EvalFlags, profile: Profile): NonNullable<EvalFlags["method"]> {
+async function chooseSettings(flags: EvalFlags, profile: Profile): Promise<NonNullable<EvalFlags["method"]>> {
   const trimmed = profile.calibration.ratios;
   const settings: NonNullable<EvalFlags["method"]> = flags.method ??
     (trimmed.length > 0 ? trimmed : RATIOS).map((ratio) => ({ recipe: "kvtc", options: { ratio } }));
   for (const { recipe, options } of settings) {
-    asUsage(() => {
-      const chosen = chooseRecipe({ ...options, recipe });
-      if (options.fileRatio !== undefined) return;
-      // A trimmed profile may lack the components for a ratio.
-      const facts = { model: profile.model, storedDType: flags.dtype, dtype: flags.dtype };
-      chosen.recipe.planSetup(profile, facts, chosen.recipeOptions);
-    });
+    const chosen = asUsage(() => chooseRecipe({ ...options, recipe }, profile));
+    if (options.fileRatio !== undefined) continue;
+    // A trimmed profile may lack the components for a ratio.
+    const facts = { model: profile.model, storedDType: flags.dtype, dtype: flags.dtype };
+    await chosen.recipe.planSetup(profile, facts, chosen.recipeOptions);
   }
   return settings;
 }
@@ -127,8 +125,8 @@ function chooseSettings(flags: EvalFlags, profile: Profile): NonNullable<EvalFla
 async function run(context: CliContext, scope: Scope, flags: EvalFlags): Promise<void> {
   const { output, json } = flags;
   if (output === "-") throw new UsageError("Cannot write the page to standard output: -o takes a file");
-  const profile = await readProfile(flags.profile);
-  const settings = chooseSettings(flags, profile);
+  const profile = await readRequiredProfile(flags);
+  const settings = await chooseSettings(flags, profile);
   const { model, identity } = await loadModel(flags.model, { graph: flags.graph, dtype: flags.weights });
   scope.use(model);
   resolveModel(model.spec, profile.model, { found: "the model", wanted: "the profile" });

@@ -23,7 +23,7 @@ import {
   type JsonFlag,
   laneOptions,
 } from "../options.ts";
-import { addProfileOption, type ProfileFlag, readProfile } from "../profile_input.ts";
+import { addProfileOption, type ProfileFlag, readOptionalProfile } from "../profile_input.ts";
 import { progressLine } from "../progress.ts";
 import { type Scope, scoped } from "../scope.ts";
 
@@ -53,10 +53,10 @@ async function verify(
   flags: VerifyFlags,
 ): Promise<void> {
   checkOneStdin(file, cachePath, flags.profile);
-  const profile = await readProfile(flags.profile);
+  const profile = await readOptionalProfile(flags);
   const input = scope.use(await openInput(file));
   const original = scope.use(await openInput(cachePath));
-  const { cache } = await openCache(original, flags, profile.model);
+  const { cache } = await openCache(original, flags, profile?.model);
   const facts = await inspect(input.source);
   resolveModel(cache.model, facts.header.model, { found: "the original", wanted: "the file" });
   if (cache.dtype !== facts.header.dtype) {

@@ -37,6 +37,7 @@ export interface DemoOptions {
 /** Runs the codec over a cache at every ratio. */
 export async function measureDemo(codec: Codec, cache: CacheSource, options: DemoOptions): Promise<DemoData> {
   const { profile } = codec;
+  if (profile === null) throw new TypeError("Cannot measure the demo: the codec has no profile");
   const plans = choosePlans(profile, options.ratios);
   const { window, signal } = options;
   const total = plans.length + 1;

@@ -5,7 +5,7 @@
  * @module
  */
 import { resolveModel } from "../cache/fingerprint.ts";
-import { BYTES_PER_ELEMENT, type CacheSource, type Kind, KINDS } from "../cache/types.ts";
+import { BYTES_PER_ELEMENT, type CacheSource, type Kind } from "../cache/types.ts";
 import type { ByteSink } from "../container/bytes.ts";
 import { RECORD_HEADER_BYTES } from "../container/frame.ts";
 import { FrameWriter } from "../container/frame_writer.ts";
@@ -32,7 +32,7 @@ export interface AppendResult {
 /** Writes the new tail of `file` with the tokens of `more`; the kept prefix is not written. */
 export async function appendCache(
   lanes: Lanes,
-  profile: Profile,
+  profile: Profile | null,
   file: OpenFile,
   more: CacheSource,
   sink: ByteSink,
@@ -97,7 +97,7 @@ async function readTail(decoder: FileDecoder, group: RecordGroup): Promise<NonNu
     tokens: group.tokens,
     ids: await groupIds(group),
     positions: await groupPositions(decoder.header, group),
-    streams: { key: decoder.streamsOf(group, "key"), value: decoder.streamsOf(group, "value") },
+    streams: decoder.recipe.groups.map((kinds) => decoder.streamsOf(group, kinds)),
   };
 }
 
@@ -116,19 +116,22 @@ async function readWindow(lanes: Lanes, decoder: FileDecoder, file: OpenFile, be
   }
   const group = await readGroup(file, found);
   const positions = await groupPositions(file.header, group);
-  const [key, value] = await Promise.all(KINDS.map((kind) =>
-    lanes.run({
+  const data = new Map<Kind, Uint8Array>();
+  await Promise.all(decoder.recipe.groups.map(async (kinds) => {
+    const parts = await lanes.run({
       op: "decode",
       region: "window",
-      kind,
+      kinds,
       tokens: group.tokens,
       positions,
       targetPositions: positions,
       layerBegin: 0,
       layerEnd: file.header.model.layers,
-      streams: decoder.streamsOf(group, kind),
-    }) as Promise<Uint8Array>
-  ));
+      streams: decoder.streamsOf(group, kinds),
+    }) as Uint8Array[];
+    kinds.forEach((kind, i) => data.set(kind, parts[i]));
+  }));
+  const [key, value] = [data.get("key")!, data.get("value")!];
   return { tokens: group.tokens, positions, ids: await groupIds(group), data: { key, value } };
 }
 

@@ -12,7 +12,7 @@ import { KvzBackendError, KvzFormatError } from "../errors.ts";
 import type { Profile } from "../profile/types.ts";
 import { appendCache, type AppendResult } from "./append.ts";
 import { type CacheBlock, FileDecoder } from "./decode.ts";
-import { encodeCache, type PreparedEncode, prepareEncode, type SetupCache } from "./encode.ts";
+import { chooseRecipe, encodeCache, type PreparedEncode, prepareEncode, type SetupCache } from "./encode.ts";
 import { findRatio } from "./file_ratio.ts";
 import { openFile, type RecordGroup, streamGroups } from "./groups.ts";
 import type { Lanes } from "./lanes.ts";
@@ -35,15 +35,15 @@ import { fp16Bytes, paperRatio, streamBytes } from "./report.ts";
  * wait for another call; open several codecs for more at a time.
  */
 export class Codec implements AsyncDisposable {
-  /** The profile it was opened with. */
-  readonly profile: Profile;
+  /** The profile it was opened with; null: only recipes that need none can be used. */
+  readonly profile: Profile | null;
   readonly #lanes: Lanes;
   readonly #setups: SetupCache = new Map();
   #busy: Promise<unknown> = Promise.resolve();
   #closed = false;
 
   /** @ignore use {@linkcode openCodec} */
-  constructor(profile: Profile, lanes: Lanes) {
+  constructor(profile: Profile | null, lanes: Lanes) {
     this.profile = profile;
     this.#lanes = lanes;
   }
@@ -73,9 +73,7 @@ export class Codec implements AsyncDisposable {
   async compressTo(cache: CacheSource, sink: ByteSink, options: CompressOptions = {}): Promise<CompressReport> {
     const lock = await this.#acquire();
     try {
-      const chosen = options.fileRatio === undefined
-        ? options
-        : await this.#fitRatio(cache, options.fileRatio, options);
+      const chosen = await this.#settleRatio(cache, options);
       const timer = new Timer();
       const prepared = await prepareEncode(this.#lanes, this.profile, cache, chosen, this.#setups);
       timer.setupDone();
@@ -234,19 +232,33 @@ export class Codec implements AsyncDisposable {
     return release;
   }
 
-  async #fitRatio(cache: CacheSource, fileRatio: number, options: CompressOptions): Promise<CompressOptions> {
-    for (const other of ["ratio", "keyRatio", "valueRatio"] as const) {
-      if (options[other] !== undefined) throw new TypeError(`Cannot use options "fileRatio" and "${other}" together`);
+  /** Replaces a wanted ratio of the whole file by the recipe's own option that gives it. */
+  async #settleRatio(cache: CacheSource, options: CompressOptions): Promise<CompressOptions> {
+    const { recipe } = chooseRecipe({ recipe: options.recipe }, this.profile);
+    const { fileRatio, ...rest } = options;
+    const wanted = fileRatio ?? (recipe.ratioOfFile ? options.ratio : undefined);
+    if (wanted === undefined) return options;
+    const { knob } = recipe;
+    if (knob === null) {
+      throw new TypeError(`Cannot use a file ratio: recipe ${recipe.name} has nothing that changes it`);
+    }
+    if (recipe.ratioOfFile && fileRatio === undefined) delete (rest as { ratio?: number }).ratio;
+    for (const other of new Set(["ratio", "keyRatio", "valueRatio", knob.name])) {
+      if ((rest as Record<string, unknown>)[other] !== undefined) {
+        throw new TypeError(
+          `Cannot use options "${fileRatio === undefined ? "ratio" : "fileRatio"}" and "${other}" together`,
+        );
+      }
     }
     const bytes = fp16Bytes(cache.model, cache.tokens);
     const discard: ByteSink = { write: () => {} };
-    const ratio = await findRatio(fileRatio, async (ratio) => {
-      const chosen = { ...options, ratio };
+    const found = await findRatio(wanted, knob, async (value) => {
+      const chosen = { ...rest, [knob.name]: value };
       const prepared = await prepareEncode(this.#lanes, this.profile, cache, chosen, this.#setups);
       const writer = await encodeCache(this.#lanes, this.profile, cache, discard, chosen, prepared);
       return bytes / writer.offset;
     });
-    return { ...options, ratio };
+    return { ...rest, [knob.name]: found };
   }
 
   #report(tokens: number, { seconds, secondsSetup }: Timer): WorkReport {
@@ -265,7 +277,7 @@ export class Codec implements AsyncDisposable {
       recipe: recipe.name,
       bytesIn,
       bytesOut: writer.offset,
-      targetRatio: (recipeOptions as { ratio: number }).ratio,
+      targetRatio: (recipeOptions as { ratio?: number }).ratio ?? null,
       paperRatio: paperRatio(cache.model, writer.records, cache.tokens),
       fileRatio: bytesIn / writer.offset,
       streams: streamBytes(writer.records),

@@ -56,11 +56,11 @@ export class FileDecoder {
   readonly tokenLimit: number;
   readonly #options: DecompressOptions;
   readonly #lanes: Lanes;
-  readonly #profile: Profile;
+  readonly #profile: Profile | null;
   /** Position of the file's first token, once its group is known; groups start in order. */
   #first: Promise<Int32Array> | null = null;
 
-  private constructor(lanes: Lanes, profile: Profile, header: KvzHeader, options: DecompressOptions) {
+  private constructor(lanes: Lanes, profile: Profile | null, header: KvzHeader, options: DecompressOptions) {
     this.#lanes = lanes;
     this.#profile = profile;
     this.#options = options;
@@ -106,11 +106,29 @@ export class FileDecoder {
    */
   static async open(
     lanes: Lanes,
-    profile: Profile,
+    profile: Profile | null,
     header: KvzHeader,
     options: DecompressOptions,
   ): Promise<FileDecoder> {
     const decoder = new FileDecoder(lanes, profile, header, options);
+    const own = await modelFingerprint(header.model);
+    if (own !== header.modelFingerprint) {
+      throw new KvzFormatError("Cannot decompress: the file's model fingerprint is not that of its model facts");
+    }
+    const needsProfile = decoder.recipe.needs.includes("profile");
+    if (needsProfile !== (header.profileFingerprint !== undefined)) {
+      throw new KvzFormatError(
+        `Cannot decompress: the file ${needsProfile ? "names no profile" : "names a profile"}, recipe ` +
+          `${header.recipe.name} ${needsProfile ? "needs one" : "takes none"}`,
+      );
+    }
+    if (!needsProfile) return decoder;
+    if (profile === null) {
+      throw new KvzMismatchError(
+        `Cannot decompress: the file needs profile ${header.profileFingerprint?.slice(0, 12)} for ` +
+          `${describeModel(header.model)}, none is given`,
+      );
+    }
     if (header.profileFingerprint !== profile.fingerprint) {
       throw new KvzMismatchError(
         `Cannot decompress: the file was made with profile ${header.profileFingerprint?.slice(0, 12)} for ` +
@@ -118,11 +136,7 @@ export class FileDecoder {
           `${describeModel(profile.model)}`,
       );
     }
-    const [own, wanted] = await Promise.all([modelFingerprint(header.model), modelFingerprint(profile.model)]);
-    if (own !== header.modelFingerprint) {
-      throw new KvzFormatError("Cannot decompress: the file's model fingerprint is not that of its model facts");
-    }
-    if (own !== wanted) {
+    if (own !== await modelFingerprint(profile.model)) {
       throw new KvzMismatchError(
         `Cannot decompress: the file is of ${describeModel(header.model)}, the profile of ${
           describeModel(profile.model)
@@ -162,7 +176,7 @@ export class FileDecoder {
     }
     const plan = await decodeStream(record, record.rawLength, "plan");
     const facts = { model: this.header.model, storedDType: this.header.dtype, dtype: this.dtype };
-    await this.#lanes.load(this.recipe.loadSetup(this.#profile, facts, plan));
+    await this.#lanes.load(await this.recipe.loadSetup(this.#profile, facts, plan));
   }
 
   /** Restores the groups that `groups` yields (after the plan), in order, two blocks a group. */
@@ -173,23 +187,24 @@ export class FileDecoder {
       signal?.throwIfAborted();
       const { positions, targetPositions, inputIds } = await this.positionsOf(group);
       const take = Math.min(group.tokens, this.tokenLimit - group.begin);
-      const data = await Promise.all(KINDS.map(async (kind) => {
+      const data = new Map<Kind, Uint8Array>();
+      await Promise.all(this.recipe.groups.map(async (kinds) => {
         const { layerBegin, layerEnd } = this;
-        const streams = this.streamsOf(group, kind);
+        const streams = this.streamsOf(group, kinds);
         const tokens = group.tokens;
         const region = regionOf(group.chunk);
-        const bytes = await lanes.run({
+        const parts = await lanes.run({
           op: "decode",
           region,
-          kind,
+          kinds,
           tokens,
           positions,
           targetPositions,
           layerBegin,
           layerEnd,
           streams,
-        }) as Uint8Array;
-        return this.#firstTokens(bytes, kind, tokens, take);
+        }) as Uint8Array[];
+        kinds.forEach((kind, i) => data.set(kind, this.#firstTokens(parts[i], kind, tokens, take)));
       }));
       return {
         group,
@@ -200,7 +215,7 @@ export class FileDecoder {
       };
     };
     for await (const done of mapOrdered(this.limited(groups), lanes.size + 1, decode)) {
-      for (const [i, kind] of KINDS.entries()) {
+      for (const kind of KINDS) {
         yield {
           kind,
           layerBegin: this.layerBegin,
@@ -209,7 +224,7 @@ export class FileDecoder {
           tokens: done.take,
           positions: done.positions,
           inputIds: done.inputIds,
-          data: done.data[i],
+          data: done.data.get(kind)!,
         };
       }
       onProgress?.({ done: done.group.begin + done.take });
@@ -243,15 +258,15 @@ export class FileDecoder {
     return { positions, targetPositions: positions.map((position) => position + shift), inputIds };
   }
 
-  /** The recipe's streams of one kind in a group. */
-  streamsOf(group: RecordGroup, kind: Kind): TaggedStream[] {
-    return this.recipe.tags(regionOf(group.chunk), kind).map((tag) => requireRecord(group, tag));
+  /** The recipe's streams of kinds that are coded together, in a group of records. */
+  streamsOf(group: RecordGroup, kinds: readonly Kind[]): TaggedStream[] {
+    return this.recipe.tags(regionOf(group.chunk), kinds).map((tag) => requireRecord(group, tag));
   }
 
   /** What an unknown record means could change what the others mean. */
   #requireKnownTags(group: RecordGroup): void {
     const region = regionOf(group.chunk);
-    const known = [TAG_IDS, TAG_POSITIONS, ...KINDS.flatMap((kind) => this.recipe.tags(region, kind))];
+    const known = [TAG_IDS, TAG_POSITIONS, ...this.recipe.groups.flatMap((kinds) => this.recipe.tags(region, kinds))];
     for (const tag of group.records.keys()) {
       if (!known.includes(tag)) throw new KvzFormatError(`Cannot read file: unknown record ${tag}`);
     }

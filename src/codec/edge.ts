@@ -21,7 +21,7 @@ export interface EdgeOptions extends Pick<LaneOptions, "threads" | "createWorker
 /** The profile and the kernels of a one-call form. */
 export interface EdgeCodecOptions extends EdgeOptions {
   /** The profile that the cache is, or was, compressed with. */
-  readonly profile: Profile;
+  readonly profile: Profile | null;
 }
 
 /**
@@ -39,8 +39,8 @@ export interface EdgeCodecOptions extends EdgeOptions {
  * @throws {KvzBackendError} when it is not a module of this package, or `threads` needs workers that are not there
  * @throws {RangeError} when `threads` is out of range
  */
-export async function openCodec(profile: Profile, options: EdgeOptions): Promise<Codec> {
-  if (profile === undefined || profile === null) throw new TypeError('Cannot open codec: option "profile" is missing');
+export async function openCodec(profile: Profile | null, options: EdgeOptions): Promise<Codec> {
+  if (profile === undefined) throw new TypeError('Cannot open codec: option "profile" is missing (null for none)');
   const { module, threads, createWorker } = options ?? {};
   if (!(module instanceof WebAssembly.Module)) {
     throw new TypeError('Cannot open codec: option "module" is not a WebAssembly.Module');

@@ -4,14 +4,14 @@
  * @module
  */
 import { modelFingerprint, resolveModel } from "../cache/fingerprint.ts";
-import { type CacheSource, type Kind, KINDS, type ModelSpec } from "../cache/types.ts";
+import type { CacheSource, Kind, ModelSpec } from "../cache/types.ts";
 import type { ByteSink } from "../container/bytes.ts";
 import type { JsonObject } from "../container/canonical_json.ts";
 import { FrameWriter } from "../container/frame_writer.ts";
 import { encodeHeader } from "../container/header.ts";
 import { KvzUnsupportedError } from "../errors.ts";
 import type { Profile } from "../profile/types.ts";
-import type { Recipe, Setup, TaggedStream } from "../recipes/recipe.ts";
+import type { EncodeJob, Recipe, Setup, TaggedStream } from "../recipes/recipe.ts";
 import { findRecipe } from "../recipes/registry.ts";
 import { encodeStream } from "../stages/entropy/deflate.ts";
 import { splitTokens } from "../stages/tokens/split.ts";
@@ -19,7 +19,6 @@ import type { Lanes } from "./lanes.ts";
 import type { CallOptions, CompressOptions } from "./options.ts";
 import { mapOrdered } from "./ordered.ts";
 import {
-  CHUNK_TOKENS,
   chunkUnits,
   FILE_CHUNK,
   firstOfContiguous,
@@ -37,10 +36,18 @@ import {
 const CODEC_OPTIONS = new Set(["recipe", "fileRatio", "tokenIds", "user", "onProgress", "signal"]);
 
 /** Splits call options into the recipe and its parsed options. */
-export function chooseRecipe(options: CompressOptions): { recipe: Recipe<object>; recipeOptions: object } {
-  const recipe = findRecipe(options.recipe ?? "kvtc");
+export function chooseRecipe(
+  options: CompressOptions,
+  profile: Profile | null,
+): { recipe: Recipe<object>; recipeOptions: object } {
+  const recipe = findRecipe(options.recipe ?? defaultRecipe(profile));
   const own = Object.entries(options).filter(([name, value]) => !CODEC_OPTIONS.has(name) && value !== undefined);
   return { recipe, recipeOptions: recipe.parseOptions(Object.fromEntries(own)) };
+}
+
+/** The recipe that a profile is for. */
+export function defaultRecipe(profile: Profile | null): string {
+  return profile === null ? "lossless" : "kvtc";
 }
 
 /** What is settled before the first token is encoded: recipe, options and the setup of the lanes. */
@@ -60,22 +67,24 @@ const MAX_SETUPS = 64;
 /** Checks that cache, profile and options belong together, computes the plan and loads the lanes. */
 export async function prepareEncode(
   lanes: Lanes,
-  profile: Profile,
+  profile: Profile | null,
   source: CacheSource,
   options: CompressOptions,
   setups: SetupCache,
 ): Promise<PreparedEncode> {
-  const { recipe, recipeOptions } = chooseRecipe(options);
+  const { recipe, recipeOptions } = chooseRecipe(options, profile);
   if (source.ragged) {
     throw new KvzUnsupportedError(
       `Cannot compress a ragged cache with recipe ${recipe.name}: its heads hold different tokens; it takes dense ones`,
     );
   }
-  const model = resolveModel(source.model, profile.model, { found: "the cache", wanted: "the profile" });
+  const model = profile === null
+    ? source.model
+    : resolveModel(source.model, profile.model, { found: "the cache", wanted: "the profile" });
   const key = JSON.stringify([recipe.name, recipeOptions, source.dtype, model]);
   let setup = setups.get(key);
   if (setup === undefined) {
-    setup = recipe.planSetup(profile, { model, storedDType: source.dtype, dtype: source.dtype }, recipeOptions);
+    setup = await recipe.planSetup(profile, { model, storedDType: source.dtype, dtype: source.dtype }, recipeOptions);
     if (setups.size >= MAX_SETUPS) setups.clear();
     setups.set(key, setup);
   }
@@ -86,7 +95,7 @@ export async function prepareEncode(
 /** Compresses a whole cache into a sink; returns the writer for its records and size. The lanes must be loaded. */
 export async function encodeCache(
   lanes: Lanes,
-  profile: Profile,
+  profile: Profile | null,
   source: CacheSource,
   sink: ByteSink,
   options: CompressOptions,
@@ -98,9 +107,9 @@ export async function encodeCache(
     recipe: { name: recipe.name, version: recipe.version, options: recipeOptions as JsonObject },
     model,
     modelFingerprint: await modelFingerprint(model),
-    profileFingerprint: profile.fingerprint,
+    ...(profile !== null && recipe.needs.includes("profile") ? { profileFingerprint: profile.fingerprint } : {}),
     dtype: source.dtype,
-    chunkTokens: CHUNK_TOKENS,
+    chunkTokens: recipe.chunkTokens,
     ...(firstPosition === undefined ? {} : { firstPosition }),
     ...(options.user === undefined ? {} : { user: options.user }),
   });
@@ -112,7 +121,7 @@ export async function encodeCache(
   const { codedBegin, codedEnd, tokens } = splitTokens(source.tokens, sinks, window);
   const units: Unit[] = [
     ...(codedBegin > 0 ? [{ chunk: SINK_CHUNK, begin: 0, end: codedBegin }] : []),
-    ...chunkUnits(codedBegin, codedEnd, CHUNK_TOKENS),
+    ...chunkUnits(codedBegin, codedEnd, recipe.chunkTokens),
     ...(codedEnd < tokens ? [{ chunk: WINDOW_CHUNK, begin: codedEnd, end: tokens }] : []),
   ];
   await encodeUnits(
@@ -134,7 +143,8 @@ export interface UnitEncoder {
   readonly withPositions: boolean;
   /** Streams of the tail chunk that the first coded unit goes on with (append). */
   readonly previous?: { readonly tokens: number; readonly ids: Int32Array | null; readonly positions: Int32Array } & {
-    readonly streams: Readonly<Record<Kind, readonly TaggedStream[]>>;
+    /** By the recipe's groups of kinds. */
+    readonly streams: readonly (readonly TaggedStream[])[];
   };
 }
 
@@ -144,13 +154,17 @@ export async function encodeUnits(
   units: readonly Unit[],
   { onProgress, signal }: CallOptions,
 ): Promise<void> {
-  const { lanes, source, writer } = encoder;
+  const { lanes, recipe, source, writer } = encoder;
   let previousUsed = false;
   const started = mapOrdered(units, lanes.size + 1, async (unit) => {
     signal?.throwIfAborted();
     const previous = regionOf(unit.chunk) === "chunk" && !previousUsed ? encoder.previous : undefined;
     if (previous) previousUsed = true;
-    const streams = await Promise.all(KINDS.map((kind) => encodeKind(encoder, unit, kind, previous)));
+    const streams = await Promise.all(
+      recipe.groups.map((kinds, i) =>
+        encodeKinds(encoder, unit, kinds, previous && { tokens: previous.tokens, streams: previous.streams[i] })
+      ),
+    );
     return { unit, previous, streams: streams.flat() };
   });
   for await (const { unit, previous, streams } of started) {
@@ -170,21 +184,23 @@ export async function encodeUnits(
   }
 }
 
-async function encodeKind(
+async function encodeKinds(
   { lanes, source }: UnitEncoder,
   unit: Unit,
-  kind: Kind,
-  previous: UnitEncoder["previous"],
+  kinds: readonly Kind[],
+  previous: EncodeJob["previous"],
 ): Promise<TaggedStream[]> {
+  const data: Uint8Array[] = [];
+  for (const kind of kinds) data.push(await source.read(kind, unit.begin, unit.end));
   const result = await lanes.run({
     op: "encode",
     region: regionOf(unit.chunk),
-    kind,
+    kinds,
     begin: unit.begin,
     tokens: unit.end - unit.begin,
     positions: source.positions.slice(unit.begin, unit.end),
-    data: await source.read(kind, unit.begin, unit.end),
-    ...(previous ? { previous: { tokens: previous.tokens, streams: previous.streams[kind] } } : {}),
+    data,
+    ...(previous ? { previous } : {}),
   });
   return result as TaggedStream[];
 }

@@ -1,47 +1,54 @@
 /**
- * Hitting a ratio of the whole file: the recipe's own ratio is varied until the file has the size wanted.
+ * Hitting a ratio of the whole file: the recipe's knob is turned until the file has the size wanted.
  *
  * @module
  */
+
+import type { Knob } from "../recipes/recipe.ts";
 
 /** Relative distance from the wanted file ratio that is good enough. */
 const TOLERANCE = 0.01;
 const MAX_TRIES = 12;
 
-/** One try: a recipe ratio and the file ratio it gave. */
+/** One try: a value of the knob and the file ratio it gave. */
 interface Try {
-  readonly ratio: number;
+  readonly value: number;
   readonly fileRatio: number;
 }
 
 /**
- * Finds the recipe ratio whose file ratio is within 1 % of `wanted`, by secants on logarithms kept inside a bracket.
+ * Finds the knob's value whose file ratio is within 1 % of `wanted`, by secants on logarithms kept inside a bracket.
  *
- * @param measure compresses at a recipe ratio and returns the file ratio
- * @throws {RangeError} when no recipe ratio from 1 to 10000 gives it, saying what can be had.
+ * @param measure compresses at a value of the knob and returns the file ratio
+ * @throws {RangeError} when no value in the knob's range gives it, saying what can be had.
  */
-export async function findRatio(wanted: number, measure: (ratio: number) => Promise<number>): Promise<number> {
+export async function findRatio(
+  wanted: number,
+  knob: Knob,
+  measure: (value: number) => Promise<number>,
+): Promise<number> {
   if (!(Number.isFinite(wanted) && wanted > 0)) {
     throw new RangeError(`Cannot use option "fileRatio": it is ${wanted}, expected a finite number above 0`);
   }
   let low: Try | null = null;
   let high: Try | null = null;
-  let ratio = Math.min(Math.max(wanted, 1), 10000);
+  const { name, min, max } = knob;
+  let value = Math.min(Math.max(knob.start(wanted), min), max);
   let best: Try | null = null;
   for (let i = 0; i < MAX_TRIES; i++) {
-    const now = { ratio, fileRatio: await measure(ratio) };
+    const now = { value, fileRatio: await measure(value) };
     if (best === null || distance(now, wanted) < distance(best, wanted)) best = now;
-    if (distance(now, wanted) <= TOLERANCE) return now.ratio;
+    if (distance(now, wanted) <= TOLERANCE) return now.value;
     if (now.fileRatio < wanted) low = now;
     else high = now;
-    if (low !== null && high !== null) ratio = between(low, high, wanted);
-    else if (high === null) ratio = ratio >= 10000 ? NaN : Math.min(10000, ratio * 2);
-    else ratio = ratio <= 1 ? NaN : Math.max(1, ratio / 2);
-    if (Number.isNaN(ratio)) break;
+    if (low !== null && high !== null) value = between(low, high, wanted);
+    else if (high === null) value = value >= max ? NaN : Math.min(max, value * 2);
+    else value = value <= min ? NaN : Math.max(min, value / 2);
+    if (Number.isNaN(value)) break;
   }
   throw new RangeError(
-    `Cannot reach file ratio ${wanted}: the nearest is ${best!.fileRatio.toFixed(3)} at recipe ratio ` +
-      `${best!.ratio.toFixed(3)} (window, sinks and headers do not shrink with it)`,
+    `Cannot reach file ratio ${wanted}: the nearest is ${best!.fileRatio.toFixed(3)} at option ${name} ` +
+      `${Number(best!.value.toPrecision(4))} (window, sinks and headers do not shrink with it)`,
   );
 }
 
@@ -51,8 +58,8 @@ function distance(t: Try, wanted: number): number {
 
 /** Log-linear interpolation, kept off the ends so that the bracket always shrinks. */
 function between(low: Try, high: Try, wanted: number): number {
-  const a = Math.log(low.ratio);
-  const b = Math.log(high.ratio);
+  const a = Math.log(low.value);
+  const b = Math.log(high.value);
   const share = Math.log(wanted / low.fileRatio) / Math.log(high.fileRatio / low.fileRatio);
   return Math.exp(a + (b - a) * Math.min(Math.max(share, 0.1), 0.9));
 }

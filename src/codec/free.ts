@@ -13,15 +13,15 @@ import type { CompressOptions, CompressReport, DecompressOptions, DecompressRepo
 
 /** The profile and the backend of a one-call form. */
 export interface CodecOptions extends LaneOptions {
-  /** Profile of the model. */
-  readonly profile: Profile;
+  /** Profile of the model; null for recipes that need none. */
+  readonly profile: Profile | null;
 }
 
 async function withCodec<T>(
   { profile, backend, build, module, threads, createWorker }: CodecOptions,
   use: (codec: Codec) => Promise<T>,
 ): Promise<T> {
-  if (profile === undefined || profile === null) throw new TypeError('Cannot open codec: option "profile" is missing');
+  if (profile === undefined) throw new TypeError('Cannot open codec: option "profile" is missing (null for none)');
   const codec = await openCodec(profile, { backend, build, module, threads, createWorker });
   try {
     return await use(codec);

@@ -12,8 +12,8 @@ import { detach } from "./detach.ts";
 import type { ChunkCodec, Job, Setup, TaggedStream } from "../recipes/recipe.ts";
 import { findRecipe } from "../recipes/registry.ts";
 
-/** Result of a job: bytes for decode, streams otherwise. */
-export type JobResult = Uint8Array | TaggedStream[];
+/** Result of a job: bytes of each kind for decode, streams otherwise. */
+export type JobResult = Uint8Array[] | TaggedStream[];
 
 /** Facts about the backend behind a lane. */
 export interface LaneInfo {
@@ -42,13 +42,11 @@ export class InlineLane implements Lane {
     this.info = { backend: backend.name, build: backend.build };
   }
 
-  load(setup: Setup): Promise<void> {
-    if (this.#loaded?.key !== setup.key) {
-      this.#loaded?.codec[Symbol.dispose]();
-      this.#loaded = null;
-      this.#loaded = { key: setup.key, codec: findRecipe(setup.recipe).open(this.#backend, setup) };
-    }
-    return Promise.resolve();
+  async load(setup: Setup): Promise<void> {
+    if (this.#loaded?.key === setup.key) return;
+    this.#loaded?.codec[Symbol.dispose]();
+    this.#loaded = null;
+    this.#loaded = { key: setup.key, codec: await findRecipe(setup.recipe).open(this.#backend, setup) };
   }
 
   async run(job: Job): Promise<JobResult> {
@@ -131,8 +129,8 @@ export class WorkerLane implements Lane {
     }
     // A chunk's source bytes are ours alone (CacheSource.read) and go as they are; all else is copied.
     const { data, ...rest } = job;
-    const own = data.byteLength === data.buffer.byteLength ? data : new Uint8Array(data);
-    transfer.push(own.buffer as ArrayBuffer);
+    const own = data.map((bytes) => bytes.byteLength === bytes.buffer.byteLength ? bytes : new Uint8Array(bytes));
+    transfer.push(...own.map(({ buffer }) => buffer as ArrayBuffer));
     const message = { ...detach(rest, transfer), data: own };
     return await this.#calls.call({ type: "run", job: message }, transfer) as JobResult;
   }

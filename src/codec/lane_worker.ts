@@ -19,11 +19,8 @@ async function answer(request: LaneRequest): Promise<unknown> {
 }
 
 function transferable(value: unknown): ArrayBuffer[] {
-  const arrays = value instanceof Uint8Array
-    ? [value]
-    : Array.isArray(value)
-    ? (value as Exclude<JobResult, Uint8Array>).map(({ bytes }) => bytes)
-    : [];
+  const items = Array.isArray(value) ? value as JobResult : [];
+  const arrays = items.map((item) => item instanceof Uint8Array ? item : item.bytes);
   const buffers = new Set<ArrayBuffer>();
   for (const array of arrays) if (array.buffer instanceof ArrayBuffer) buffers.add(array.buffer);
   return [...buffers];

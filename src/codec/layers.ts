@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { BYTES_PER_ELEMENT, type Kind, KINDS } from "../cache/types.ts";
+import { BYTES_PER_ELEMENT, type Kind } from "../cache/types.ts";
 import type { TaggedStream } from "../recipes/recipe.ts";
 import type { FileDecoder } from "./decode.ts";
 import { type OpenFile, readGroup, type RecordGroup } from "./groups.ts";
@@ -28,7 +28,8 @@ interface Inflated {
   readonly group: RecordGroup;
   readonly positions: Int32Array;
   readonly targetPositions: Int32Array;
-  readonly streams: Readonly<Record<Kind, readonly TaggedStream[]>>;
+  /** By the recipe's groups of kinds. */
+  readonly streams: readonly (readonly TaggedStream[])[];
 }
 
 /** Yields the layers in order. The plan must be loaded. Holds the inflated codes of the whole file. */
@@ -39,6 +40,7 @@ export async function* decodeLayers(
   shape: { readonly positions: Int32Array },
   signal: AbortSignal | undefined,
 ): AsyncGenerator<LayerBlock, void, void> {
+  const { recipe } = decoder;
   const groups: Inflated[] = [];
   const all = async function* () {
     for (const group of file.groups.slice(1)) yield await readGroup(file, group);
@@ -48,46 +50,58 @@ export async function* decodeLayers(
   const layers = Array.from({ length: decoder.layerEnd - decoder.layerBegin }, (_, i) => decoder.layerBegin + i);
   yield* mapOrdered(layers, lanes.size + 1, async (layer): Promise<LayerBlock> => {
     signal?.throwIfAborted();
-    const [key, value] = await Promise.all(KINDS.map((kind) => decodeLayer(kind, layer)));
+    const parts = await Promise.all(recipe.groups.map((kinds, i) => decodeLayer(kinds, i, layer)));
+    const { key, value } = Object.assign({}, ...parts) as Record<Kind, Uint8Array>;
     return { layer, positions: shape.positions, key, value };
   });
 
   async function inflate(group: RecordGroup): Promise<Inflated> {
     signal?.throwIfAborted();
     const { positions, targetPositions } = await decoder.positionsOf(group);
-    const [key, value] = await Promise.all(KINDS.map((kind) =>
+    const streams = await Promise.all(recipe.groups.map((kinds) =>
       lanes.run({
         op: "inflate",
         region: regionOf(group.chunk),
-        kind,
+        kinds,
         tokens: group.tokens,
-        streams: decoder.streamsOf(group, kind),
+        streams: decoder.streamsOf(group, kinds),
       }) as Promise<TaggedStream[]>
     ));
-    return { group, positions, targetPositions, streams: { key, value } };
+    return { group, positions, targetPositions, streams };
   }
 
-  async function decodeLayer(kind: Kind, layer: number): Promise<Uint8Array> {
+  async function decodeLayer(
+    kinds: readonly Kind[],
+    index: number,
+    layer: number,
+  ): Promise<Partial<Record<Kind, Uint8Array>>> {
     const { kvHeads, keyDim, valueDim } = decoder.header.model;
     const tokens = shape.positions.length;
-    const row = (kind === "key" ? keyDim : valueDim) * BYTES_PER_ELEMENT[decoder.dtype];
-    const out = new Uint8Array(kvHeads * tokens * row);
+    const row = { key: keyDim, value: valueDim };
+    const out: Partial<Record<Kind, Uint8Array>> = {};
+    for (const kind of kinds) {
+      row[kind] *= BYTES_PER_ELEMENT[decoder.dtype];
+      out[kind] = new Uint8Array(kvHeads * tokens * row[kind]);
+    }
     for (const { group, positions, targetPositions, streams } of groups) {
-      const data = await lanes.run({
+      const parts = await lanes.run({
         op: "decode",
         region: regionOf(group.chunk),
-        kind,
+        kinds,
         tokens: group.tokens,
         positions,
         targetPositions,
         layerBegin: layer,
         layerEnd: layer + 1,
-        streams: streams[kind],
-      }) as Uint8Array;
+        streams: streams[index],
+      }) as Uint8Array[];
       const take = Math.min(group.tokens, tokens - group.begin);
-      for (let head = 0; head < kvHeads; head++) {
-        const from = head * group.tokens * row;
-        out.set(data.subarray(from, from + take * row), (head * tokens + group.begin) * row);
+      for (const [i, kind] of kinds.entries()) {
+        for (let head = 0; head < kvHeads; head++) {
+          const from = head * group.tokens * row[kind];
+          const bytes = parts[i].subarray(from, from + take * row[kind]);
+          out[kind]!.set(bytes, (head * tokens + group.begin) * row[kind]);
+        }
       }
     }
     return out;

@@ -25,7 +25,7 @@ export interface CallOptions {
 
 /** Options of {@linkcode Codec.compress}. Recipe options stand beside the general ones. */
 export interface CompressOptions extends CallOptions {
-  /** Recipe name, default "kvtc". */
+  /** Recipe name. Default: that of the profile; "lossless" without one. */
   readonly recipe?: string;
   /** Target ratio in the recipe's sense (kvtc: before DEFLATE), default 16. */
   readonly ratio?: number;
@@ -91,8 +91,8 @@ export interface CompressReport extends WorkReport {
   readonly bytesIn: number;
   /** Bytes of the file. */
   readonly bytesOut: number;
-  /** The recipe's target. */
-  readonly targetRatio: number;
+  /** The recipe's target; null for recipes without one. */
+  readonly targetRatio: number | null;
   /**
    * 16-bit bytes of the tokens before the window ÷ bytes of their streams (sinks, codes, scales; no header), as KVTC
    * reports it; null when no token lies before the window.

@@ -7,8 +7,6 @@
 import { KvzFormatError } from "../errors.ts";
 import type { Region } from "../recipes/recipe.ts";
 
-/** Tokens of a full chunk. */
-export const CHUNK_TOKENS = 256;
 /** Chunk number of records about the whole file (the plan). */
 export const FILE_CHUNK = 0xfffffffd;
 /** Chunk number of the sinks. */

@@ -86,6 +86,10 @@ export const kvtc: Recipe<KvtcOptions> = {
   ],
   needs: ["profile"],
   stages: ["split", "pca", "groups", "deflate"],
+  groups: [["key"], ["value"]],
+  chunkTokens: 256,
+  knob: { name: "ratio", min: 1, max: 10000, start: (fileRatio) => fileRatio },
+  ratioOfFile: false,
 
   parseOptions(options) {
     const known = new Set(this.options.map(({ name }) => name));
@@ -124,7 +128,8 @@ export const kvtc: Recipe<KvtcOptions> = {
 
   regions: ({ sinks, window }) => ({ sinks, window }),
 
-  planSetup(profile, facts, options) {
+  planSetup(given, facts, options) {
+    const profile = requireProfile(given);
     const plan = {
       key: planFor(profile, "key", options.keyRatio),
       value: planFor(profile, "value", options.valueRatio),
@@ -132,12 +137,17 @@ export const kvtc: Recipe<KvtcOptions> = {
     return makeSetup(profile, facts, encodePlan(plan));
   },
 
-  loadSetup: makeSetup,
+  loadSetup: (profile, facts, plan) => makeSetup(requireProfile(profile), facts, plan),
 
-  tags: (region, kind) => TAGS[region][kind],
+  tags: (region, [kind]) => TAGS[region][kind],
 
   open: (backend, setup) => new KvtcCodec(backend, setup as KvtcSetup),
 };
+
+function requireProfile(profile: Profile | null): Profile {
+  if (profile === null) throw new KvzMismatchError("Cannot use recipe kvtc: it needs a profile, none is given");
+  return profile;
+}
 
 function makeSetup(profile: Profile, facts: SetupFacts, planBytes: Uint8Array): KvtcSetup {
   const plan = decodePlan(planBytes);
@@ -205,7 +215,9 @@ class KvtcCodec implements ChunkCodec {
   }
 
   async encode(job: EncodeJob): Promise<TaggedStream[]> {
-    const { region, kind, data, tokens, positions } = job;
+    const { region, tokens, positions } = job;
+    const [kind] = job.kinds;
+    const [data] = job.data;
     const { layers, heads, dim, sinks, pca, groups } = this.#kinds[kind];
     const tags = TAGS[region][kind];
     if (region === "window") {
@@ -230,8 +242,12 @@ class KvtcCodec implements ChunkCodec {
     return await deflate(tags, [...codes, params.low, params.high]);
   }
 
-  async decode(job: DecodeJob): Promise<Uint8Array> {
-    const { region, kind, tokens, positions, targetPositions, layerBegin, layerEnd } = job;
+  async decode(job: DecodeJob): Promise<Uint8Array[]> {
+    return [await this.#decode(job, job.kinds[0])];
+  }
+
+  async #decode(job: DecodeJob, kind: Kind): Promise<Uint8Array> {
+    const { region, tokens, positions, targetPositions, layerBegin, layerEnd } = job;
     const { heads, dim, rope, sinks, pca, groups } = this.#kinds[kind];
     const streams = await this.#inflate(region, kind, tokens, job.streams);
     const ctx: ChunkContext = { tokens, positions: targetPositions, layerBegin, layerEnd };
@@ -256,8 +272,9 @@ class KvtcCodec implements ChunkCodec {
   }
 
   async inflate(job: InflateJob): Promise<TaggedStream[]> {
-    const streams = await this.#inflate(job.region, job.kind, job.tokens, job.streams);
-    return streams.map((bytes, i) => ({ ...rawStream(bytes), tag: TAGS[job.region][job.kind][i] }));
+    const [kind] = job.kinds;
+    const streams = await this.#inflate(job.region, kind, job.tokens, job.streams);
+    return streams.map((bytes, i) => ({ ...rawStream(bytes), tag: TAGS[job.region][kind][i] }));
   }
 
   [Symbol.dispose](): void {

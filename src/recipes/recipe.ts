@@ -17,26 +17,26 @@ export interface TaggedStream extends CodedStream {
   readonly tag: string;
 }
 
-/** One kind of one token range to be encoded. */
+/** One token range to be encoded: the kinds that the recipe codes together. */
 export interface EncodeJob {
   readonly op: "encode";
   readonly region: Region;
-  readonly kind: Kind;
+  readonly kinds: readonly Kind[];
   /** Index of the first token in the cache, for messages. */
   readonly begin: number;
   readonly tokens: number;
   readonly positions: Int32Array;
-  /** Source elements [layers][heads][tokens][dim]. */
-  readonly data: Uint8Array;
+  /** Source elements [layers][heads][tokens][dim] of each kind. */
+  readonly data: readonly Uint8Array[];
   /** Streams of the tokens before these in the same chunk, which stay as they are (append). */
   readonly previous?: { readonly tokens: number; readonly streams: readonly TaggedStream[] };
 }
 
-/** One kind of one token range to be decoded. */
+/** One token range to be decoded: the kinds that the recipe codes together. */
 export interface DecodeJob {
   readonly op: "decode";
   readonly region: Region;
-  readonly kind: Kind;
+  readonly kinds: readonly Kind[];
   readonly tokens: number;
   /** Positions the tokens were stored with. */
   readonly positions: Int32Array;
@@ -51,7 +51,7 @@ export interface DecodeJob {
 export interface InflateJob {
   readonly op: "inflate";
   readonly region: Region;
-  readonly kind: Kind;
+  readonly kinds: readonly Kind[];
   readonly tokens: number;
   readonly streams: readonly TaggedStream[];
 }
@@ -62,7 +62,8 @@ export type Job = EncodeJob | DecodeJob | InflateJob;
 /** Encodes and decodes token ranges of one file or cache; lives in one lane (thread). */
 export interface ChunkCodec extends Disposable {
   encode(job: EncodeJob): Promise<TaggedStream[]>;
-  decode(job: DecodeJob): Promise<Uint8Array>;
+  /** Elements [layerEnd − layerBegin][heads][tokens][dim] of each kind of the job. */
+  decode(job: DecodeJob): Promise<Uint8Array[]>;
   inflate(job: InflateJob): Promise<TaggedStream[]>;
 }
 
@@ -94,7 +95,7 @@ export interface RecipeInfo {
   readonly description: string;
   /** Its options with defaults. */
   readonly options: readonly OptionSpec[];
-  /** What must be given: "profile", "queries", … */
+  /** What must be given: "profile", "queries", … Without "profile" a file stands alone. */
   readonly needs: readonly string[];
   /** Stages in encoding order, by name. */
   readonly stages: readonly string[];
@@ -109,18 +110,43 @@ export interface SetupFacts {
   readonly dtype: DType;
 }
 
-/** A method as the codec sees it. */
+/** The option that sets how small a file becomes: the file's ratio rises with it. */
+export interface Knob {
+  /** Name of the option. */
+  readonly name: string;
+  /** Range that a search may use; both above 0. */
+  readonly min: number;
+  readonly max: number;
+  /** Where the search for a ratio of the whole file begins. */
+  start(fileRatio: number): number;
+}
+
+/**
+ * A method as the codec sees it: a light declaration. What its lanes run may be loaded when it is used (`planSetup`,
+ * `loadSetup` and `open` may be asynchronous), so that a program carries only the methods it uses.
+ */
 export interface Recipe<Options extends object = Record<string, unknown>> extends RecipeInfo {
+  /** Kinds that are coded together; each kind stands in one group. */
+  readonly groups: readonly (readonly Kind[])[];
+  /** Tokens of a full chunk. */
+  readonly chunkTokens: number;
+  /** What `fileRatio` varies; null where nothing does. */
+  readonly knob: Knob | null;
+  /** Whether option `ratio` means the ratio of the whole file, found by the knob. */
+  readonly ratioOfFile: boolean;
   /** Fills in defaults and checks ranges. Throws RangeError or TypeError naming the option. */
   parseOptions(options: Record<string, unknown>): Options;
   /** Oldest and newest tokens kept out of the chunks. */
   regions(options: Options): { sinks: number; window: number };
-  /** The setup for encoding: computes the plan. */
-  planSetup(profile: Profile, facts: SetupFacts, options: Options): Setup;
+  /**
+   * The setup for encoding: computes the plan. `profile` is null only where the recipe needs none.
+   * Throws KvzMismatchError when the profile is not of this recipe's kind.
+   */
+  planSetup(profile: Profile | null, facts: SetupFacts, options: Options): Setup | Promise<Setup>;
   /** The setup for decoding a file that carries `plan`. Throws KvzFormatError or KvzMismatchError. */
-  loadSetup(profile: Profile, facts: SetupFacts, plan: Uint8Array): Setup;
-  /** Record tags of a region and kind. */
-  tags(region: Region, kind: Kind): readonly string[];
+  loadSetup(profile: Profile | null, facts: SetupFacts, plan: Uint8Array): Setup | Promise<Setup>;
+  /** Record tags of a region and a group of kinds. */
+  tags(region: Region, kinds: readonly Kind[]): readonly string[];
   /** Makes the chunk codec in a lane. */
-  open(backend: Backend, setup: Setup): ChunkCodec;
+  open(backend: Backend, setup: Setup): ChunkCodec | Promise<ChunkCodec>;
 }

@@ -78,7 +78,7 @@ Deno.test("wrong profile, model, geometry and RoPE are refused with both sides",
   await using other = await openCodec(syntheticProfile(SMALL_MODEL, 77));
   const error = await assertRejects(() => other.decompress(bytes), KvzMismatchError);
   assertStringIncludes(error.message, profile.fingerprint.slice(0, 12));
-  assertStringIncludes(error.message, other.profile.fingerprint.slice(0, 12));
+  assertStringIncludes(error.message, other.profile!.fingerprint.slice(0, 12));
   const models = [
     [{ ...SMALL_MODEL, id: "another" }, "another"],
     [{ ...SMALL_MODEL, layers: 2 }, "layers"],

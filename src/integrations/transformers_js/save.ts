@@ -140,9 +140,9 @@ function castTo(cache: KvCache, dtype: DType): KvCache {
   return castCache(cache, dtype);
 }
 
-function losslessOptions(options: CompressOptions, tokens: number, profile: Profile): CompressOptions {
+function losslessOptions(options: CompressOptions, tokens: number, profile: Profile | null): CompressOptions {
   for (const other of ["window", "fileRatio"] as const) {
     if (options[other] !== undefined) throw new TypeError(`Cannot use options "lossless" and "${other}" together`);
   }
-  return { ratio: options.ratio ?? profile.calibration.ratios[0] ?? 16, window: tokens };
+  return { ratio: options.ratio ?? profile?.calibration.ratios[0] ?? 16, window: tokens };
 }

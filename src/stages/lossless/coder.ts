@@ -1,0 +1,325 @@
+/**
+ * The lossless coder: a chunk of keys or values as they are, every bit of them, NaN payloads included.
+ *
+ *     elements → symbols (sign, exponent, two fraction bits), planes (the other fraction bits)
+ *     symbols  → classes by the row's scale and mean and the token's phase of rotation → rANS
+ *
+ * Fractions are close to random and stay raw unless a sample says otherwise.
+ *
+ * @module
+ */
+import type { Rans } from "../entropy/rans_stream.ts";
+import type { RansContexts } from "../entropy/rans_contexts.ts";
+import { RANS_SYMBOLS, type RansTables } from "../entropy/rans_tables.ts";
+import { blockScale, chooseCodes } from "./choose.ts";
+import { CLASSES, type RowCodes, type RowModel, rowModel } from "./codes.ts";
+import { type ElementForm, type ElementParts, type LosslessKernels, planeLengths, sampledTokens } from "./kernels.ts";
+import { type LosslessShape, PHASES, type RowGroup, rowGroups, rowOrder } from "./shape.ts";
+import {
+  blockCodes,
+  type ChunkContexts,
+  classNumbers,
+  type CodedPlane,
+  concat,
+  contextsLimit,
+  damaged,
+  doubled,
+  type LosslessStreams,
+  packContexts,
+  packEscapes,
+  type SymbolContexts,
+  TABLE_BITS,
+  unpackContexts,
+  unpackEscapes,
+} from "./streams.ts";
+import { frequenciesOf } from "./tables.ts";
+
+/** Makes coders for tables; `free` gives back what one holds. */
+export type RansFactory = (tables: RansTables) => Rans & { free?(): void };
+
+/** Chunks with fewer tokens are coded in both modes, since codes of rows may cost more than they save. */
+const SURE_TOKENS = 64;
+/** Bytes of a plane that are looked at before it is coded. */
+const PLANE_SAMPLE = 16384;
+/** Bits a byte below which a plane is coded. */
+const PLANE_BITS = 7.9;
+
+/** Encodes and decodes chunks of one shape. */
+export class LosslessCoder {
+  readonly shape: LosslessShape;
+  readonly #kernels: LosslessKernels;
+  readonly #rans: RansFactory;
+  readonly #rows: Int32Array;
+
+  constructor(kernels: LosslessKernels, rans: RansFactory, shape: LosslessShape) {
+    this.#kernels = kernels;
+    this.#rans = rans;
+    this.shape = shape;
+    this.#rows = rowOrder(shape);
+  }
+
+  /** Most bytes of each stream of a chunk. */
+  limits(tokens: number): { readonly [name in keyof LosslessStreams]: number } {
+    const { blocks, dim, turns, dtype } = this.shape;
+    const count = blocks * dim * tokens;
+    const planes = planeLengths(this.shape, tokens);
+    const flush = 128;
+    return {
+      contexts: contextsLimit(this.shape, turns.length + 1, planes.length),
+      symbols: 2 * count + flush * (turns.length + 1),
+      planes: planes.reduce((sum, length) => sum + 2 * length + flush, 0),
+      escapes: dtype === "f16" ? 0 : 4 * blocks + count,
+    };
+  }
+
+  /** Elements [blocks][tokens][dim] → streams. */
+  encode(data: Uint8Array, tokens: number, positions: Int32Array): LosslessStreams {
+    const { dtype } = this.shape;
+    const base = dtype === "f16" ? 0 : Math.max(0, this.#kernels.topExponent(data, dtype) - 31);
+    const parts = this.#kernels.split(data, { dtype, base }, this.shape, tokens, this.#rows);
+    // The views that split returned end with the next call of a kernel.
+    const planes = parts.planes.map((plane) => this.#encodePlane(plane));
+    const escapes = packEscapes(parts);
+    const groups = rowGroups(this.shape, positions);
+    const symbols = this.#encodeSymbols(parts.symbols, tokens, groups);
+    const contexts = { base, symbols: symbols.contexts, planes: planes.map(({ coded }) => coded) };
+    return {
+      contexts: packContexts(contexts, symbols.scales),
+      symbols: symbols.bytes,
+      planes: concat(planes.map(({ bytes }) => bytes)),
+      escapes,
+    };
+  }
+
+  /**
+   * Streams → elements of blocks [begin, end).
+   *
+   * @throws {KvzFormatError} when the streams are not what {@linkcode encode} makes for this geometry
+   */
+  decode(
+    streams: LosslessStreams,
+    tokens: number,
+    positions: Int32Array,
+    begin = 0,
+    end = this.shape.blocks,
+  ): Uint8Array {
+    const { contexts, parts } = this.#parts(streams, tokens, positions);
+    const form: ElementForm = { dtype: this.shape.dtype, base: contexts.base };
+    return this.#kernels.join(parts, form, this.shape, tokens, this.#rows, begin, end);
+  }
+
+  /** The same chunk in mode plain and with plain planes: quick to decode for one range of blocks after another. */
+  expand(streams: LosslessStreams, tokens: number, positions: Int32Array): LosslessStreams {
+    const { contexts, parts } = this.#parts(streams, tokens, positions);
+    const plain = { base: contexts.base, symbols: null, planes: parts.planes.map(() => null) };
+    return {
+      contexts: packContexts(plain, []),
+      symbols: parts.symbols,
+      planes: concat(parts.planes),
+      escapes: streams.escapes,
+    };
+  }
+
+  #parts(
+    streams: LosslessStreams,
+    tokens: number,
+    positions: Int32Array,
+  ): { contexts: ChunkContexts; parts: ElementParts } {
+    const groups = rowGroups(this.shape, positions);
+    const lengths = planeLengths(this.shape, tokens);
+    const contexts = unpackContexts(streams.contexts, this.shape, groups, this.#rows, lengths.length);
+    const planes = this.#decodePlanes(streams.planes, contexts.planes, lengths);
+    const symbols = this.#decodeSymbols(streams.symbols, contexts.symbols, tokens, groups);
+    return { contexts, parts: { symbols, planes, ...unpackEscapes(streams.escapes, this.shape) } };
+  }
+
+  #encodeSymbols(symbols: Uint8Array, tokens: number, groups: readonly RowGroup[]): EncodedSymbols {
+    const plain: EncodedSymbols = { contexts: null, scales: [], bytes: symbols };
+    if (symbols.length === 0) return plain;
+    const rows = symbols.length / tokens;
+    const sampled = sampledTokens(tokens);
+    const sums = new Float32Array(3 * rows);
+    const codes: RowCodes = { scales: new Uint8Array(rows), means: new Uint8Array(rows) };
+    for (const group of groups) {
+      this.#kernels.measure(symbols, tokens, group.begin, group.end, group.phases, sums);
+      chooseCodes(sums, group, sampled, codes);
+    }
+    if (tokens >= SURE_TOKENS) {
+      const coded = this.#codeSymbols(symbols, tokens, groups, "rows", codes, []);
+      return size(coded) < symbols.length ? coded : { ...plain, bytes: this.#restored(coded, tokens, groups) };
+    }
+    const { blocks, dim } = this.shape;
+    const original = symbols.slice();
+    const scales = Array.from(
+      { length: blocks },
+      (_, block) => blockScale(sums, Array.from(this.#rows.subarray(block * dim, (block + 1) * dim)), sampled.length),
+    );
+    const all = [
+      { ...plain, bytes: original },
+      this.#codeSymbols(original.slice(), tokens, groups, "rows", codes, []),
+      this.#codeSymbols(original.slice(), tokens, groups, "blocks", blockCodes(scales, this.shape, this.#rows), scales),
+    ];
+    return all.reduce((best, other) => size(other) < size(best) ? other : best);
+  }
+
+  /** Normalizes `symbols` in place and codes them. */
+  #codeSymbols(
+    symbols: Uint8Array,
+    tokens: number,
+    groups: readonly RowGroup[],
+    mode: "blocks" | "rows",
+    codes: RowCodes,
+    scales: readonly number[],
+  ): EncodedSymbols {
+    const model = rowModel(codes, groups);
+    const counts = new Uint32Array(CLASSES * RANS_SYMBOLS);
+    for (const { begin, end, phases } of groups) {
+      this.#kernels.normalize(symbols, tokens, begin, end, phases, model, counts);
+    }
+    const used: number[] = [];
+    const frequencies: Uint16Array[] = [];
+    for (let c = 0; c < CLASSES; c++) {
+      const part = counts.subarray(c * RANS_SYMBOLS, (c + 1) * RANS_SYMBOLS);
+      if (!part.some((count) => count > 0)) continue;
+      used.push(c);
+      frequencies.push(frequenciesOf(part, TABLE_BITS));
+    }
+    const tables = { bits: TABLE_BITS, frequencies: flat(frequencies) };
+    const streams = this.#withRans(doubled(tables), (rans) =>
+      groups.map((group) => {
+        const part = symbols.subarray(group.begin * tokens, group.end * tokens);
+        return rans.encode(part, group.end - group.begin, tokens, groupContexts(group, model, classNumbers({ used })));
+      }));
+    const lengths = streams.map(({ length }) => length);
+    return { contexts: { mode, codes, used, tables, lengths }, scales, bytes: concat(streams) };
+  }
+
+  #decodeSymbols(
+    bytes: Uint8Array,
+    contexts: SymbolContexts | null,
+    tokens: number,
+    groups: readonly RowGroup[],
+  ): Uint8Array {
+    const count = this.#rows.length * tokens;
+    if (contexts === null) {
+      if (bytes.length !== count) throw damaged(`it has ${bytes.length} symbols, expected ${count}`);
+      return bytes;
+    }
+    const total = contexts.lengths.reduce((sum, length) => sum + length, 0);
+    if (bytes.length !== total) throw damaged(`its symbols have ${bytes.length} bytes, expected ${total}`);
+    if (contexts.used.length === 0 && count > 0) throw damaged("it has no tables");
+    const symbols = new Uint8Array(count);
+    if (count === 0) return symbols;
+    const model = rowModel(contexts.codes, groups);
+    const numbers = classNumbers(contexts);
+    let at = 0;
+    this.#withRans(doubled(contexts.tables), (rans) =>
+      groups.forEach((group, i) => {
+        const part = bytes.subarray(at, at += contexts.lengths[i]);
+        const out = symbols.subarray(group.begin * tokens, group.end * tokens);
+        rans.decode(part, group.end - group.begin, tokens, groupContexts(group, model, numbers), out);
+      }));
+    for (const { begin, end, phases } of groups) {
+      this.#kernels.denormalize(symbols, tokens, begin, end, phases, model);
+    }
+    return symbols;
+  }
+
+  /** The symbols back from what was just coded: coding them in place took them away. */
+  #restored(coded: EncodedSymbols, tokens: number, groups: readonly RowGroup[]): Uint8Array {
+    return this.#decodeSymbols(coded.bytes, coded.contexts, tokens, groups);
+  }
+
+  #encodePlane(plane: Uint8Array): { coded: CodedPlane | null; bytes: Uint8Array } {
+    if (plane.length === 0 || sampledBits(plane) > PLANE_BITS) return { coded: null, bytes: plane.slice() };
+    const counts = new Uint32Array(RANS_SYMBOLS);
+    for (let i = 0; i < plane.length; i++) counts[plane[i]]++;
+    const tables = { bits: TABLE_BITS, frequencies: frequenciesOf(counts, TABLE_BITS) };
+    const bytes = this.#withRans(tables, (rans) => rans.encode(plane, 1, plane.length, ONE_TABLE));
+    if (bytes.length >= plane.length) return { coded: null, bytes: plane.slice() };
+    return { coded: { tables, length: bytes.length }, bytes };
+  }
+
+  #decodePlanes(
+    bytes: Uint8Array,
+    coded: readonly (CodedPlane | null)[],
+    lengths: readonly number[],
+  ): Uint8Array[] {
+    const stored = lengths.map((length, i) => coded[i]?.length ?? length);
+    const total = stored.reduce((sum, length) => sum + length, 0);
+    if (bytes.length !== total) throw damaged(`its planes have ${bytes.length} bytes, expected ${total}`);
+    let at = 0;
+    return lengths.map((length, i) => {
+      const part = bytes.subarray(at, at += stored[i]);
+      const plane = coded[i];
+      if (plane === null) return part;
+      return this.#withRans(plane.tables, (rans) => rans.decode(part, 1, length, ONE_TABLE));
+    });
+  }
+
+  #withRans<T>(tables: RansTables, body: (rans: Rans) => T): T {
+    const rans = this.#rans(tables);
+    try {
+      return body(rans);
+    } finally {
+      rans.free?.();
+    }
+  }
+}
+
+interface EncodedSymbols {
+  readonly contexts: SymbolContexts | null;
+  /** σ of each block in mode blocks. */
+  readonly scales: readonly number[];
+  readonly bytes: Uint8Array;
+}
+
+/** A plane is one row with one table. */
+const ONE_TABLE: RansContexts = { variant: "plain", tableOf: new Uint16Array(1) };
+/** Trellis states that never leave 0: tables follow from row and phase alone. */
+const NO_TRELLIS = new Uint8Array(16);
+
+/** Contexts of a group's rows. Tables stand in pairs; classes without a table are refused. */
+function groupContexts({ begin, end, phases }: RowGroup, { classes }: RowModel, numbers: Int16Array): RansContexts {
+  const number = (entry: number) => {
+    const found = numbers[classes[entry]];
+    if (found < 0) throw damaged(`it has no table of class ${classes[entry]}`);
+    return found;
+  };
+  if (phases === null) {
+    return {
+      variant: "plain",
+      tableOf: Uint16Array.from({ length: end - begin }, (_, i) => 2 * number((begin + i) * PHASES)),
+    };
+  }
+  const met = new Uint8Array(PHASES);
+  for (const phase of phases) met[phase] = 1;
+  const first = begin * PHASES;
+  const own = Uint8Array.from(
+    { length: (end - begin) * PHASES },
+    (_, i) => met[i % PHASES] === 1 ? number(first + i) : 0,
+  );
+  return { variant: "trellis", classes: own, kinds: phases, next: NO_TRELLIS };
+}
+
+/** Bytes of coded symbols and of what their decoder needs. */
+function size({ contexts, scales, bytes }: EncodedSymbols): number {
+  return bytes.length + packContexts({ base: 0, symbols: contexts, planes: [] }, scales).length;
+}
+
+/** Order-0 entropy of a sample of a plane, in bits a byte. */
+function sampledBits(plane: Uint8Array): number {
+  const step = Math.max(1, Math.floor(plane.length / PLANE_SAMPLE));
+  const counts = new Uint32Array(RANS_SYMBOLS);
+  let n = 0;
+  for (let i = 0; i < plane.length; i += step, n++) counts[plane[i]]++;
+  let bits = 0;
+  for (const count of counts) if (count > 0) bits += count * Math.log2(n / count);
+  return bits / n;
+}
+
+function flat(tables: readonly Uint16Array[]): Uint16Array {
+  const out = new Uint16Array(tables.length * RANS_SYMBOLS);
+  tables.forEach((table, i) => out.set(table, i * RANS_SYMBOLS));
+  return out;
+}

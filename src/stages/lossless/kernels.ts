@@ -1,0 +1,124 @@
+/**
+ * The loops of the lossless coder, as an interface: plain TypeScript defines them (reference.ts), WebAssembly runs them.
+ *
+ * @module
+ */
+import type { DType } from "../../cache/types.ts";
+import { KvzFormatError } from "../../errors.ts";
+import type { RowModel } from "./codes.ts";
+import type { LosslessShape } from "./shape.ts";
+
+/** Exponents that symbols tell: base + 1 … base + 31. For f16 base is 0 and symbols have all of them, 0 included. */
+export interface ElementForm {
+  readonly dtype: DType;
+  readonly base: number;
+}
+
+/** The parts of a chunk's elements. */
+export interface ElementParts {
+  /** Sign (bit 7), exponent less base (bits 6–2, 0 for an escape), two fraction bits; [rows][tokens]. */
+  readonly symbols: Uint8Array;
+  /** What symbols leave of the fractions, as {@linkcode planeLengths} says. */
+  readonly planes: readonly Uint8Array[];
+  /** Exponents outside the symbols' range in the order of the elements; none for f16. */
+  readonly escapes: Uint8Array;
+  /** How many escapes each block has. */
+  readonly escapeCounts: Uint32Array;
+}
+
+/** Loops over a chunk. Arrays that these return may be views which end with the next call. */
+export interface LosslessKernels {
+  /** Greatest exponent field of a finite element of bf16 or f32. */
+  topExponent(data: Uint8Array, dtype: DType): number;
+
+  /** Elements [blocks][tokens][dim] → parts. */
+  split(data: Uint8Array, form: ElementForm, shape: LosslessShape, tokens: number, rows: Int32Array): ElementParts;
+
+  /**
+   * Inverse of {@linkcode split} for blocks [begin, end); escapes and counts are those of all blocks.
+   *
+   * @throws {KvzFormatError} when a block has not as many escapes as its symbols say
+   */
+  join(
+    parts: ElementParts,
+    form: ElementForm,
+    shape: LosslessShape,
+    tokens: number,
+    rows: Int32Array,
+    begin: number,
+    end: number,
+  ): Uint8Array;
+
+  /** Sums over {@linkcode sampledTokens} of rows [begin, end), into `sums` [rows][3]; see RowSums. */
+  measure(
+    symbols: Uint8Array,
+    tokens: number,
+    begin: number,
+    end: number,
+    phases: Uint8Array | null,
+    sums: Float32Array,
+  ): void;
+
+  /**
+   * Maps the symbols of rows [begin, end) in place and counts them by class, adding to `counts` [64][256].
+   * Phase 0 stands for every token where `phases` is null.
+   */
+  normalize(
+    symbols: Uint8Array,
+    tokens: number,
+    begin: number,
+    end: number,
+    phases: Uint8Array | null,
+    model: RowModel,
+    counts: Uint32Array,
+  ): void;
+
+  /** Inverse of {@linkcode normalize}. */
+  denormalize(
+    symbols: Uint8Array,
+    tokens: number,
+    begin: number,
+    end: number,
+    phases: Uint8Array | null,
+    model: RowModel,
+  ): void;
+}
+
+/**
+ * Bytes of each plane. f16: the low bytes, [blocks][tokens · dim]. bf16: the lower five fraction bits, for each block
+ * four of every element, the first in the low half of a byte, then the fifth of every element, the first in bit 0. f32:
+ * the same, then fraction bits 8–15, then 0–7, [blocks][tokens · dim] each.
+ */
+export function planeLengths({ blocks, dim, dtype }: LosslessShape, tokens: number): number[] {
+  const n = tokens * dim;
+  if (dtype === "f16") return [blocks * n];
+  const five = blocks * fiveBitBytes(n);
+  return dtype === "bf16" ? [five] : [five, blocks * n, blocks * n];
+}
+
+/** Bytes of n five-bit remainders of a block. */
+export function fiveBitBytes(n: number): number {
+  return ((n + 1) >> 1) + ((n + 7) >> 3);
+}
+
+/** Tokens from one group of four sampled ones to the next: at least 128 tokens are sampled where there are as many. */
+export function sampleStep(tokens: number): number {
+  return tokens >= 512 ? 16 : tokens >= 256 ? 8 : 4;
+}
+
+/** Tokens that {@linkcode LosslessKernels.measure} sums over: four in a row at every step, all when fewer than four. */
+export function sampledTokens(tokens: number): number[] {
+  if (tokens < 4) return Array.from({ length: tokens }, (_, t) => t);
+  const step = sampleStep(tokens);
+  const sampled: number[] = [];
+  for (let t = step >> 1; t + 4 <= tokens; t += step) sampled.push(t, t + 1, t + 2, t + 3);
+  // Four to seven tokens: the first four.
+  return sampled.length > 0 ? sampled : [0, 1, 2, 3];
+}
+
+/** A block whose symbols do not call for as many escapes as it has. */
+export function wrongEscapes(block: number): KvzFormatError {
+  return new KvzFormatError(
+    `Cannot decode elements: the exponents of block ${block} are not as many as its symbols need`,
+  );
+}

@@ -1,0 +1,217 @@
+/**
+ * The loops of the lossless coder in plain TypeScript: what the kernels in asm/lossless/ must do, bit by bit.
+ *
+ * @module
+ */
+import type { DType } from "../../cache/types.ts";
+import { PHASE_COSINES, PHASE_SINES } from "./choose.ts";
+import type { RowModel } from "./codes.ts";
+import {
+  type ElementForm,
+  type ElementParts,
+  fiveBitBytes,
+  type LosslessKernels,
+  planeLengths,
+  sampledTokens,
+  wrongEscapes,
+} from "./kernels.ts";
+import { type LosslessShape, PHASES } from "./shape.ts";
+
+const fround = Math.fround;
+
+/** The reference. */
+export class ReferenceLossless implements LosslessKernels {
+  topExponent(data: Uint8Array, dtype: DType): number {
+    const width = dtype === "f32" ? 4 : 2;
+    let top = 0;
+    for (let at = width - 2; at < data.length; at += width) {
+      const exponent = ((data[at + 1] & 127) << 1) | (data[at] >> 7);
+      if (exponent < 255 && exponent > top) top = exponent;
+    }
+    return top;
+  }
+
+  split(data: Uint8Array, form: ElementForm, shape: LosslessShape, tokens: number, rows: Int32Array): ElementParts {
+    const { blocks, dim } = shape;
+    const symbols = new Uint8Array(rows.length * tokens);
+    const planes = planeLengths(shape, tokens).map((length) => new Uint8Array(length));
+    const escapes: number[] = [];
+    const escapeCounts = new Uint32Array(blocks);
+    for (let block = 0, at = 0; block < blocks; block++) {
+      for (let t = 0; t < tokens; t++) {
+        for (let i = 0; i < dim; i++, at++) {
+          const { symbol, escape } = splitElement(data, form, at, planes, block, tokens * dim);
+          symbols[rows[block * dim + i] * tokens + t] = symbol;
+          if (escape < 0) continue;
+          escapes.push(escape);
+          escapeCounts[block]++;
+        }
+      }
+    }
+    return { symbols, planes, escapes: Uint8Array.from(escapes), escapeCounts };
+  }
+
+  join(
+    { symbols, planes, escapes, escapeCounts }: ElementParts,
+    form: ElementForm,
+    { dim }: LosslessShape,
+    tokens: number,
+    rows: Int32Array,
+    begin: number,
+    end: number,
+  ): Uint8Array {
+    const n = tokens * dim;
+    const out = new Uint8Array((end - begin) * n * (form.dtype === "f32" ? 4 : 2));
+    let next = escapeCounts.subarray(0, begin).reduce((sum, count) => sum + count, 0);
+    for (let block = begin, at = 0; block < end; block++) {
+      const last = next + escapeCounts[block];
+      for (let t = 0; t < tokens; t++) {
+        for (let i = 0; i < dim; i++, at++) {
+          const symbol = symbols[rows[block * dim + i] * tokens + t];
+          let escape = -1;
+          if (form.dtype !== "f16" && (symbol & 0x7c) === 0) {
+            if (next === last) throw wrongEscapes(block);
+            escape = escapes[next++];
+          }
+          joinElement(out, form, at, symbol, escape, planes, block, t * dim + i, n);
+        }
+      }
+      if (next !== last) throw wrongEscapes(block);
+    }
+    return out;
+  }
+
+  measure(
+    symbols: Uint8Array,
+    tokens: number,
+    begin: number,
+    end: number,
+    phases: Uint8Array | null,
+    sums: Float32Array,
+  ): void {
+    const sampled = sampledTokens(tokens);
+    // Four partial sums, as lanes have them.
+    const lanes = Array.from({ length: 3 }, () => new Float32Array(4));
+    for (let row = begin; row < end; row++) {
+      for (const lane of lanes) lane.fill(0);
+      sampled.forEach((t, i) => {
+        const x = symbolValue(symbols[row * tokens + t]);
+        const cos = phases === null ? 1 : PHASE_COSINES[phases[t]];
+        const sin = phases === null ? 0 : PHASE_SINES[phases[t]];
+        lanes[0][i & 3] += fround(x * cos);
+        lanes[1][i & 3] += fround(x * sin);
+        lanes[2][i & 3] += fround(x * x);
+      });
+      lanes.forEach(([a, b, c, d], k) => sums[3 * row + k] = fround(a + b) + fround(c + d));
+    }
+  }
+
+  normalize(
+    symbols: Uint8Array,
+    tokens: number,
+    begin: number,
+    end: number,
+    phases: Uint8Array | null,
+    { classes, flips, octaves }: RowModel,
+    counts: Uint32Array,
+  ): void {
+    for (let row = begin, at = begin * tokens; row < end; row++) {
+      for (let t = 0; t < tokens; t++, at++) {
+        const entry = row * PHASES + (phases?.[t] ?? 0);
+        const symbol = symbols[at];
+        const mapped = ((symbol ^ flips[entry]) & 0x80) | ((symbol - 4 * octaves[row]) & 0x7f);
+        symbols[at] = mapped;
+        counts[classes[entry] * 256 + mapped]++;
+      }
+    }
+  }
+
+  denormalize(
+    symbols: Uint8Array,
+    tokens: number,
+    begin: number,
+    end: number,
+    phases: Uint8Array | null,
+    { flips, octaves }: RowModel,
+  ): void {
+    for (let row = begin, at = begin * tokens; row < end; row++) {
+      for (let t = 0; t < tokens; t++, at++) {
+        const mapped = symbols[at];
+        const flip = flips[row * PHASES + (phases?.[t] ?? 0)];
+        symbols[at] = ((mapped ^ flip) & 0x80) | ((mapped + 4 * octaves[row]) & 0x7f);
+      }
+    }
+  }
+}
+
+/** The middle of what a symbol stands for in f32, in units in which exponent 16 is 1; 0 for exponent 0 and 31. */
+export function symbolValue(symbol: number): number {
+  const exponent = (symbol >> 2) & 31;
+  if (exponent === 0 || exponent === 31) return 0;
+  const value = (1 + (symbol & 3) / 4 + 1 / 8) * 2 ** (exponent - 16);
+  return symbol > 127 ? -value : value;
+}
+
+function splitElement(
+  data: Uint8Array,
+  { dtype, base }: ElementForm,
+  at: number,
+  planes: readonly Uint8Array[],
+  block: number,
+  n: number,
+): { symbol: number; escape: number } {
+  if (dtype === "f16") {
+    planes[0][at] = data[2 * at];
+    return { symbol: data[2 * at + 1], escape: -1 };
+  }
+  const high = dtype === "f32" ? 4 * at + 2 : 2 * at;
+  const bits = data[high] | (data[high + 1] << 8);
+  putFive(planes[0], block, at - block * n, n, bits & 31);
+  if (dtype === "f32") {
+    planes[1][at] = data[high - 1];
+    planes[2][at] = data[high - 2];
+  }
+  const exponent = (bits >> 7) & 255;
+  const inside = exponent > base && exponent <= base + 31;
+  const symbol = ((bits >> 8) & 0x80) | (inside ? (exponent - base) << 2 : 0) | ((bits >> 5) & 3);
+  return { symbol, escape: inside ? -1 : exponent };
+}
+
+function joinElement(
+  out: Uint8Array,
+  { dtype, base }: ElementForm,
+  at: number,
+  symbol: number,
+  escape: number,
+  planes: readonly Uint8Array[],
+  block: number,
+  i: number,
+  n: number,
+): void {
+  if (dtype === "f16") {
+    out[2 * at] = planes[0][block * n + i];
+    out[2 * at + 1] = symbol;
+    return;
+  }
+  const exponent = escape >= 0 ? escape : ((symbol >> 2) & 31) + base;
+  const bits = ((symbol & 0x80) << 8) | (exponent << 7) | ((symbol & 3) << 5) | getFive(planes[0], block, i, n);
+  const high = dtype === "f32" ? 4 * at + 2 : 2 * at;
+  out[high] = bits & 255;
+  out[high + 1] = bits >> 8;
+  if (dtype === "f32") {
+    out[high - 1] = planes[1][block * n + i];
+    out[high - 2] = planes[2][block * n + i];
+  }
+}
+
+function putFive(plane: Uint8Array, block: number, i: number, n: number, value: number): void {
+  const at = block * fiveBitBytes(n);
+  plane[at + (i >> 1)] |= (value & 15) << (4 * (i & 1));
+  plane[at + ((n + 1) >> 1) + (i >> 3)] |= (value >> 4) << (i & 7);
+}
+
+function getFive(plane: Uint8Array, block: number, i: number, n: number): number {
+  const at = block * fiveBitBytes(n);
+  const four = (plane[at + (i >> 1)] >> (4 * (i & 1))) & 15;
+  return four | (((plane[at + ((n + 1) >> 1) + (i >> 3)] >> (i & 7)) & 1) << 4);
+}

@@ -1,0 +1,11 @@
+// The loops of the lossless coder, one file each; src/stages/lossless/reference.ts defines them. No imports, no
+// allocation: the host (src/backend/wasm/lossless_kernels.ts) places all data from heapBase on and checks all sizes.
+export { join } from "./lossless/join";
+export { measure } from "./lossless/measure";
+export { denormalize, normalize } from "./lossless/normalize";
+export { split, topExponent } from "./lossless/split";
+
+/** First byte that the host may use. */
+export function heapBase(): usize {
+  return __heap_base;
+}

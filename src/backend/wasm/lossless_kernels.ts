@@ -1,0 +1,385 @@
+/**
+ * The loops of the lossless coder (asm/lossless.ts): loading, and the memory they work on. A chunk's arrays have fixed
+ * places, so that what one loop leaves in the memory need not be copied for the next.
+ *
+ * @module
+ */
+import { BYTES_PER_ELEMENT, type DType } from "../../cache/types.ts";
+import { KvzBackendError, KvzLimitError } from "../../errors.ts";
+import { PHASE_COSINES, PHASE_SINES } from "../../stages/lossless/choose.ts";
+import type { RowModel } from "../../stages/lossless/codes.ts";
+import {
+  type ElementForm,
+  type ElementParts,
+  type LosslessKernels,
+  planeLengths,
+  sampledTokens,
+  sampleStep,
+  wrongEscapes,
+} from "../../stages/lossless/kernels.ts";
+import { type LosslessShape, PHASES } from "../../stages/lossless/shape.ts";
+import { detectBuild, supportsBuild } from "./detect.ts";
+import type { WasmBuild } from "./exports.ts";
+import { inflateBuild } from "./inflate.ts";
+
+/** Exports of the module. Pointers are byte addresses, 0 is null; see asm/lossless/. */
+interface LosslessExports {
+  readonly memory: WebAssembly.Memory;
+  heapBase(): number;
+  topExponent(data: number, dtype: number, count: number): number;
+  split(
+    data: number,
+    dtype: number,
+    base: number,
+    blocks: number,
+    tokens: number,
+    dim: number,
+    rows: number,
+    work: number,
+    symbols: number,
+    planes: number,
+    escapes: number,
+    counts: number,
+  ): void;
+  join(
+    symbols: number,
+    planes: number,
+    escapes: number,
+    counts: number,
+    dtype: number,
+    base: number,
+    blocks: number,
+    tokens: number,
+    dim: number,
+    rows: number,
+    work: number,
+    out: number,
+  ): number;
+  measure(
+    symbols: number,
+    tokens: number,
+    begin: number,
+    end: number,
+    first: number,
+    step: number,
+    groups: number,
+    cosines: number,
+    sines: number,
+    sums: number,
+  ): void;
+  normalize(
+    symbols: number,
+    tokens: number,
+    begin: number,
+    end: number,
+    phases: number,
+    classes: number,
+    flips: number,
+    octaves: number,
+    counts: number,
+  ): void;
+  denormalize(
+    symbols: number,
+    tokens: number,
+    begin: number,
+    end: number,
+    phases: number,
+    flips: number,
+    octaves: number,
+  ): void;
+}
+
+const DTYPES: Record<DType, number> = { f32: 0, f16: 1, bf16: 2 };
+const PAGE = 65536;
+/** Bytes of the counts of 64 classes. */
+const COUNT_BYTES = 64 * 256 * 4;
+
+/** Where the arrays of a chunk lie. */
+interface Places {
+  readonly symbols: number;
+  readonly classes: number;
+  readonly flips: number;
+  readonly octaves: number;
+  readonly sums: number;
+  readonly phases: number;
+  readonly cosines: number;
+  readonly sines: number;
+  readonly counts: number;
+  /** First byte behind. */
+  readonly end: number;
+}
+
+/** The loops on one instance of the kernels. Calls are synchronous; coders of one thread share it. */
+export class WasmLossless implements LosslessKernels {
+  readonly build: WasmBuild;
+  readonly #exports: LosslessExports;
+
+  private constructor(build: WasmBuild, exports: LosslessExports) {
+    this.build = build;
+    this.#exports = exports;
+  }
+
+  /**
+   * Instantiates a build, by default the best one that this engine runs.
+   *
+   * @throws {KvzBackendError} when the engine cannot run it, or may not compile WebAssembly from bytes (edge runtimes)
+   */
+  static async open(build: WasmBuild | "auto" = "auto"): Promise<WasmLossless> {
+    const chosen = build === "auto" ? detectBuild() : supportsBuild(build) ? build : null;
+    if (chosen === null) {
+      const what = build === "auto" ? "WebAssembly" : `the ${build} build of the kernels`;
+      throw new KvzBackendError(`Cannot use recipe lossless: this engine does not run ${what}`);
+    }
+    // Imported when needed, so that other recipes do not carry it.
+    const bytes = await inflateBuild((await import("./bytes/lossless.ts")).lossless, chosen);
+    try {
+      const { instance } = await WebAssembly.instantiate(bytes);
+      return new WasmLossless(chosen, instance.exports as unknown as LosslessExports);
+    } catch (cause) {
+      throw new KvzBackendError("Cannot use recipe lossless: this runtime does not compile its kernels", { cause });
+    }
+  }
+
+  topExponent(data: Uint8Array, dtype: DType): number {
+    const at = this.#exports.heapBase();
+    this.#reserve(at + data.length);
+    this.#bytes(at, data.length).set(data);
+    return this.#exports.topExponent(at, DTYPES[dtype], data.length / BYTES_PER_ELEMENT[dtype]);
+  }
+
+  split(data: Uint8Array, form: ElementForm, shape: LosslessShape, tokens: number, rows: Int32Array): ElementParts {
+    const { blocks, dim } = shape;
+    const count = rows.length * tokens;
+    const lengths = planeLengths(shape, tokens);
+    const place = this.#places(rows.length, tokens);
+    const from = place.end;
+    const planes = align(from + data.length);
+    const escapes = align(lengths.reduce((at, length) => at + length, planes));
+    const work = align(escapes + (form.dtype === "f16" ? 0 : count));
+    const counts = align(work + tokens * dim);
+    const order = align(counts + 4 * blocks);
+    this.#reserve(order + rows.byteLength);
+    this.#bytes(from, data.length).set(data);
+    this.#ints(order, rows.length).set(rows);
+    this.#exports.split(
+      from,
+      DTYPES[form.dtype],
+      form.base,
+      blocks,
+      tokens,
+      dim,
+      order,
+      work,
+      place.symbols,
+      planes,
+      escapes,
+      counts,
+    );
+    const escapeCounts = new Uint32Array(this.#ints(counts, blocks));
+    let at = planes;
+    return {
+      symbols: this.#bytes(place.symbols, count),
+      planes: lengths.map((length) => this.#bytes((at += length) - length, length)),
+      escapes: this.#bytes(escapes, escapeCounts.reduce((sum, n) => sum + n, 0)),
+      escapeCounts,
+    };
+  }
+
+  join(
+    parts: ElementParts,
+    form: ElementForm,
+    shape: LosslessShape,
+    tokens: number,
+    rows: Int32Array,
+    begin: number,
+    end: number,
+  ): Uint8Array {
+    const { dim } = shape;
+    const blocks = end - begin;
+    const [chosen, order] = this.#chosenRows(parts.symbols, tokens, rows, begin * dim, end * dim);
+    const lengths = planeLengths({ ...shape, blocks }, tokens);
+    const before = parts.escapeCounts.subarray(0, begin).reduce((sum, n) => sum + n, 0);
+    const escapeCount = parts.escapeCounts.subarray(begin, end).reduce((sum, n) => sum + n, 0);
+    const symbols = align(this.#exports.heapBase());
+    const planes = align(symbols + chosen.length);
+    const escapes = align(lengths.reduce((at, length) => at + length, planes));
+    const counts = align(escapes + escapeCount);
+    const list = align(counts + 4 * blocks);
+    const work = align(list + order.byteLength);
+    const out = align(work + tokens * dim);
+    const outBytes = blocks * tokens * dim * BYTES_PER_ELEMENT[form.dtype];
+    this.#reserve(out + outBytes);
+    this.#bytes(symbols, chosen.length).set(chosen);
+    lengths.reduce((at, length, i) => {
+      const perBlock = blocks === 0 ? 0 : length / blocks;
+      this.#bytes(at, length).set(parts.planes[i].subarray(begin * perBlock, end * perBlock));
+      return at + length;
+    }, planes);
+    this.#bytes(escapes, escapeCount).set(parts.escapes.subarray(before, before + escapeCount));
+    this.#ints(counts, blocks).set(parts.escapeCounts.subarray(begin, end));
+    this.#ints(list, order.length).set(order);
+    const wrong = this.#exports.join(
+      symbols,
+      planes,
+      escapes,
+      counts,
+      DTYPES[form.dtype],
+      form.base,
+      blocks,
+      tokens,
+      dim,
+      list,
+      work,
+      out,
+    );
+    if (wrong >= 0) throw wrongEscapes(begin + wrong);
+    return this.#bytes(out, outBytes).slice();
+  }
+
+  measure(
+    symbols: Uint8Array,
+    tokens: number,
+    begin: number,
+    end: number,
+    phases: Uint8Array | null,
+    sums: Float32Array,
+  ): void {
+    const place = this.#places(symbols.length / tokens, tokens);
+    const sampled = sampledTokens(tokens);
+    this.#place(symbols, place.symbols);
+    if (phases !== null) {
+      this.#floats(place.cosines, sampled.length).set(sampled.map((t) => PHASE_COSINES[phases[t]]));
+      this.#floats(place.sines, sampled.length).set(sampled.map((t) => PHASE_SINES[phases[t]]));
+    }
+    this.#exports.measure(
+      place.symbols,
+      tokens,
+      begin,
+      end,
+      sampled[0],
+      sampleStep(tokens),
+      sampled.length >> 2,
+      phases === null ? 0 : place.cosines,
+      phases === null ? 0 : place.sines,
+      place.sums,
+    );
+    sums.set(this.#floats(place.sums + 12 * begin, 3 * (end - begin)), 3 * begin);
+  }
+
+  normalize(
+    symbols: Uint8Array,
+    tokens: number,
+    begin: number,
+    end: number,
+    phases: Uint8Array | null,
+    model: RowModel,
+    counts: Uint32Array,
+  ): void {
+    const place = this.#places(symbols.length / tokens, tokens);
+    const foreign = this.#place(symbols, place.symbols);
+    this.#placeModel(place, begin, end, phases, model);
+    this.#ints(place.counts, counts.length).set(counts);
+    const at = phases === null ? 0 : place.phases;
+    const { classes, flips, octaves } = place;
+    this.#exports.normalize(place.symbols, tokens, begin, end, at, classes, flips, octaves, place.counts);
+    counts.set(this.#ints(place.counts, counts.length));
+    if (foreign) this.#fetchRows(symbols, place.symbols, tokens, begin, end);
+  }
+
+  denormalize(
+    symbols: Uint8Array,
+    tokens: number,
+    begin: number,
+    end: number,
+    phases: Uint8Array | null,
+    model: RowModel,
+  ): void {
+    const place = this.#places(symbols.length / tokens, tokens);
+    const rows = symbols.subarray(begin * tokens, end * tokens);
+    this.#bytes(place.symbols + begin * tokens, rows.length).set(rows);
+    this.#placeModel(place, begin, end, phases, model);
+    const at = phases === null ? 0 : place.phases;
+    this.#exports.denormalize(place.symbols, tokens, begin, end, at, place.flips, place.octaves);
+    this.#fetchRows(symbols, place.symbols, tokens, begin, end);
+  }
+
+  /** Symbols of features [begin, end) and their rows: all as they are, or those rows alone. */
+  #chosenRows(
+    symbols: Uint8Array,
+    tokens: number,
+    rows: Int32Array,
+    begin: number,
+    end: number,
+  ): [symbols: Uint8Array, rows: Int32Array] {
+    if (end - begin === rows.length) return [symbols, rows];
+    const chosen = new Uint8Array((end - begin) * tokens);
+    for (let i = begin; i < end; i++) {
+      chosen.set(symbols.subarray(rows[i] * tokens, (rows[i] + 1) * tokens), (i - begin) * tokens);
+    }
+    return [chosen, Int32Array.from({ length: end - begin }, (_, i) => i)];
+  }
+
+  #placeModel(place: Places, begin: number, end: number, phases: Uint8Array | null, model: RowModel): void {
+    const put = (address: number, bytes: Uint8Array, width: number) =>
+      this.#bytes(address + begin * width, (end - begin) * width).set(bytes.subarray(begin * width, end * width));
+    put(place.classes, model.classes, PHASES);
+    put(place.flips, model.flips, PHASES);
+    put(place.octaves, model.octaves, 1);
+    if (phases !== null) this.#bytes(place.phases, phases.length).set(phases);
+  }
+
+  /** Copies symbols to their place unless they are there. Returns whether they were elsewhere. */
+  #place(symbols: Uint8Array, address: number): boolean {
+    if (symbols.buffer === this.#exports.memory.buffer && symbols.byteOffset === address) return false;
+    this.#bytes(address, symbols.length).set(symbols);
+    return true;
+  }
+
+  #fetchRows(symbols: Uint8Array, address: number, tokens: number, begin: number, end: number): void {
+    symbols.set(this.#bytes(address + begin * tokens, (end - begin) * tokens), begin * tokens);
+  }
+
+  /** Places for so many rows and tokens. The memory grows here and in split alone, never under views in use. */
+  #places(rows: number, tokens: number): Places {
+    const sampled = 4 * sampledTokens(tokens).length;
+    const symbols = align(this.#exports.heapBase());
+    const classes = align(symbols + rows * tokens);
+    const flips = align(classes + PHASES * rows);
+    const octaves = align(flips + PHASES * rows);
+    const sums = align(octaves + rows);
+    const phases = align(sums + 12 * rows);
+    const cosines = align(phases + tokens);
+    const sines = align(cosines + sampled);
+    const counts = align(sines + sampled);
+    const end = align(counts + COUNT_BYTES);
+    this.#reserve(end);
+    return { symbols, classes, flips, octaves, sums, phases, cosines, sines, counts, end };
+  }
+
+  #reserve(end: number): void {
+    const { memory } = this.#exports;
+    const missing = end - memory.buffer.byteLength;
+    if (missing <= 0) return;
+    try {
+      memory.grow(Math.ceil(missing / PAGE));
+    } catch (cause) {
+      throw new KvzLimitError(`Cannot code a chunk: the engine does not grow a memory to ${end} bytes`, { cause });
+    }
+  }
+
+  #bytes(address: number, length: number): Uint8Array {
+    return new Uint8Array(this.#exports.memory.buffer, address, length);
+  }
+
+  #ints(address: number, length: number): Uint32Array {
+    return new Uint32Array(this.#exports.memory.buffer, address, length);
+  }
+
+  #floats(address: number, length: number): Float32Array {
+    return new Float32Array(this.#exports.memory.buffer, address, length);
+  }
+}
+
+function align(address: number): number {
+  return Math.ceil(address / 64) * 64;
+}

@@ -1,0 +1,127 @@
+import { assertEquals, assertThrows } from "deno-std/assert";
+import fc from "fast-check";
+import { KvzFormatError } from "../../src/errors.ts";
+import type { RowModel } from "../../src/stages/lossless/codes.ts";
+import { ReferenceLossless, symbolValue } from "../../src/stages/lossless/reference.ts";
+import { rowGroups, rowOrder } from "../../src/stages/lossless/shape.ts";
+import { sampledTokens } from "../../src/stages/lossless/kernels.ts";
+import { LOOPS, type LosslessCase, losslessCases, random } from "./lossless_cases.ts";
+
+const reference = new ReferenceLossless();
+
+function baseOf({ data, shape: { dtype } }: LosslessCase): number {
+  return dtype === "f16" ? 0 : Math.max(0, reference.topExponent(data, dtype) - 31);
+}
+
+/** Any model: the loops need not know where it comes from. */
+function anyModel(rows: number, seed: number): RowModel {
+  const next = random(seed);
+  return {
+    classes: Uint8Array.from({ length: rows * 16 }, () => 64 * next()),
+    flips: Uint8Array.from({ length: rows * 16 }, () => next() < 0.5 ? 128 : 0),
+    octaves: Uint8Array.from({ length: rows }, () => 32 * next()),
+  };
+}
+
+for (const [name, open] of LOOPS) {
+  Deno.test(`${name}: elements split and joined are the same, as the reference splits them`, async () => {
+    const loops = await open();
+    fc.assert(fc.property(losslessCases(), (chunk) => {
+      const { data, shape, tokens } = chunk;
+      const form = { dtype: shape.dtype, base: baseOf(chunk) };
+      if (shape.dtype !== "f16") {
+        assertEquals(loops.topExponent(data, shape.dtype), reference.topExponent(data, shape.dtype));
+      }
+      const rows = rowOrder(shape);
+      const expected = reference.split(data, form, shape, tokens, rows);
+      const parts = loops.split(data, form, shape, tokens, rows);
+      assertEquals({ ...parts }, { ...expected });
+      assertEquals(loops.join(expected, form, shape, tokens, rows, 0, shape.blocks), data);
+      const begin = shape.blocks >> 1;
+      const perBlock = data.length / shape.blocks;
+      assertEquals(
+        loops.join(expected, form, shape, tokens, rows, begin, shape.blocks),
+        data.subarray(begin * perBlock),
+      );
+    }));
+  });
+
+  Deno.test(`${name}: sums, map and counts are the reference's, bit by bit`, async () => {
+    const loops = await open();
+    fc.assert(fc.property(losslessCases(), fc.integer(), (chunk, seed) => {
+      const { data, shape, tokens, positions } = chunk;
+      if (tokens === 0) return;
+      const form = { dtype: shape.dtype, base: baseOf(chunk) };
+      const rows = rowOrder(shape);
+      const model = anyModel(rows.length, seed);
+      const results = [loops, reference].map((some) => {
+        const { symbols } = some.split(data, form, shape, tokens, rows);
+        const original = symbols.slice();
+        const sums = new Float32Array(3 * rows.length);
+        const counts = new Uint32Array(64 * 256);
+        for (const { begin, end, phases } of rowGroups(shape, positions)) {
+          some.measure(symbols, tokens, begin, end, phases, sums);
+          some.normalize(symbols, tokens, begin, end, phases, model, counts);
+        }
+        const mapped = symbols.slice();
+        const restored = mapped.slice();
+        for (const { begin, end, phases } of rowGroups(shape, positions)) {
+          some.denormalize(restored, tokens, begin, end, phases, model);
+        }
+        assertEquals(restored, original);
+        return { sums: new Uint32Array(sums.buffer), counts, mapped };
+      });
+      assertEquals(results[0], results[1]);
+      assertEquals(results[0].counts.reduce((sum, n) => sum + n), rows.length * tokens);
+    }));
+  });
+
+  Deno.test(`${name}: symbols elsewhere are mapped where they are`, async () => {
+    const loops = await open();
+    const model = anyModel(3, 1);
+    const symbols = Uint8Array.from({ length: 3 * 20 }, (_, i) => 37 * i);
+    const [mapped, expected] = [symbols.slice(), symbols.slice()];
+    const [counts, expectedCounts] = [new Uint32Array(64 * 256), new Uint32Array(64 * 256)];
+    loops.normalize(mapped, 20, 1, 3, null, model, counts);
+    reference.normalize(expected, 20, 1, 3, null, model, expectedCounts);
+    assertEquals(mapped, expected);
+    assertEquals(counts, expectedCounts);
+  });
+
+  Deno.test(`${name}: a block with too many or too few exponents apart is refused`, async () => {
+    const loops = await open();
+    const shape = { blocks: 2, dim: 16, dtype: "bf16", turns: new Uint32Array(0) } as const;
+    const rows = rowOrder(shape);
+    const form = { dtype: "bf16", base: 100 } as const;
+    const data = new Uint8Array(2 * 16 * 2 * 2);
+    const parts = reference.split(data, form, shape, 2, rows);
+    for (const change of [1, -1]) {
+      const escapeCounts = Uint32Array.of(32, 32 + change);
+      const escapes = new Uint8Array(64 + change);
+      assertThrows(
+        () => loops.join({ ...parts, escapes, escapeCounts }, form, shape, 2, rows, 0, 2),
+        KvzFormatError,
+        "block 1",
+      );
+    }
+  });
+}
+
+Deno.test("a symbol's value is the middle of what it stands for", () => {
+  assertEquals(symbolValue(16 << 2), 1.125);
+  assertEquals(symbolValue((17 << 2) | 3 | 128), -2 * 1.875);
+  assertEquals(symbolValue(3), 0);
+  assertEquals(symbolValue(31 << 2), 0);
+});
+
+Deno.test("sampled tokens lie within the chunk, four in a row", () => {
+  for (const tokens of [0, 1, 3, 4, 5, 6, 7, 8, 63, 64, 255, 256, 511, 512, 4096]) {
+    const sampled = sampledTokens(tokens);
+    assertEquals(sampled.every((t) => t < tokens), true);
+    if (tokens < 4) assertEquals(sampled.length, tokens);
+    else {
+      assertEquals(sampled.length > 0 && sampled.length % 4 === 0, true);
+      sampled.forEach((t, i) => assertEquals(i % 4 === 0 || t === sampled[i - 1] + 1, true));
+    }
+  }
+});

@@ -59,12 +59,15 @@ export function losslessCase(
   const positions = Int32Array.from({ length: tokens }, (_, t) => first + t);
   const values = new Float32Array(blocks * tokens * dim);
   for (let block = 0; block < blocks; block++) {
+    // A pair turns as one: its second row follows the first by a quarter turn.
+    const rows = Array.from({ length: dim }, () => ({ scale: 2 ** (6 * next() - 4), mean: 4 * (next() - 0.5) }));
+    const phases = Array.from({ length: pairs }, next);
     for (let i = 0; i < dim; i++) {
-      const [scale, mean, phase] = [2 ** (6 * next() - 4), 4 * (next() - 0.5), next()];
+      const first = i % Math.max(1, pairs);
+      const { scale, mean } = i < 2 * pairs ? rows[first] : rows[i];
       for (let t = 0; t < tokens; t++) {
-        const swing = i < 2 * pairs
-          ? Math.cos(2 * Math.PI * (phase + positions[t] * turns[i % pairs] / 2 ** 32 - (i < pairs ? 0 : 0.25)))
-          : 1;
+        const turned = phases[first] + positions[t] * turns[first] / 2 ** 32 - (i < pairs ? 0 : 0.25);
+        const swing = i < 2 * pairs ? Math.cos(2 * Math.PI * turned) : 1;
         const noise = next() + next() + next() - 1.5;
         values[(block * tokens + t) * dim + i] = filling === "wide"
           ? (next() - 0.5) * 2 ** (240 * next() - 120)

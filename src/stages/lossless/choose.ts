@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { BINS_PER_SIGMA, cosine32, DIRECTIONS, MEAN_BINS, type RowCodes, SCALES } from "./codes.ts";
+import { BINS_PER_SIGMA, COSINES_32, DIRECTIONS, MEAN_BINS, type RowCodes, SCALES } from "./codes.ts";
 import { PHASES, type RowGroup } from "./shape.ts";
 
 /** Sums over the sampled tokens of a row: x · cos, x · sin (cos = 1, sin = 0 where nothing turns), x². [rows][3] */
@@ -36,7 +36,9 @@ export function chooseCodes(sums: RowSums, group: RowGroup, sampled: readonly nu
     ss += sin * sin;
   }
   for (let row = begin; row < end; row += 2) {
-    const [xc, xs, xx, yc, ys, yy] = sums.subarray(3 * row, 3 * row + 6);
+    const at = 3 * row;
+    const [xc, xs, xx] = [sums[at], sums[at + 1], sums[at + 2]];
+    const [yc, ys, yy] = [sums[at + 3], sums[at + 4], sums[at + 5]];
     // The pair's mean before rotation (a, b), then what is left of each row less a · cos − b · sin, a · sin + b · cos.
     const [a, b] = [(xc + ys) / n, (yc - xs) / n];
     const square = a * a + b * b;
@@ -88,12 +90,12 @@ function nearestDirection(a: number, b: number): number {
   let best = 0;
   let most = -Infinity;
   for (let direction = 0; direction < DIRECTIONS; direction++) {
-    const length = a * cosine32(direction) + b * cosine32(direction - 8);
+    const length = a * COSINES_32[direction] + b * COSINES_32[direction - 8 & 31];
     if (length > most) [best, most] = [direction, length];
   }
   return best;
 }
 
 /** cos and sin of each phase's middle, f32. */
-export const PHASE_COSINES = Float32Array.from({ length: PHASES }, (_, k) => cosine32(2 * k + 1) / 65536);
-export const PHASE_SINES = Float32Array.from({ length: PHASES }, (_, k) => cosine32(2 * k + 1 - 8) / 65536);
+export const PHASE_COSINES = Float32Array.from({ length: PHASES }, (_, k) => COSINES_32[2 * k + 1] / 65536);
+export const PHASE_SINES = Float32Array.from({ length: PHASES }, (_, k) => COSINES_32[2 * k - 7 & 31] / 65536);

@@ -281,25 +281,25 @@ const NO_TRELLIS = new Uint8Array(16);
 
 /** Contexts of a group's rows. Tables stand in pairs; classes without a table are refused. */
 function groupContexts({ begin, end, phases }: RowGroup, { classes }: RowModel, numbers: Int16Array): RansContexts {
-  const number = (entry: number) => {
-    const found = numbers[classes[entry]];
-    if (found < 0) throw damaged(`it has no table of class ${classes[entry]}`);
-    return found;
-  };
+  const rows = end - begin;
   if (phases === null) {
-    return {
-      variant: "plain",
-      tableOf: Uint16Array.from({ length: end - begin }, (_, i) => 2 * number((begin + i) * PHASES)),
-    };
+    const tableOf = new Uint16Array(rows);
+    for (let row = 0; row < rows; row++) tableOf[row] = 2 * numberOf(classes[(begin + row) * PHASES], numbers);
+    return { variant: "plain", tableOf };
   }
-  const met = new Uint8Array(PHASES);
-  for (const phase of phases) met[phase] = 1;
-  const first = begin * PHASES;
-  const own = Uint8Array.from(
-    { length: (end - begin) * PHASES },
-    (_, i) => met[i % PHASES] === 1 ? number(first + i) : 0,
-  );
+  const met: number[] = [];
+  for (let phase = 0; phase < PHASES; phase++) if (phases.includes(phase)) met.push(phase);
+  const own = new Uint8Array(rows * PHASES);
+  for (let at = 0; at < own.length; at += PHASES) {
+    for (const phase of met) own[at + phase] = numberOf(classes[begin * PHASES + at + phase], numbers);
+  }
   return { variant: "trellis", classes: own, kinds: phases, next: NO_TRELLIS };
+}
+
+function numberOf(rowClass: number, numbers: Int16Array): number {
+  const number = numbers[rowClass];
+  if (number < 0) throw damaged(`it has no table of class ${rowClass}`);
+  return number;
 }
 
 /** Bytes of coded symbols and of what their decoder needs. */

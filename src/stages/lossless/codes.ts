@@ -46,18 +46,14 @@ export interface RowModel {
 }
 
 /** cos of k / 32 turn in 1/65536, a quarter turn of it. */
-const COSINES = [65536, 64277, 60547, 54491, 46341, 36410, 25080, 12785, 0];
+const QUARTER = [65536, 64277, 60547, 54491, 46341, 36410, 25080, 12785, 0];
+/** cos of k / 32 turn in 1/65536. */
+export const COSINES_32: Float64Array = Float64Array.from({ length: 32 }, (_, k) => {
+  const fold = k <= 16 ? k : 32 - k;
+  return fold <= 8 ? QUARTER[fold] : -QUARTER[16 - fold];
+});
 /** 2^(k / 4) in 1/65536. */
 const QUARTER_OCTAVES = [65536, 77936, 92682, 110218];
-
-/** cos of k / 32 turn in 1/65536. */
-export function cosine32(k: number): number {
-  const i = k & 31;
-  if (i <= 8) return COSINES[i];
-  if (i <= 16) return -COSINES[16 - i];
-  if (i <= 24) return -COSINES[i - 16];
-  return COSINES[32 - i];
-}
 
 /** The direction in which a phase's middle lies, for a pair whose mean has `direction`: its first row is the cosine. */
 export function phaseDirection(direction: number, phase: number): number {
@@ -66,38 +62,43 @@ export function phaseDirection(direction: number, phase: number): number {
 
 /** Codes → classes and map. */
 export function rowModel(codes: RowCodes, groups: readonly RowGroup[]): RowModel {
-  const { scales, means } = codes;
-  const rows = scales.length;
+  const rows = codes.scales.length;
   const model = {
     classes: new Uint8Array(rows * PHASES),
     flips: new Uint8Array(rows * PHASES),
-    octaves: scales.map((scale) => scale >> 1),
-  };
-  const put = (row: number, phase: number, bin: number, negative: boolean) => {
-    model.classes[row * PHASES + phase] = (scales[row] & 1) * MEAN_BINS + bin;
-    model.flips[row * PHASES + phase] = negative ? 128 : 0;
+    octaves: codes.scales.map((scale) => scale >> 1),
   };
   for (const { begin, end, phases } of groups) {
-    if (phases === null) {
-      for (let row = begin; row < end; row++) {
-        for (let phase = 0; phase < PHASES; phase++) put(row, phase, means[row] & 127, means[row] > 127);
-      }
-      continue;
-    }
-    for (let row = begin; row < end; row += 2) {
-      const [length, direction] = [means[row], means[row + 1]];
-      const first = length * ratio(scales[row + 1] - scales[row]);
-      const second = length * ratio(scales[row] - scales[row + 1]);
+    if (phases === null) modelStill(codes, begin, end, model);
+    else modelTurning(codes, begin, end, model);
+  }
+  return model;
+}
+
+function modelStill({ scales, means }: RowCodes, begin: number, end: number, { classes, flips }: RowModel): void {
+  for (let row = begin; row < end; row++) {
+    const at = row * PHASES;
+    classes.fill((scales[row] & 1) * MEAN_BINS + (means[row] & 127), at, at + PHASES);
+    flips.fill(means[row] & 128, at, at + PHASES);
+  }
+}
+
+function modelTurning({ scales, means }: RowCodes, begin: number, end: number, { classes, flips }: RowModel): void {
+  for (let row = begin; row < end; row += 2) {
+    const [length, direction] = [means[row], means[row + 1]];
+    // The second row of the pair is the sine, which is the cosine a quarter turn before.
+    for (let half = 0; half < 2; half++) {
+      const [own, other] = [scales[row + half], scales[row + 1 - half]];
+      const bins = length * ratio(other - own);
+      const first = (own & 1) * MEAN_BINS;
+      const at = (row + half) * PHASES;
       for (let phase = 0; phase < PHASES; phase++) {
-        const at = phaseDirection(direction, phase);
-        // The second row is the sine, which is the cosine a quarter turn before.
-        const [cos, sin] = [cosine32(at), cosine32(at - 8)];
-        put(row, phase, bin(first, cos), cos < 0);
-        put(row + 1, phase, bin(second, sin), sin < 0);
+        const cos = COSINES_32[phaseDirection(direction, phase) - 8 * half & 31];
+        classes[at + phase] = first + bin(bins, cos);
+        flips[at + phase] = cos < 0 ? 128 : 0;
       }
     }
   }
-  return model;
 }
 
 /** 2^(k / 4) in 1/65536: the geometric mean of two σ over one of them, which lie k half octaves apart. */

@@ -71,10 +71,15 @@ export function rowGroups(shape: LosslessShape, positions: Int32Array): RowGroup
   const { blocks, turns } = shape;
   const groups: RowGroup[] = [];
   for (let pair = 0; pair < turns.length; pair++) {
-    const phases = Uint8Array.from(positions, (position) => Math.imul(position, turns[pair]) >>> 28);
+    const phases = new Uint8Array(positions.length);
     const last = groups.at(-1);
+    let same = last !== undefined;
+    for (let t = 0; t < phases.length; t++) {
+      phases[t] = Math.imul(positions[t], turns[pair]) >>> 28;
+      same &&= last!.phases![t] === phases[t];
+    }
     const [begin, end] = [2 * blocks * pair, 2 * blocks * (pair + 1)];
-    if (last?.phases?.every((phase, t) => phase === phases[t])) groups[groups.length - 1] = { ...last, end };
+    if (same) groups[groups.length - 1] = { ...last!, end };
     else groups.push({ begin, end, phases });
   }
   const turned = 2 * blocks * turns.length;

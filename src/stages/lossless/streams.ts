@@ -167,8 +167,9 @@ export function unpackEscapes(
   return { escapes, escapeCounts };
 }
 
-/** Joins arrays. */
+/** Joins arrays; a single one is returned as it is. */
 export function concat(parts: readonly Uint8Array[]): Uint8Array {
+  if (parts.length === 1) return parts[0];
   const out = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
   let at = 0;
   for (const part of parts) {

@@ -1,7 +1,10 @@
 import { assertEquals, assertThrows } from "deno-std/assert";
 import fc from "fast-check";
+import { EntropyKernels } from "../../src/backend/wasm/entropy_kernels.ts";
+import { WASM_BUILDS } from "../../src/backend/wasm/exports.ts";
 import { KvzFormatError } from "../../src/errors.ts";
 import { escapeLevels, unescapeLevels } from "../../src/stages/entropy/escapes.ts";
+import { escapeLevelsOn, unescapeLevelsOn } from "../../src/stages/entropy/rans_levels.ts";
 import type { RansContexts } from "../../src/stages/entropy/rans_contexts.ts";
 import { generator } from "../backend/backends.ts";
 import { NEXT, randomContexts } from "./rans_cases.ts";
@@ -38,6 +41,16 @@ type Unescape = typeof unescapeLevels;
 const ESCAPERS: readonly (readonly [string, () => Promise<{ escape: Escape; unescape: Unescape }>])[] = [
   // deno-lint-ignore require-await -- one signature for all
   ["reference", async () => ({ escape: escapeLevels, unescape: unescapeLevels })],
+  ...WASM_BUILDS.map((build): [string, () => Promise<{ escape: Escape; unescape: Unescape }>] => [
+    `wasm ${build}`,
+    async () => {
+      const kernels = await EntropyKernels.open(build);
+      return {
+        escape: (...job) => escapeLevelsOn(kernels, ...job),
+        unescape: (...job) => unescapeLevelsOn(kernels, ...job),
+      };
+    },
+  ]),
 ];
 
 for (const [label, open] of ESCAPERS) {

@@ -4,6 +4,9 @@
  * @module
  */
 import fc from "fast-check";
+import { EntropyKernels } from "../../src/backend/wasm/entropy_kernels.ts";
+import { WASM_BUILDS } from "../../src/backend/wasm/exports.ts";
+import { WasmRans } from "../../src/stages/entropy/rans.ts";
 import { type RansContexts, tablesOf, TOKEN_KINDS } from "../../src/stages/entropy/rans_contexts.ts";
 import { countSymbols } from "../../src/stages/entropy/rans_counts.ts";
 import { ReferenceRans } from "../../src/stages/entropy/rans_reference.ts";
@@ -15,6 +18,10 @@ import { generator } from "../backend/backends.ts";
 export const CODERS: readonly (readonly [string, (tables: RansTables) => Promise<Rans>])[] = [
   // deno-lint-ignore require-await -- one signature for all
   ["reference", async (tables) => new ReferenceRans(tables)],
+  ...WASM_BUILDS.map((build): [string, (tables: RansTables) => Promise<Rans>] => {
+    let kernels: Promise<EntropyKernels> | undefined;
+    return [`wasm ${build}`, async (tables) => new WasmRans(await (kernels ??= EntropyKernels.open(build)), tables)];
+  }),
 ];
 
 /**

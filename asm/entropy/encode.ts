@@ -1,0 +1,183 @@
+// encode: symbols u8 [rows][tokens] → rANS words, from the last symbol to the first, written downwards. 32 tokens go
+// together as in decode. ⌊x / f⌋ comes from a double: (x + ½) / f lies at least ½ / f off any whole number, far more than
+// what a product by the rounded reciprocal is wrong by, and adding 2^52 − ½ rounds to the whole number below.
+import { PACK, select, swizzle } from "./lanes";
+import { ABSENT, ENCODE_ENTRY, ENCODE_TABLE } from "./tables";
+
+const LANES: usize = 32;
+/** Least value of a state, and its value before the first symbol is coded. */
+const LOW: u32 = 1 << 16;
+/** 2^52 − ½. */
+const MAGIC: f64 = 4503599627370495.5;
+/** Upper half of the double 2^52 + x for a u32 x. */
+const MAGIC_HIGH: i32 = 0x43300000;
+
+/**
+ * `tables`: encoding tables, one after the other. With `indices` null, `tableOf` holds the table of each row, u16 [rows];
+ * else indices hold that of each symbol, u8 [rows][tokens]. Words go below `end`, where there is room for one a symbol
+ * and 8 bytes. Writes `states`, u32 [32]. Returns the address of the first word, or 0 where a symbol has no frequency.
+ */
+export function encode(
+  symbols: usize,
+  rows: usize,
+  tokens: usize,
+  bits: u32,
+  tables: usize,
+  tableOf: usize,
+  indices: usize,
+  states: usize,
+  end: usize,
+): usize {
+  for (let lane: usize = 0; lane < LANES; lane++) store<u32>(states + (lane << 2), LOW);
+  return bits == 11
+    ? encodeRows(11, symbols, rows, tokens, tables, tableOf, indices, states, end)
+    : encodeRows(12, symbols, rows, tokens, tables, tableOf, indices, states, end);
+}
+
+/** Set by a symbol without frequency. */
+let absent: u32 = 0;
+
+// @ts-ignore: decorator
+@inline
+function encodeRows(
+  bits: u32,
+  symbols: usize,
+  rows: usize,
+  tokens: usize,
+  tables: usize,
+  tableOf: usize,
+  indices: usize,
+  states: usize,
+  at: usize,
+): usize {
+  const whole = tokens & ~(LANES - 1);
+  absent = 0;
+  for (let row = rows; row > 0; row--) {
+    const from = symbols + (row - 1) * tokens;
+    const table = indices == 0 ? tables + (<usize>load<u16>(tableOf + ((row - 1) << 1)) << ENCODE_TABLE) : tables;
+    const numbers = indices == 0 ? <usize>0 : indices + (row - 1) * tokens;
+    if (whole != tokens) {
+      at = encodeRange(bits, from + whole, tokens - whole, table, numbers == 0 ? <usize>0 : numbers + whole, states, at);
+    }
+    if (ASC_FEATURE_SIMD) {
+      at = numbers == 0
+        ? encodeWhole(bits, false, from, whole, table, numbers, states, at)
+        : encodeWhole(bits, true, from, whole, table, numbers, states, at);
+    } else {
+      for (let t = whole; t > 0; t -= LANES) {
+        at = encodeRange(bits, from + t - LANES, LANES, table, numbers == 0 ? <usize>0 : numbers + t - LANES, states, at);
+      }
+    }
+  }
+  return absent & ABSENT ? 0 : at;
+}
+
+/** Up to 32 tokens of a row from lane 0 on, one by one from the last. Returns where the words begin. */
+function encodeRange(
+  bits: u32,
+  symbols: usize,
+  count: usize,
+  table: usize,
+  numbers: usize,
+  states: usize,
+  at: usize,
+): usize {
+  for (let lane = count; lane > 0; lane--) {
+    const state = states + ((lane - 1) << 2);
+    let entry = table + (<usize>load<u8>(symbols + lane - 1) << ENCODE_ENTRY);
+    if (numbers != 0) entry += <usize>load<u8>(numbers + lane - 1) << ENCODE_TABLE;
+    const packed = load<u32>(entry, 8);
+    const f = packed >> 16;
+    absent |= packed;
+    let x = load<u32>(state);
+    if (x >> (32 - bits) >= f) {
+      at -= 2;
+      store<u16>(at, x);
+      x >>= 16;
+    }
+    const quotient = <u32>((<f64>x + 0.5) * load<f64>(entry));
+    store<u32>(state, x + (packed & 0xffff) + quotient * ((1 << bits) - f));
+  }
+  return at;
+}
+
+/** Addresses of four entries: symbols, with the numbers of their tables above them. */
+// @ts-ignore: decorator
+@inline
+function addresses(coded: v128, table: v128): v128 {
+  return i32x4.add(i32x4.shl(coded, <i32>ENCODE_ENTRY), table);
+}
+
+/** All tokens of a row but the last, incomplete group. */
+// @ts-ignore: decorator
+@inline
+function encodeWhole(
+  bits: u32,
+  indexed: bool,
+  symbols: usize,
+  whole: usize,
+  table: usize,
+  numbers: usize,
+  states: usize,
+  at: usize,
+): usize {
+  const base = i32x4.splat(<i32>table);
+  let bad = i32x4.splat(0);
+  for (let t = whole; t > 0;) {
+    for (let half: usize = 128; half > 0; half -= 64) {
+      t -= 16;
+      const s = v128.load(symbols + t);
+      const n = indexed ? v128.load(numbers + t) : i32x4.splat(0);
+      const low = i8x16.shuffle(s, n, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+      const high = i8x16.shuffle(s, n, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+      const state = states + half - 64;
+      const a3 = addresses(i32x4.extend_high_i16x8_u(high), base);
+      const a2 = addresses(i32x4.extend_low_i16x8_u(high), base);
+      const a1 = addresses(i32x4.extend_high_i16x8_u(low), base);
+      const a0 = addresses(i32x4.extend_low_i16x8_u(low), base);
+      let p: v128;
+      p = packedOf(a3), bad = v128.or(bad, p), at = put(bits, state + 48, a3, p, at);
+      p = packedOf(a2), bad = v128.or(bad, p), at = put(bits, state + 32, a2, p, at);
+      p = packedOf(a1), bad = v128.or(bad, p), at = put(bits, state + 16, a1, p, at);
+      p = packedOf(a0), bad = v128.or(bad, p), at = put(bits, state, a0, p, at);
+    }
+  }
+  if (i32x4.bitmask(bad)) absent = ABSENT;
+  return at;
+}
+
+/** Starts and frequencies of four entries. */
+// @ts-ignore: decorator
+@inline
+function packedOf(entry: v128): v128 {
+  let p = v128.load32_zero(<usize>i32x4.extract_lane(entry, 0), 8);
+  p = v128.load32_lane(<usize>i32x4.extract_lane(entry, 1), p, 1, 8);
+  p = v128.load32_lane(<usize>i32x4.extract_lane(entry, 2), p, 2, 8);
+  return v128.load32_lane(<usize>i32x4.extract_lane(entry, 3), p, 3, 8);
+}
+
+/** Codes one symbol in each of four lanes and returns where the words begin. */
+// @ts-ignore: decorator
+@inline
+function put(bits: u32, state: usize, entry: v128, packed: v128, at: usize): usize {
+  let x = v128.load(state);
+  const f = i32x4.shr_u(packed, 16);
+  const start = v128.and(packed, i32x4.splat(0xffff));
+  const keeps = i32x4.gt_s(f, i32x4.shr_u(x, 32 - bits));
+  const mask = i32x4.bitmask(keeps);
+  v128.store64_lane(at - 8, swizzle(x, v128.load(PACK + (<usize>mask << 4))), 0);
+  at = at - 8 + (<usize>popcnt(mask) << 1);
+  x = select(x, i32x4.shr_u(x, 16), keeps);
+  let r0 = v128.load64_zero(<usize>i32x4.extract_lane(entry, 0));
+  r0 = v128.load64_lane(<usize>i32x4.extract_lane(entry, 1), r0, 1);
+  let r1 = v128.load64_zero(<usize>i32x4.extract_lane(entry, 2));
+  r1 = v128.load64_lane(<usize>i32x4.extract_lane(entry, 3), r1, 1);
+  const high = i32x4.splat(MAGIC_HIGH), magic = f64x2.splat(MAGIC);
+  const d0 = f64x2.sub(i32x4.shuffle(x, high, 0, 4, 1, 5), magic);
+  const d1 = f64x2.sub(i32x4.shuffle(x, high, 2, 6, 3, 7), magic);
+  const q0 = f64x2.add(f64x2.mul(d0, r0), magic), q1 = f64x2.add(f64x2.mul(d1, r1), magic);
+  const quotient = i32x4.shuffle(q0, q1, 0, 2, 4, 6);
+  const complement = i32x4.sub(i32x4.splat(1 << bits), f);
+  v128.store(state, i32x4.add(i32x4.add(x, start), i32x4.mul(quotient, complement)));
+  return at;
+}

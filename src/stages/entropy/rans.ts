@@ -1,0 +1,173 @@
+/**
+ * The rANS coder in WebAssembly: the bytes of {@linkcode ReferenceRans}, at 1 to 2 symbols a nanosecond.
+ *
+ * @module
+ */
+import { EntropyKernels } from "../../backend/wasm/entropy_kernels.ts";
+import type { WasmBuild } from "../../backend/wasm/exports.ts";
+import { KvzBackendError } from "../../errors.ts";
+import { type RansContexts, requireContexts } from "./rans_contexts.ts";
+import {
+  badState,
+  notAtEnd,
+  type Rans,
+  RANS_LANES,
+  requireStream,
+  requireSymbols,
+  truncated,
+  uncodable,
+  usedLanes,
+} from "./rans_stream.ts";
+import { RANS_SYMBOLS, type RansTables, requireTables, tableCount } from "./rans_tables.ts";
+
+/** Bytes that the decoder may read past the end of a stream before it notices: the words of 32 symbols, and a vector. */
+const PADDING = 2 * RANS_LANES + 16;
+/** Bytes of an encoding table. */
+const ENCODE_TABLE = RANS_SYMBOLS * 16;
+/** Bytes of 32 states. */
+const STATES = RANS_LANES * 4;
+
+/**
+ * A coder for the tables, on kernels of its own.
+ *
+ * @throws {KvzBackendError} when the engine cannot run the kernels.
+ * @throws {RangeError} when a table does not sum to 2^bits.
+ */
+export async function createRans(tables: RansTables, options: { build?: WasmBuild } = {}): Promise<WasmRans> {
+  return new WasmRans(await EntropyKernels.open(options.build), tables);
+}
+
+/** A coder on kernels that others may share. Tables are made when they are first needed, one set for each direction. */
+export class WasmRans implements Rans {
+  readonly #kernels: EntropyKernels;
+  readonly #tables: RansTables;
+  /** Tables in the kernels' memory; 0 before their first use. */
+  #decoding = 0;
+  #encoding = 0;
+  #freed = false;
+
+  /** @throws {RangeError} when a table does not sum to 2^bits. */
+  constructor(kernels: EntropyKernels, tables: RansTables) {
+    requireTables(tables);
+    this.#kernels = kernels;
+    this.#tables = tables;
+  }
+
+  encode(symbols: Uint8Array, rows: number, tokens: number, contexts: RansContexts): Uint8Array {
+    requireSymbols(symbols, rows, tokens);
+    requireContexts(contexts, rows, tokens, tableCount(this.#tables));
+    const kernels = this.#kernels;
+    const { bits } = this.#tables;
+    const tables = this.#encodingTables();
+    return kernels.scoped((alloc) => {
+      const count = symbols.length;
+      const from = alloc(count);
+      const states = alloc(STATES);
+      const wordBytes = 2 * count + 8;
+      const words = alloc(wordBytes);
+      const tableOf = alloc(contexts.variant === "plain" ? 2 * rows : 0);
+      const indices = contexts.variant === "plain" ? 0 : alloc(count);
+      kernels.write(from, symbols);
+      if (contexts.variant === "plain") {
+        kernels.write(tableOf, contexts.tableOf);
+      } else {
+        const placed = placeContexts(kernels, contexts, alloc);
+        const trellis = alloc(tokens);
+        kernels.exports.tableIndices(from, rows, tokens, ...placed, trellis, indices);
+      }
+      const end = words + wordBytes;
+      const begin = kernels.exports.encode(from, rows, tokens, bits, tables, tableOf, indices, states, end);
+      if (begin === 0) throw uncodable();
+      const stateBytes = 4 * usedLanes(rows, tokens);
+      const bytes = new Uint8Array(stateBytes + end - begin);
+      bytes.set(kernels.bytes(states, stateBytes));
+      bytes.set(kernels.bytes(begin, end - begin), stateBytes);
+      return bytes;
+    });
+  }
+
+  decode(bytes: Uint8Array, rows: number, tokens: number, contexts: RansContexts, out?: Uint8Array): Uint8Array {
+    const symbols = requireStream(bytes, rows, tokens, out);
+    requireContexts(contexts, rows, tokens, tableCount(this.#tables));
+    const kernels = this.#kernels;
+    const { bits } = this.#tables;
+    const tables = this.#decodingTables();
+    return kernels.scoped((alloc) => {
+      const from = alloc(bytes.length + PADDING);
+      const states = alloc(STATES);
+      const to = alloc(symbols.length);
+      const trellis = alloc(tokens);
+      let [choice, classes, next] = [0, 0, 0];
+      if (contexts.variant === "plain") {
+        choice = alloc(2 * rows);
+        kernels.write(choice, contexts.tableOf);
+      } else {
+        [classes, choice, next] = placeContexts(kernels, contexts, alloc);
+      }
+      kernels.write(from, bytes);
+      const { length } = bytes;
+      const { decode } = kernels.exports;
+      const code = decode(from, length, rows, tokens, bits, tables, choice, classes, next, trellis, states, to);
+      if (code === 1) throw badState();
+      if (code === 2) throw truncated();
+      if (code === 3) throw notAtEnd();
+      symbols.set(kernels.bytes(to, symbols.length));
+      return symbols;
+    });
+  }
+
+  /** Gives the tables' memory back; the coder must not be used any more. For coders that share kernels. */
+  free(): void {
+    if (this.#decoding !== 0) this.#kernels.free(this.#decoding);
+    if (this.#encoding !== 0) this.#kernels.free(this.#encoding);
+    this.#decoding = this.#encoding = 0;
+    this.#freed = true;
+  }
+
+  #decodingTables(): number {
+    this.#requireOpen();
+    if (this.#decoding === 0) {
+      this.#decoding = this.#makeTables(4 << this.#tables.bits, this.#kernels.exports.decodeTable);
+    }
+    return this.#decoding;
+  }
+
+  #encodingTables(): number {
+    this.#requireOpen();
+    if (this.#encoding === 0) this.#encoding = this.#makeTables(ENCODE_TABLE, this.#kernels.exports.encodeTable);
+    return this.#encoding;
+  }
+
+  #makeTables(bytes: number, make: (frequencies: number, to: number) => void): number {
+    const { frequencies } = this.#tables;
+    const count = tableCount(this.#tables);
+    const to = this.#kernels.alloc(count * bytes);
+    this.#kernels.scoped((alloc) => {
+      const from = alloc(frequencies.byteLength);
+      this.#kernels.write(from, frequencies);
+      for (let i = 0; i < count; i++) make(from + i * RANS_SYMBOLS * 2, to + i * bytes);
+    });
+    return to;
+  }
+
+  #requireOpen(): void {
+    if (this.#freed) throw new KvzBackendError("Cannot code symbols: the coder was freed");
+  }
+}
+
+/** Copies trellis contexts into the kernels' memory: classes, kinds, next. */
+export function placeContexts(
+  kernels: EntropyKernels,
+  contexts: RansContexts & { variant: "trellis" },
+  alloc: (byteLength: number) => number,
+): [classes: number, kinds: number, next: number] {
+  const [classes, kinds, next] = [
+    alloc(contexts.classes.length),
+    alloc(contexts.kinds.length),
+    alloc(contexts.next.length),
+  ];
+  kernels.write(classes, contexts.classes);
+  kernels.write(kinds, contexts.kinds);
+  kernels.write(next, contexts.next);
+  return [classes, kinds, next];
+}

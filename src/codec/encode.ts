@@ -160,11 +160,11 @@ export async function encodeUnits(
     signal?.throwIfAborted();
     const previous = regionOf(unit.chunk) === "chunk" && !previousUsed ? encoder.previous : undefined;
     if (previous) previousUsed = true;
-    const streams = await Promise.all(
-      recipe.groups.map((kinds, i) =>
-        encodeKinds(encoder, unit, kinds, previous && { tokens: previous.tokens, streams: previous.streams[i] })
-      ),
-    );
+    const streams = await Promise.all(recipe.groups.map((kinds, i) => {
+      if (previous === undefined) return encodeKinds(encoder, unit, kinds, undefined);
+      const { tokens, positions, streams } = previous;
+      return encodeKinds(encoder, unit, kinds, { tokens, positions, streams: streams[i] });
+    }));
     return { unit, previous, streams: streams.flat() };
   });
   for await (const { unit, previous, streams } of started) {

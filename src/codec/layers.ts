@@ -64,6 +64,7 @@ export async function* decodeLayers(
         region: regionOf(group.chunk),
         kinds,
         tokens: group.tokens,
+        positions,
         streams: decoder.streamsOf(group, kinds),
       }) as Promise<TaggedStream[]>
     ));

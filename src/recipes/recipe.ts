@@ -29,7 +29,11 @@ export interface EncodeJob {
   /** Source elements [layers][heads][tokens][dim] of each kind. */
   readonly data: readonly Uint8Array[];
   /** Streams of the tokens before these in the same chunk, which stay as they are (append). */
-  readonly previous?: { readonly tokens: number; readonly streams: readonly TaggedStream[] };
+  readonly previous?: {
+    readonly tokens: number;
+    readonly positions: Int32Array;
+    readonly streams: readonly TaggedStream[];
+  };
 }
 
 /** One token range to be decoded: the kinds that the recipe codes together. */
@@ -53,6 +57,8 @@ export interface InflateJob {
   readonly region: Region;
   readonly kinds: readonly Kind[];
   readonly tokens: number;
+  /** Positions the tokens were stored with. */
+  readonly positions: Int32Array;
   readonly streams: readonly TaggedStream[];
 }
 

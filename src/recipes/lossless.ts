@@ -1,0 +1,45 @@
+/**
+ * Bit-exact caches: every element comes back as it was, NaN payloads included. Exponents are coded, fractions stay as
+ * they are (src/stages/lossless/). Needs no profile.
+ *
+ *     [chunk] split → rows → rans
+ *
+ * @module
+ */
+import type { Kind } from "../cache/types.ts";
+import type { Recipe } from "./recipe.ts";
+
+const TAGS: Record<Kind, readonly string[]> = {
+  key: ["KCTX", "KSYM", "KLOW", "KESC"],
+  value: ["VCTX", "VSYM", "VLOW", "VESC"],
+};
+
+/** The recipe. What its lanes run is loaded when it is used. */
+export const lossless: Recipe<Record<string, never>> = {
+  name: "lossless",
+  version: 1,
+  description: "bit-exact: exponents by rANS with contexts of channel and rotation, fractions raw",
+  options: [],
+  needs: [],
+  stages: ["split", "rows", "rans"],
+  groups: [["key"], ["value"]],
+  chunkTokens: 512,
+  knob: null,
+  ratioOfFile: false,
+
+  parseOptions(options) {
+    const [name] = Object.keys(options);
+    if (name !== undefined) throw new RangeError(`Cannot use option "${name}": recipe lossless has none`);
+    return {};
+  },
+
+  regions: () => ({ sinks: 0, window: 0 }),
+
+  planSetup: async (_, facts) => (await import("./lossless_codec.ts")).planSetup(facts),
+
+  loadSetup: async (_, facts, plan) => (await import("./lossless_codec.ts")).loadSetup(facts, plan),
+
+  tags: (region, [kind]) => region === "chunk" ? TAGS[kind] : [],
+
+  open: async (backend, setup) => (await import("./lossless_codec.ts")).openCodec(backend, setup, TAGS),
+};

@@ -1,0 +1,196 @@
+/**
+ * What the lanes of recipe lossless run.
+ *
+ * @module
+ */
+import type { Backend } from "../backend/backend.ts";
+import { EntropyKernels } from "../backend/wasm/entropy_kernels.ts";
+import { WASM_BUILDS, type WasmBuild } from "../backend/wasm/exports.ts";
+import { WasmLossless } from "../backend/wasm/lossless_kernels.ts";
+import { type DType, type Kind, type ModelSpec } from "../cache/types.ts";
+import { KvzFormatError } from "../errors.ts";
+import { decodeStream, encodeStream, rawStream } from "../stages/entropy/deflate.ts";
+import { WasmRans } from "../stages/entropy/rans.ts";
+import { ReferenceRans } from "../stages/entropy/rans_reference.ts";
+import { LosslessCoder, type RansFactory } from "../stages/lossless/coder.ts";
+import type { LosslessKernels } from "../stages/lossless/kernels.ts";
+import { ReferenceLossless } from "../stages/lossless/reference.ts";
+import { ropeTurns } from "../stages/lossless/shape.ts";
+import type { LosslessStreams } from "../stages/lossless/streams.ts";
+import { retarget } from "../stages/tokens/window.ts";
+import type {
+  ChunkCodec,
+  DecodeJob,
+  EncodeJob,
+  InflateJob,
+  Region,
+  Setup,
+  SetupFacts,
+  TaggedStream,
+} from "./recipe.ts";
+
+interface LosslessSetup extends Setup {
+  readonly model: ModelSpec;
+  readonly storedDType: DType;
+  readonly dtype: DType;
+  /** Turn of each pair of a key a position, in 2^-32 turns. */
+  readonly turns: Uint32Array;
+}
+
+/** Streams in the order of their tags; the first and the last are deflated where that is smaller. */
+const NAMES = ["contexts", "symbols", "planes", "escapes"] as const;
+const DEFLATED: ReadonlySet<string> = new Set(["contexts", "escapes"]);
+
+/** The setup of an encoder: the turns of the model's rotation go into the file. */
+export function planSetup(facts: SetupFacts): Setup {
+  const { rope } = facts.model;
+  return makeSetup(facts, rope === null ? new Uint32Array(0) : ropeTurns(rope));
+}
+
+/**
+ * The setup of a decoder.
+ *
+ * @throws {KvzFormatError} when the plan has not the turn of every pair
+ */
+export function loadSetup(facts: SetupFacts, plan: Uint8Array): Setup {
+  const pairs = facts.model.rope === null ? 0 : facts.model.rope.dim / 2;
+  if (plan.length !== 4 * pairs) {
+    throw new KvzFormatError(
+      `Cannot read file: the plan of recipe lossless has ${plan.length} bytes, not ${4 * pairs}`,
+    );
+  }
+  const view = new DataView(plan.buffer, plan.byteOffset, plan.length);
+  return makeSetup(facts, Uint32Array.from({ length: pairs }, (_, i) => view.getUint32(4 * i, true)));
+}
+
+function makeSetup({ model, storedDType, dtype }: SetupFacts, turns: Uint32Array): LosslessSetup {
+  const plan = new Uint8Array(4 * turns.length);
+  const view = new DataView(plan.buffer);
+  turns.forEach((turn, i) => view.setUint32(4 * i, turn, true));
+  const key = `lossless ${JSON.stringify([model, storedDType, dtype, Array.from(turns)])}`;
+  return { recipe: "lossless", key, plan, model, storedDType, dtype, turns };
+}
+
+/** Loads the kernels of the backend's build. */
+export async function openCodec(
+  backend: Backend,
+  setup: Setup,
+  tags: Readonly<Record<Kind, readonly string[]>>,
+): Promise<ChunkCodec> {
+  if (!WASM_BUILDS.includes(backend.build as WasmBuild)) {
+    const rans: RansFactory = (tables) => new ReferenceRans(tables);
+    return new LosslessCodec(backend, setup as LosslessSetup, tags, new ReferenceLossless(), rans);
+  }
+  const build = backend.build as WasmBuild;
+  const [kernels, entropy] = await Promise.all([WasmLossless.open(build), EntropyKernels.open(build)]);
+  return new LosslessCodec(backend, setup as LosslessSetup, tags, kernels, (tables) => new WasmRans(entropy, tables));
+}
+
+class LosslessCodec implements ChunkCodec {
+  readonly #backend: Backend;
+  readonly #setup: LosslessSetup;
+  readonly #tags: Readonly<Record<Kind, readonly string[]>>;
+  readonly #coders: Readonly<Record<Kind, LosslessCoder>>;
+
+  constructor(
+    backend: Backend,
+    setup: LosslessSetup,
+    tags: Readonly<Record<Kind, readonly string[]>>,
+    kernels: LosslessKernels,
+    rans: RansFactory,
+  ) {
+    this.#backend = backend;
+    this.#setup = setup;
+    this.#tags = tags;
+    const { model: { layers, kvHeads, keyDim, valueDim }, storedDType: dtype, turns } = setup;
+    const shape = { blocks: layers * kvHeads, dtype };
+    this.#coders = {
+      key: new LosslessCoder(kernels, rans, { ...shape, dim: keyDim, turns }),
+      value: new LosslessCoder(kernels, rans, { ...shape, dim: valueDim, turns: new Uint32Array(0) }),
+    };
+  }
+
+  async encode(job: EncodeJob): Promise<TaggedStream[]> {
+    const { kinds: [kind], data: [data], positions, tokens, previous } = job;
+    const coder = this.#coders[kind];
+    if (previous === undefined) return await this.#pack(kind, coder.encode(data, tokens, positions));
+    const before = coder.decode(
+      await this.#unpack(kind, previous.tokens, previous.streams),
+      previous.tokens,
+      previous.positions,
+    );
+    const all = joinTokens(before, data, coder.shape.blocks);
+    const allPositions = Int32Array.of(...previous.positions, ...positions);
+    return await this.#pack(kind, coder.encode(all, previous.tokens + tokens, allPositions));
+  }
+
+  async decode(job: DecodeJob): Promise<Uint8Array[]> {
+    const { region, kinds: [kind], tokens, positions, targetPositions, layerBegin, layerEnd } = job;
+    requireChunk(region);
+    const { model, storedDType, dtype } = this.#setup;
+    const heads = model.kvHeads;
+    const streams = await this.#unpack(kind, tokens, job.streams);
+    const raw = this.#coders[kind].decode(streams, tokens, positions, layerBegin * heads, layerEnd * heads);
+    const rope = kind === "key" ? model.rope : null;
+    const moved = rope !== null && positions.some((position, t) => position !== targetPositions[t]);
+    if (!moved && storedDType === dtype) return [raw];
+    return [
+      await retarget(this.#backend, raw, {
+        blocks: (layerEnd - layerBegin) * heads,
+        tokens,
+        dim: this.#coders[kind].shape.dim,
+        from: storedDType,
+        to: dtype,
+        rope: moved ? { spec: rope, from: positions, to: targetPositions } : null,
+      }),
+    ];
+  }
+
+  async inflate(job: InflateJob): Promise<TaggedStream[]> {
+    const { region, kinds: [kind], tokens, positions } = job;
+    requireChunk(region);
+    const streams = await this.#unpack(kind, tokens, job.streams);
+    const expanded = this.#coders[kind].expand(streams, tokens, positions);
+    return NAMES.map((name, i) => ({ ...rawStream(expanded[name]), tag: this.#tags[kind][i] }));
+  }
+
+  [Symbol.dispose](): void {}
+
+  async #pack(kind: Kind, streams: LosslessStreams): Promise<TaggedStream[]> {
+    return await Promise.all(NAMES.map(async (name, i) => ({
+      ...DEFLATED.has(name) ? await encodeStream(streams[name]) : rawStream(streams[name]),
+      tag: this.#tags[kind][i],
+    })));
+  }
+
+  /** The streams, refused where geometry says that no encoder makes so many bytes. */
+  async #unpack(kind: Kind, tokens: number, streams: readonly TaggedStream[]): Promise<LosslessStreams> {
+    const limits = this.#coders[kind].limits(tokens);
+    const [contexts, symbols, planes, escapes] = await Promise.all(NAMES.map((name, i) => {
+      const { tag, rawLength } = streams[i];
+      if (rawLength > limits[name]) {
+        throw new KvzFormatError(
+          `Cannot read file: stream ${tag} has ${rawLength} bytes, ${tokens} tokens have at most ${limits[name]}`,
+        );
+      }
+      return decodeStream(streams[i], rawLength, `stream ${tag}`);
+    }));
+    return { contexts, symbols, planes, escapes };
+  }
+}
+
+/** All tokens of a lossless file lie in chunks. */
+function requireChunk(region: Region): void {
+  if (region !== "chunk") throw new KvzFormatError(`Cannot read file: recipe lossless has no region "${region}"`);
+}
+
+/** [blocks][tokens][dim] of two ranges of tokens → of both. */
+function joinTokens(before: Uint8Array, after: Uint8Array, blocks: number): Uint8Array {
+  const [m, n] = [before.length / blocks, after.length / blocks];
+  const out = new Uint8Array(before.length + after.length);
+  for (let block = 0; block < blocks; block++) {
+    out.set(before.subarray(block * m, (block + 1) * m), block * (m + n));
+    out.set(after.subarray(block * n, (block + 1) * n), block * (m + n) + m);
+  }
+  return out;
+}

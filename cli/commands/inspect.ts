@@ -27,7 +27,7 @@ export function addInspect(program: Command, context: CliContext): void {
       ["file", formatBytes(facts.bytes)],
       ["cache", `${formatBytes(facts.fp16Bytes)} at 16 bits, stored from ${header.dtype}`],
       ["ratios", `paper ${formatRatio(facts.paperRatio)}, file ${formatRatio(facts.fileRatio)}`],
-      ["recipe", `${header.recipe.name} ${header.recipe.version}: ${options}`],
+      ["recipe", `${header.recipe.name} ${header.recipe.version}${options === "" ? "" : `: ${options}`}`],
       ["model", describeModel(header.model)],
       ["profile", header.profileFingerprint ?? "none"],
       [

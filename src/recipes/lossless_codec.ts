@@ -7,7 +7,7 @@ import type { Backend } from "../backend/backend.ts";
 import { EntropyKernels } from "../backend/wasm/entropy_kernels.ts";
 import { WASM_BUILDS, type WasmBuild } from "../backend/wasm/exports.ts";
 import { WasmLossless } from "../backend/wasm/lossless_kernels.ts";
-import { type DType, type Kind, type ModelSpec } from "../cache/types.ts";
+import type { DType, Kind, ModelSpec } from "../cache/types.ts";
 import { KvzFormatError } from "../errors.ts";
 import { decodeStream, encodeStream, rawStream } from "../stages/entropy/deflate.ts";
 import { WasmRans } from "../stages/entropy/rans.ts";

@@ -1,0 +1,57 @@
+/**
+ * The kernels of integer reconstruction (asm/integer.ts). They are apart from the codec's module, so that recipes without
+ * them do not carry them.
+ *
+ * @module
+ */
+import type { WasmBuild } from "./exports.ts";
+import { instantiate, KernelModule, type ModuleExports } from "./kernel_module.ts";
+
+/** Exports of the module. Pointers are byte addresses; see asm/integer/. */
+export interface IntegerExports extends ModuleExports {
+  packBasis(basis: number, components: number, features: number, to: number): void;
+  packLevels(levels: number, components: number, tokens: number, low: number, high: number, sums: number): number;
+  multiply(
+    tiles: number,
+    depth: number,
+    low: number,
+    high: number,
+    highDepth: number,
+    sums: number,
+    tokens: number,
+    begin: number,
+    end: number,
+    out: number,
+    stride: number,
+  ): void;
+  scaleRows(rows: number, tokens: number, stride: number, scales: number, tokenScales: number): void;
+  scatter(
+    src: number,
+    stride: number,
+    dtype: number,
+    blocks: number,
+    tokens: number,
+    dim: number,
+    rotaryDim: number,
+    rotation: number,
+    mean: number,
+    dst: number,
+  ): void;
+}
+
+/** The module's kernels. */
+export class IntegerKernels extends KernelModule<IntegerExports> {
+  /**
+   * Instantiates a build, by default the best one that this engine runs.
+   *
+   * @throws {KvzBackendError} when the engine cannot run it.
+   */
+  static async open(build: WasmBuild | "auto" = "auto"): Promise<IntegerKernels> {
+    const { build: chosen, exports } = await instantiate<IntegerExports>(
+      async () => (await import("./bytes/integer.ts")).integer,
+      build,
+      "reconstruct",
+    );
+    return new IntegerKernels(chosen, exports);
+  }
+}

@@ -1,0 +1,211 @@
+/**
+ * The joint transform of keys and values with an integer way back: a basis of 7-bit integers times integer levels is
+ * exact, so that every build and thread restores the same bits, at four times the rate of float32.
+ *
+ *     coefficient = Σ (x − µ) · forward        (float32, keys before RoPE)
+ *     x̂ = (Σ basis · level) · (scale of the feature · scale of the token) + µ, RoPE redone
+ *
+ * @module
+ */
+import type { Backend } from "../../backend/backend.ts";
+import type { WasmBuild } from "../../backend/wasm/exports.ts";
+import { IntegerKernels } from "../../backend/wasm/integer_kernels.ts";
+import { rotationTable } from "../../cache/rope.ts";
+import { BYTES_PER_ELEMENT, type DType, type Kind, KINDS } from "../../cache/types.ts";
+import type { ChunkContext } from "../stage.ts";
+import {
+  dimOf,
+  featureRange,
+  type IntegerBasis,
+  type IntegerGeometry,
+  type Levels,
+  MAX_COMPONENTS,
+  requireLevels,
+} from "./integer_basis.ts";
+import { reconstructReference } from "./integer_reference.ts";
+import { PcaTransform } from "./pca.ts";
+
+const DTYPE_CODE: Record<DType, number> = { f32: 0, f16: 1, bf16: 2 };
+
+/**
+ * Opens the transform. On a WASM backend the integer kernels are of the same build; the reference backend reconstructs
+ * in plain TypeScript.
+ *
+ * @throws {KvzBackendError} when the kernels cannot be had.
+ * @throws {RangeError} when basis and geometry do not fit together.
+ */
+export async function openIntegerTransform(
+  backend: Backend,
+  geometry: IntegerGeometry,
+  basis: IntegerBasis,
+): Promise<IntegerTransform> {
+  const kernels = backend.name === "reference" ? null : await IntegerKernels.open(backend.build as WasmBuild);
+  return new IntegerTransform(backend, kernels, geometry, basis);
+}
+
+/** The transform stage of one lane. */
+export class IntegerTransform implements Disposable {
+  readonly name = "joint transform";
+  readonly #backend: Backend;
+  readonly #kernels: IntegerKernels | null;
+  readonly #geometry: IntegerGeometry;
+  readonly #components: number;
+  readonly #features: number;
+  /** Kept for the reference only. */
+  readonly #basis: IntegerBasis | null;
+  readonly #forward: Record<Kind, PcaTransform> | null;
+  /** Addresses in the kernels' memory. */
+  readonly #tiles: number = 0;
+  readonly #scales: number = 0;
+  readonly #mean: number = 0;
+
+  /** @ignore use {@linkcode openIntegerTransform} */
+  constructor(backend: Backend, kernels: IntegerKernels | null, geometry: IntegerGeometry, basis: IntegerBasis) {
+    const { components, features } = basis;
+    requireFit(geometry, basis);
+    this.#backend = backend;
+    this.#kernels = kernels;
+    this.#geometry = geometry;
+    this.#components = components;
+    this.#features = features;
+    this.#basis = kernels === null ? basis : null;
+    this.#forward = basis.forward === undefined ? null : openForward(backend, geometry, basis, basis.forward);
+    if (kernels === null) return;
+    // Whole tiles of 16 features, so that every one can be read and scaled.
+    const padded = Math.ceil(features / 16) * 16;
+    this.#tiles = kernels.alloc(padded * Math.ceil(components / 4) * 4);
+    this.#scales = kernels.alloc(padded * 4);
+    this.#mean = kernels.alloc(padded * 4);
+    kernels.scoped((alloc) => {
+      const source = alloc(basis.basis.byteLength);
+      kernels.write(source, basis.basis);
+      kernels.exports.packBasis(source, components, features, this.#tiles);
+    });
+    kernels.bytes(this.#scales, padded * 4).fill(0);
+    kernels.write(this.#scales, basis.scales);
+    kernels.write(this.#mean, basis.mean);
+  }
+
+  /**
+   * Coefficients of a chunk, float32 [tokens][components].
+   *
+   * @param sources elements [layers][heads][tokens][dim] of keys and of values
+   * @throws {TypeError} when the basis came without its forward matrix
+   */
+  async encode(sources: Readonly<Record<Kind, Uint8Array>>, ctx: ChunkContext): Promise<Float32Array> {
+    if (this.#forward === null) throw new TypeError("Cannot encode: the basis has no forward matrix");
+    const components = this.#components;
+    const out = new Float32Array(ctx.tokens * components);
+    for (const kind of KINDS) {
+      const { buffer, stride } = this.#forward[kind].encode(sources[kind], ctx);
+      const bytes = await this.#backend.read(buffer, 0, ctx.tokens * stride * 4);
+      const values = new Float32Array(bytes.buffer, bytes.byteOffset, ctx.tokens * stride);
+      for (let t = 0; t < ctx.tokens; t++) {
+        for (let c = 0; c < components; c++) out[t * components + c] += values[t * stride + c];
+      }
+    }
+    return out;
+  }
+
+  /**
+   * Restores layers [layerBegin, layerEnd) of a kind: elements [layers][heads][tokens][dim], the same bits everywhere.
+   *
+   * @throws {KvzFormatError} when levels are so large that a sum could leave 32 bits
+   */
+  decode(levels: Levels, ctx: ChunkContext, kind: Kind): Uint8Array {
+    const { tokens, positions, layerBegin, layerEnd } = ctx;
+    requireLevels(levels, this.#components, tokens);
+    const geometry = this.#geometry;
+    const kernels = this.#kernels;
+    if (kernels === null) return reconstructReference(this.#basis!, geometry, levels, ctx, kind);
+    const { rope, dtype, heads } = geometry;
+    const { exports } = kernels;
+    const dim = dimOf(geometry, kind);
+    const [begin, end] = featureRange(geometry, kind, layerBegin, layerEnd);
+    const [firstBlock, lastBlock] = [begin >> 4, (end + 15) >> 4];
+    const stride = (lastBlock - firstBlock) * 16;
+    const padded = (tokens + 3) & ~3;
+    const depth = (this.#components + 3) >> 2;
+    const bytes = (end - begin) * tokens * BYTES_PER_ELEMENT[dtype];
+    return kernels.scoped((alloc) => {
+      const source = alloc(levels.levels.byteLength);
+      // Two bytes a level: either planes of one byte, or 16-bit levels that run over both.
+      const low = alloc(padded * depth * 8);
+      const high = low + padded * depth * 4;
+      const sums = alloc(padded * 4);
+      const rows = alloc(padded * stride * 4);
+      const scales = alloc(tokens * 4);
+      const out = alloc(bytes);
+      const turns = kind === "key" && rope !== null ? rotationTable(rope, positions, "redo") : null;
+      const rotation = turns === null ? 0 : alloc(turns.byteLength);
+      kernels.write(source, levels.levels);
+      kernels.write(scales, levels.scales);
+      if (turns !== null) kernels.write(rotation, turns);
+      const highDepth = exports.packLevels(source, this.#components, tokens, low, high, sums);
+      exports.multiply(this.#tiles, depth, low, high, highDepth, sums, padded, firstBlock, lastBlock, rows, stride);
+      exports.scaleRows(rows, tokens, stride, this.#scales + firstBlock * 64, scales);
+      exports.scatter(
+        rows + (begin - firstBlock * 16) * 4,
+        stride,
+        DTYPE_CODE[dtype],
+        (layerEnd - layerBegin) * heads,
+        tokens,
+        dim,
+        turns === null ? 0 : rope!.dim,
+        rotation,
+        this.#mean + begin * 4,
+        out,
+      );
+      return kernels.read(out, new Uint8Array(bytes));
+    });
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#forward !== null) { for (const kind of KINDS) this.#forward[kind][Symbol.dispose](); }
+    if (this.#kernels === null) return;
+    for (const address of [this.#tiles, this.#scales, this.#mean]) this.#kernels.free(address);
+  }
+}
+
+function openForward(
+  backend: Backend,
+  geometry: IntegerGeometry,
+  { components, features, mean }: IntegerBasis,
+  forward: Uint16Array,
+): Record<Kind, PcaTransform> {
+  const { layers, heads, rope, dtype } = geometry;
+  const open = (kind: Kind) => {
+    const [begin, end] = featureRange(geometry, kind, 0, layers);
+    const part = new Uint16Array(components * (end - begin));
+    for (let c = 0; c < components; c++) {
+      part.set(forward.subarray(c * features + begin, c * features + end), c * (end - begin));
+    }
+    return new PcaTransform(backend, {
+      layers,
+      heads,
+      dim: dimOf(geometry, kind),
+      dtype,
+      rope: kind === "key" ? rope : null,
+      mean: mean.slice(begin, end),
+      basis: part,
+      components,
+    });
+  };
+  return { key: open("key"), value: open("value") };
+}
+
+function requireFit(geometry: IntegerGeometry, { components, features, basis, scales, mean, forward }: IntegerBasis) {
+  const { layers, heads, keyDim, valueDim } = geometry;
+  if (features !== layers * heads * (keyDim + valueDim)) {
+    throw new RangeError(
+      `Cannot open transform: its basis has ${features} features, the cache ${layers * heads * (keyDim + valueDim)}`,
+    );
+  }
+  if (!(Number.isInteger(components) && components >= 0 && components <= MAX_COMPONENTS)) {
+    throw new RangeError(`Cannot open transform: it has ${components} components, expected 0 to ${MAX_COMPONENTS}`);
+  }
+  const length = components * features;
+  const wrong = basis.length !== length || (forward !== undefined && forward.length !== length) ||
+    scales.length !== features || mean.length !== features;
+  if (wrong) throw new RangeError("Cannot open transform: the lengths of basis, scales and mean do not fit");
+}

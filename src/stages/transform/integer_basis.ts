@@ -1,0 +1,99 @@
+/**
+ * The artefact of the integer transform, and what can be asked of levels before they are multiplied with it.
+ *
+ * @module
+ */
+import { KvzFormatError } from "../../errors.ts";
+import type { DType, Kind, RopeSpec } from "../../cache/types.ts";
+
+/** Largest magnitude of a basis entry. */
+export const INT7_MAX = 63;
+/** Largest magnitude of a level: 127 · 256 + 127, so that it splits into two signed bytes. */
+export const MAX_LEVEL = 32639;
+/** Most components, a bound on memory. */
+export const MAX_COMPONENTS = 4096;
+
+/** A joint basis of keys and values: all key features [layer][head][keyDim], then all value features. */
+export interface IntegerBasis {
+  readonly components: number;
+  /** Features of keys and values together. */
+  readonly features: number;
+  /** −63 … 63, [components][features]. */
+  readonly basis: Int8Array;
+  /** What a unit of the basis is worth in each feature, [features]. */
+  readonly scales: Float32Array;
+  /** Mean of each feature, keys before RoPE, [features]. */
+  readonly mean: Float32Array;
+  /**
+   * The way there, binary16 bits [components][features]: coefficient = Σ (x − mean) · forward. Absent where nothing is
+   * encoded.
+   */
+  readonly forward?: Uint16Array;
+}
+
+/** Geometry of the cache in hand. */
+export interface IntegerGeometry {
+  readonly layers: number;
+  readonly heads: number;
+  readonly keyDim: number;
+  readonly valueDim: number;
+  /** RoPE of the keys; null where they are not rotated. */
+  readonly rope: RopeSpec | null;
+  /** Element type of the source, and of what is restored. */
+  readonly dtype: DType;
+}
+
+/** Coefficients as integers: coefficient = level · scale of its token. */
+export interface Levels {
+  /** [components][tokens]. */
+  readonly levels: Int16Array;
+  /** [tokens]. */
+  readonly scales: Float32Array;
+}
+
+/** Elements of a head of a kind. */
+export function dimOf(geometry: IntegerGeometry, kind: Kind): number {
+  return kind === "key" ? geometry.keyDim : geometry.valueDim;
+}
+
+/** Features [begin, end) of some layers of a kind. */
+export function featureRange(
+  geometry: IntegerGeometry,
+  kind: Kind,
+  layerBegin: number,
+  layerEnd: number,
+): readonly [begin: number, end: number] {
+  const { layers, heads, keyDim } = geometry;
+  const first = kind === "key" ? 0 : layers * heads * keyDim;
+  const row = heads * dimOf(geometry, kind);
+  return [first + layerBegin * row, first + layerEnd * row];
+}
+
+/**
+ * Checks levels before they are multiplied, so that every sum stays in 32 bits.
+ *
+ * @throws {KvzFormatError} when one is beyond ±32,639 or a token's are so many and large that a sum could leave 32 bits.
+ * @throws {RangeError} when sizes do not fit.
+ */
+export function requireLevels({ levels, scales }: Levels, components: number, tokens: number): void {
+  if (levels.length !== components * tokens || scales.length !== tokens) {
+    throw new RangeError(
+      `Cannot reconstruct: there are ${levels.length} levels and ${scales.length} scales, expected ${components} × ` +
+        `${tokens} and ${tokens}`,
+    );
+  }
+  const sums = new Float64Array(tokens);
+  for (let c = 0, i = 0; c < components; c++) {
+    for (let t = 0; t < tokens; t++, i++) {
+      const magnitude = Math.abs(levels[i]);
+      if (magnitude > MAX_LEVEL) {
+        throw new KvzFormatError(`Cannot reconstruct: a level is ${levels[i]}, expected at most ±${MAX_LEVEL}`);
+      }
+      sums[t] += magnitude;
+    }
+  }
+  const limit = (2 ** 31 - 1) / INT7_MAX;
+  if (sums.some((sum) => sum > limit)) {
+    throw new KvzFormatError("Cannot reconstruct: the levels of a token are so large that a sum could leave 32 bits");
+  }
+}

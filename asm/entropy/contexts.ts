@@ -1,14 +1,14 @@
 // The trellis contexts: table 2 · classes[row][kinds[token]] + (state >> 2), and the state's way by the parity of levels.
 // Sixteen tokens go together: the classes of a row are one vector that the tokens' kinds look into, so are the sixteen
 // successors of the states.
-import { swizzle } from "./lanes";
+import { ONES, THREES, swizzle } from "./lanes";
 
 /** Next states of sixteen tokens: 2 · state + parity looked up in `next`. Parity is bit 1 of symbol + 1. */
 // @ts-ignore: decorator
 @inline
 export function advance16(next: v128, states: v128, symbols: v128): v128 {
-  const raised = i8x16.add(symbols, i8x16.splat(1));
-  const parity = v128.and(i16x8.shr_u(raised, 1), i8x16.splat(1));
+  const ones = v128.load(ONES);
+  const parity = v128.and(i16x8.shr_u(i8x16.add(symbols, ones), 1), ones);
   return swizzle(next, v128.or(i8x16.add(states, states), parity));
 }
 
@@ -17,7 +17,7 @@ export function advance16(next: v128, states: v128, symbols: v128): v128 {
 @inline
 export function tables16(doubled: v128, kinds: v128, states: v128): v128 {
   // A true comparison is −1.
-  return i8x16.sub(swizzle(doubled, kinds), i8x16.gt_s(states, i8x16.splat(3)));
+  return i8x16.sub(swizzle(doubled, kinds), i8x16.gt_s(states, v128.load(THREES)));
 }
 
 /** Next state of one token. */

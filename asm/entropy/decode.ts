@@ -3,7 +3,7 @@
 // four words and spreads as many as it needs. Nothing in the loops depends on data but addresses; the end of the stream
 // is checked every 32 symbols, hence the host leaves PADDING bytes behind it.
 import { advance1, advance16, table1, tables16 } from "./contexts";
-import { SPREAD, swizzle } from "./lanes";
+import { BYTE, PLACES, laneselect, SPREAD, swizzle } from "./lanes";
 
 /** What decode returns. */
 const DONE: i32 = 0;
@@ -66,8 +66,8 @@ export function decode(
 // @ts-ignore: decorator
 @inline
 function entries(bits: u32, x: v128, base: v128): v128 {
-  const slots = i32x4.shl(v128.and(x, i32x4.splat((1 << bits) - 1)), 2);
-  const at = i32x4.add(slots, base);
+  // Two shifts take the low bits times 4: engines build a mask anew each time.
+  const at = i32x4.add(i32x4.shr_u(i32x4.shl(x, 32 - bits), 30 - bits), base);
   let e = v128.load32_zero(<usize>i32x4.extract_lane(at, 0));
   e = v128.load32_lane(<usize>i32x4.extract_lane(at, 1), e, 1);
   e = v128.load32_lane(<usize>i32x4.extract_lane(at, 2), e, 2);
@@ -79,24 +79,30 @@ function entries(bits: u32, x: v128, base: v128): v128 {
 @inline
 function step(bits: u32, x: v128, e: v128): v128 {
   const quotient = i32x4.shr_u(x, bits);
-  const f = v128.and(i32x4.shr_u(e, 8), i32x4.splat(0xfff));
-  return i32x4.add(i32x4.mul(quotient, f), i32x4.add(quotient, i32x4.shr_u(e, 20)));
+  const f = i32x4.shr_u(i32x4.shl(e, 12), 20);
+  const rest = i32x4.shr_u(e, 20);
+  return i32x4.add(i32x4.mul(quotient, f), bits == 12 ? i32x4.add(quotient, rest) : rest);
 }
 
-/** Bits of the lanes that need a word. */
+/** All ones in the lanes that need a word. */
 // @ts-ignore: decorator
 @inline
-function needs(x: v128): i32 {
-  return i32x4.bitmask(i32x4.eq(i32x4.shr_u(x, 16), i32x4.splat(0)));
+function needs(x: v128): v128 {
+  return i32x4.eq(i32x4.shr_u(x, 16), i32x4.splat(0));
 }
 
-/** Takes words for the lanes in the mask. */
+/** The words of the lanes in a mask of eight, u16 [8]. */
 // @ts-ignore: decorator
 @inline
-function refill(x: v128, mask: i32, at: usize): v128 {
-  const words = swizzle(v128.load64_zero(at), v128.load(SPREAD + (<usize>mask << 4)));
-  const low = i32x4.eq(i32x4.shr_u(x, 16), i32x4.splat(0));
-  return v128.or(v128.bitselect(i32x4.shl(x, 16), x, low), words);
+function wordsOf(mask: i32, at: usize): v128 {
+  return swizzle(v128.load(at), v128.load(SPREAD + (<usize>mask << 4)));
+}
+
+/** Takes words where they are needed. */
+// @ts-ignore: decorator
+@inline
+function refill(x: v128, low: v128, words: v128): v128 {
+  return v128.or(laneselect(i32x4.shl(x, 16), x, low), words);
 }
 
 /** Bytes of the words that a mask takes. */
@@ -110,7 +116,7 @@ function wordBytes(mask: i32): usize {
 // @ts-ignore: decorator
 @inline
 function symbols16(a: v128, b: v128, c: v128, d: v128): v128 {
-  const byte = i32x4.splat(0xff);
+  const byte = v128.load(BYTE);
   const low = i16x8.narrow_i32x4_u(v128.and(a, byte), v128.and(b, byte));
   const high = i16x8.narrow_i32x4_u(v128.and(c, byte), v128.and(d, byte));
   return i8x16.narrow_i16x8_u(low, high);
@@ -140,25 +146,33 @@ function decodePlain(
       for (const stop = out + whole; out < stop; out += LANES) {
         const e0 = entries(bits, x0, base), e1 = entries(bits, x1, base);
         x0 = step(bits, x0, e0), x1 = step(bits, x1, e1);
-        const m0 = needs(x0), m1 = needs(x1);
-        x0 = refill(x0, m0, at), at += wordBytes(m0);
-        x1 = refill(x1, m1, at), at += wordBytes(m1);
+        const n0 = needs(x0), n1 = needs(x1);
+        const m0 = i32x4.bitmask(n0) | (i32x4.bitmask(n1) << 4), w0 = wordsOf(m0, at);
+        at += wordBytes(m0);
+        x0 = refill(x0, n0, i32x4.extend_low_i16x8_u(w0));
+        x1 = refill(x1, n1, i32x4.extend_high_i16x8_u(w0));
         const e2 = entries(bits, x2, base), e3 = entries(bits, x3, base);
         x2 = step(bits, x2, e2), x3 = step(bits, x3, e3);
-        const m2 = needs(x2), m3 = needs(x3);
-        x2 = refill(x2, m2, at), at += wordBytes(m2);
-        x3 = refill(x3, m3, at), at += wordBytes(m3);
+        const n2 = needs(x2), n3 = needs(x3);
+        const m2 = i32x4.bitmask(n2) | (i32x4.bitmask(n3) << 4), w2 = wordsOf(m2, at);
+        at += wordBytes(m2);
+        x2 = refill(x2, n2, i32x4.extend_low_i16x8_u(w2));
+        x3 = refill(x3, n3, i32x4.extend_high_i16x8_u(w2));
         v128.store(out, symbols16(e0, e1, e2, e3));
         const e4 = entries(bits, x4, base), e5 = entries(bits, x5, base);
         x4 = step(bits, x4, e4), x5 = step(bits, x5, e5);
-        const m4 = needs(x4), m5 = needs(x5);
-        x4 = refill(x4, m4, at), at += wordBytes(m4);
-        x5 = refill(x5, m5, at), at += wordBytes(m5);
+        const n4 = needs(x4), n5 = needs(x5);
+        const m4 = i32x4.bitmask(n4) | (i32x4.bitmask(n5) << 4), w4 = wordsOf(m4, at);
+        at += wordBytes(m4);
+        x4 = refill(x4, n4, i32x4.extend_low_i16x8_u(w4));
+        x5 = refill(x5, n5, i32x4.extend_high_i16x8_u(w4));
         const e6 = entries(bits, x6, base), e7 = entries(bits, x7, base);
         x6 = step(bits, x6, e6), x7 = step(bits, x7, e7);
-        const m6 = needs(x6), m7 = needs(x7);
-        x6 = refill(x6, m6, at), at += wordBytes(m6);
-        x7 = refill(x7, m7, at), at += wordBytes(m7);
+        const n6 = needs(x6), n7 = needs(x7);
+        const m6 = i32x4.bitmask(n6) | (i32x4.bitmask(n7) << 4), w6 = wordsOf(m6, at);
+        at += wordBytes(m6);
+        x6 = refill(x6, n6, i32x4.extend_low_i16x8_u(w6));
+        x7 = refill(x7, n7, i32x4.extend_high_i16x8_u(w6));
         v128.store(out, symbols16(e4, e5, e6, e7), 16);
         if (at > end) return at;
       }
@@ -220,20 +234,17 @@ function plainRange(bits: u32, at: usize, table: usize, states: usize, out: usiz
 // @ts-ignore: decorator
 @inline
 function advanceState(bits: u32, at: usize, state: usize, x: u32, e: u32): usize {
-  let y = (x >> bits) * (((e >> 8) & 0xfff) + 1) + (e >> 20);
-  if (y < LOW) {
-    y = (y << 16) | <u32>load<u16>(at);
-    at += 2;
-  }
-  store<u32>(state, y);
-  return at;
+  const y = (x >> bits) * (((e >> 8) & 0xfff) + (bits - 11)) + (e >> 20);
+  const needs = y < LOW;
+  store<u32>(state, select<u32>((y << 16) | <u32>load<u16>(at), y, needs));
+  return at + (<usize>needs << 1);
 }
 
 /** Tables of lanes 4 · quarter … of sixteen table numbers, as addresses. */
 // @ts-ignore: decorator
 @inline
-function bases(bits: u32, tables: v128, numbers: v128, places: v128): v128 {
-  return i32x4.add(tables, i32x4.shl(swizzle(numbers, places), bits + 2 - 8));
+function bases(bits: u32, tables: v128, numbers: v128, places: usize): v128 {
+  return i32x4.add(tables, i32x4.shl(swizzle(numbers, v128.load(places)), bits + 2 - 8));
 }
 
 // @ts-ignore: decorator
@@ -258,41 +269,44 @@ function decodeTrellis(
     let x4 = v128.load(states, 64), x5 = v128.load(states, 80), x6 = v128.load(states, 96);
     let x7 = v128.load(states, 112);
     const list = v128.load(next), base = i32x4.splat(<i32>tables);
-    // Each number to the second byte of a lane, so that a shift by less than 8 makes an offset of it.
-    const q0 = i8x16(-1, 0, -1, -1, -1, 1, -1, -1, -1, 2, -1, -1, -1, 3, -1, -1);
-    const q1 = i8x16(-1, 4, -1, -1, -1, 5, -1, -1, -1, 6, -1, -1, -1, 7, -1, -1);
-    const q2 = i8x16(-1, 8, -1, -1, -1, 9, -1, -1, -1, 10, -1, -1, -1, 11, -1, -1);
-    const q3 = i8x16(-1, 12, -1, -1, -1, 13, -1, -1, -1, 14, -1, -1, -1, 15, -1, -1);
     for (let row: usize = 0; row < rows; row++, classes += 16) {
       const c = v128.load(classes), doubled = i8x16.add(c, c);
       for (let t: usize = 0; t < whole; t += LANES, out += LANES) {
         const s0 = v128.load(trellis + t);
-        const n0 = tables16(doubled, v128.load(kinds + t), s0);
-        const e0 = entries(bits, x0, bases(bits, base, n0, q0)), e1 = entries(bits, x1, bases(bits, base, n0, q1));
+        const k0 = tables16(doubled, v128.load(kinds + t), s0);
+        const e0 = entries(bits, x0, bases(bits, base, k0, PLACES)), e1 = entries(bits, x1, bases(bits, base, k0, PLACES + 16));
         x0 = step(bits, x0, e0), x1 = step(bits, x1, e1);
-        const m0 = needs(x0), m1 = needs(x1);
-        x0 = refill(x0, m0, at), at += wordBytes(m0);
-        x1 = refill(x1, m1, at), at += wordBytes(m1);
-        const e2 = entries(bits, x2, bases(bits, base, n0, q2)), e3 = entries(bits, x3, bases(bits, base, n0, q3));
+        const n0 = needs(x0), n1 = needs(x1);
+        const m0 = i32x4.bitmask(n0) | (i32x4.bitmask(n1) << 4), w0 = wordsOf(m0, at);
+        at += wordBytes(m0);
+        x0 = refill(x0, n0, i32x4.extend_low_i16x8_u(w0));
+        x1 = refill(x1, n1, i32x4.extend_high_i16x8_u(w0));
+        const e2 = entries(bits, x2, bases(bits, base, k0, PLACES + 32)), e3 = entries(bits, x3, bases(bits, base, k0, PLACES + 48));
         x2 = step(bits, x2, e2), x3 = step(bits, x3, e3);
-        const m2 = needs(x2), m3 = needs(x3);
-        x2 = refill(x2, m2, at), at += wordBytes(m2);
-        x3 = refill(x3, m3, at), at += wordBytes(m3);
+        const n2 = needs(x2), n3 = needs(x3);
+        const m2 = i32x4.bitmask(n2) | (i32x4.bitmask(n3) << 4), w2 = wordsOf(m2, at);
+        at += wordBytes(m2);
+        x2 = refill(x2, n2, i32x4.extend_low_i16x8_u(w2));
+        x3 = refill(x3, n3, i32x4.extend_high_i16x8_u(w2));
         const y0 = symbols16(e0, e1, e2, e3);
         v128.store(out, y0);
         v128.store(trellis + t, advance16(list, s0, y0));
         const s1 = v128.load(trellis + t, 16);
-        const n1 = tables16(doubled, v128.load(kinds + t, 16), s1);
-        const e4 = entries(bits, x4, bases(bits, base, n1, q0)), e5 = entries(bits, x5, bases(bits, base, n1, q1));
+        const k1 = tables16(doubled, v128.load(kinds + t, 16), s1);
+        const e4 = entries(bits, x4, bases(bits, base, k1, PLACES)), e5 = entries(bits, x5, bases(bits, base, k1, PLACES + 16));
         x4 = step(bits, x4, e4), x5 = step(bits, x5, e5);
-        const m4 = needs(x4), m5 = needs(x5);
-        x4 = refill(x4, m4, at), at += wordBytes(m4);
-        x5 = refill(x5, m5, at), at += wordBytes(m5);
-        const e6 = entries(bits, x6, bases(bits, base, n1, q2)), e7 = entries(bits, x7, bases(bits, base, n1, q3));
+        const n4 = needs(x4), n5 = needs(x5);
+        const m4 = i32x4.bitmask(n4) | (i32x4.bitmask(n5) << 4), w4 = wordsOf(m4, at);
+        at += wordBytes(m4);
+        x4 = refill(x4, n4, i32x4.extend_low_i16x8_u(w4));
+        x5 = refill(x5, n5, i32x4.extend_high_i16x8_u(w4));
+        const e6 = entries(bits, x6, bases(bits, base, k1, PLACES + 32)), e7 = entries(bits, x7, bases(bits, base, k1, PLACES + 48));
         x6 = step(bits, x6, e6), x7 = step(bits, x7, e7);
-        const m6 = needs(x6), m7 = needs(x7);
-        x6 = refill(x6, m6, at), at += wordBytes(m6);
-        x7 = refill(x7, m7, at), at += wordBytes(m7);
+        const n6 = needs(x6), n7 = needs(x7);
+        const m6 = i32x4.bitmask(n6) | (i32x4.bitmask(n7) << 4), w6 = wordsOf(m6, at);
+        at += wordBytes(m6);
+        x6 = refill(x6, n6, i32x4.extend_low_i16x8_u(w6));
+        x7 = refill(x7, n7, i32x4.extend_high_i16x8_u(w6));
         const y1 = symbols16(e4, e5, e6, e7);
         v128.store(out, y1, 16);
         v128.store(trellis + t, advance16(list, s1, y1), 16);

@@ -1,17 +1,12 @@
 // encode: symbols u8 [rows][tokens] → rANS words, from the last symbol to the first, written downwards. 32 tokens go
 // together as in decode. ⌊x / f⌋ comes from a double: (x + ½) / f lies at least ½ / f off any whole number, far more than
 // what a product by the rounded reciprocal is wrong by, and adding 2^52 − ½ rounds to the whole number below.
-import { PACK, select, swizzle } from "./lanes";
+import { laneselect, MAGIC, MAGIC_HIGH, PACK, swizzle } from "./lanes";
 import { ABSENT, ENCODE_ENTRY, ENCODE_TABLE } from "./tables";
 
 const LANES: usize = 32;
 /** Least value of a state, and its value before the first symbol is coded. */
 const LOW: u32 = 1 << 16;
-/** 2^52 − ½. */
-const MAGIC: f64 = 4503599627370495.5;
-/** Upper half of the double 2^52 + x for a u32 x. */
-const MAGIC_HIGH: i32 = 0x43300000;
-
 /**
  * `tables`: encoding tables, one after the other. With `indices` null, `tableOf` holds the table of each row, u16 [rows];
  * else indices hold that of each symbol, u8 [rows][tokens]. Words go below `end`, where there is room for one a symbol
@@ -90,11 +85,10 @@ function encodeRange(
     const f = packed >> 16;
     absent |= packed;
     let x = load<u32>(state);
-    if (x >> (32 - bits) >= f) {
-      at -= 2;
-      store<u16>(at, x);
-      x >>= 16;
-    }
+    const gives = x >> (32 - bits) >= f;
+    store<u16>(at - 2, x);
+    at -= <usize>gives << 1;
+    x >>= <u32>gives << 4;
     const quotient = <u32>((<f64>x + 0.5) * load<f64>(entry));
     store<u32>(state, x + (packed & 0xffff) + quotient * ((1 << bits) - f));
   }
@@ -122,7 +116,7 @@ function encodeWhole(
   at: usize,
 ): usize {
   const base = i32x4.splat(<i32>table);
-  let bad = i32x4.splat(0);
+  let bad = i32x4.splat(0), e0 = bad, e1 = bad, e2 = bad, e3 = bad, p = bad, f = bad, x = bad, keeps = bad;
   for (let t = whole; t > 0;) {
     for (let half: usize = 128; half > 0; half -= 64) {
       t -= 16;
@@ -135,11 +129,30 @@ function encodeWhole(
       const a2 = addresses(i32x4.extend_low_i16x8_u(high), base);
       const a1 = addresses(i32x4.extend_high_i16x8_u(low), base);
       const a0 = addresses(i32x4.extend_low_i16x8_u(low), base);
-      let p: v128;
-      p = packedOf(a3), bad = v128.or(bad, p), at = put(bits, state + 48, a3, p, at);
-      p = packedOf(a2), bad = v128.or(bad, p), at = put(bits, state + 32, a2, p, at);
-      p = packedOf(a1), bad = v128.or(bad, p), at = put(bits, state + 16, a1, p, at);
-      p = packedOf(a0), bad = v128.or(bad, p), at = put(bits, state, a0, p, at);
+      e0 = v128.load(<usize>i32x4.extract_lane(a3, 0)), e1 = v128.load(<usize>i32x4.extract_lane(a3, 1));
+      e2 = v128.load(<usize>i32x4.extract_lane(a3, 2)), e3 = v128.load(<usize>i32x4.extract_lane(a3, 3));
+      p = packed(e0, e1, e2, e3), bad = v128.or(bad, p), f = i32x4.shr_u(p, 16);
+      x = v128.load(state, 48), keeps = i32x4.gt_s(f, i32x4.shr_u(x, 32 - bits));
+      at = give(x, i32x4.bitmask(keeps), at), x = laneselect(x, i32x4.shr_u(x, 16), keeps);
+      v128.store(state, next(bits, x, f, p, i64x2.shuffle(e0, e1, 0, 2), i64x2.shuffle(e2, e3, 0, 2)), 48);
+      e0 = v128.load(<usize>i32x4.extract_lane(a2, 0)), e1 = v128.load(<usize>i32x4.extract_lane(a2, 1));
+      e2 = v128.load(<usize>i32x4.extract_lane(a2, 2)), e3 = v128.load(<usize>i32x4.extract_lane(a2, 3));
+      p = packed(e0, e1, e2, e3), bad = v128.or(bad, p), f = i32x4.shr_u(p, 16);
+      x = v128.load(state, 32), keeps = i32x4.gt_s(f, i32x4.shr_u(x, 32 - bits));
+      at = give(x, i32x4.bitmask(keeps), at), x = laneselect(x, i32x4.shr_u(x, 16), keeps);
+      v128.store(state, next(bits, x, f, p, i64x2.shuffle(e0, e1, 0, 2), i64x2.shuffle(e2, e3, 0, 2)), 32);
+      e0 = v128.load(<usize>i32x4.extract_lane(a1, 0)), e1 = v128.load(<usize>i32x4.extract_lane(a1, 1));
+      e2 = v128.load(<usize>i32x4.extract_lane(a1, 2)), e3 = v128.load(<usize>i32x4.extract_lane(a1, 3));
+      p = packed(e0, e1, e2, e3), bad = v128.or(bad, p), f = i32x4.shr_u(p, 16);
+      x = v128.load(state, 16), keeps = i32x4.gt_s(f, i32x4.shr_u(x, 32 - bits));
+      at = give(x, i32x4.bitmask(keeps), at), x = laneselect(x, i32x4.shr_u(x, 16), keeps);
+      v128.store(state, next(bits, x, f, p, i64x2.shuffle(e0, e1, 0, 2), i64x2.shuffle(e2, e3, 0, 2)), 16);
+      e0 = v128.load(<usize>i32x4.extract_lane(a0, 0)), e1 = v128.load(<usize>i32x4.extract_lane(a0, 1));
+      e2 = v128.load(<usize>i32x4.extract_lane(a0, 2)), e3 = v128.load(<usize>i32x4.extract_lane(a0, 3));
+      p = packed(e0, e1, e2, e3), bad = v128.or(bad, p), f = i32x4.shr_u(p, 16);
+      x = v128.load(state, 0), keeps = i32x4.gt_s(f, i32x4.shr_u(x, 32 - bits));
+      at = give(x, i32x4.bitmask(keeps), at), x = laneselect(x, i32x4.shr_u(x, 16), keeps);
+      v128.store(state, next(bits, x, f, p, i64x2.shuffle(e0, e1, 0, 2), i64x2.shuffle(e2, e3, 0, 2)), 0);
     }
   }
   if (i32x4.bitmask(bad)) absent = ABSENT;
@@ -149,35 +162,29 @@ function encodeWhole(
 /** Starts and frequencies of four entries. */
 // @ts-ignore: decorator
 @inline
-function packedOf(entry: v128): v128 {
-  let p = v128.load32_zero(<usize>i32x4.extract_lane(entry, 0), 8);
-  p = v128.load32_lane(<usize>i32x4.extract_lane(entry, 1), p, 1, 8);
-  p = v128.load32_lane(<usize>i32x4.extract_lane(entry, 2), p, 2, 8);
-  return v128.load32_lane(<usize>i32x4.extract_lane(entry, 3), p, 3, 8);
+function packed(e0: v128, e1: v128, e2: v128, e3: v128): v128 {
+  return i64x2.shuffle(i32x4.shuffle(e0, e1, 2, 6, 3, 7), i32x4.shuffle(e2, e3, 2, 6, 3, 7), 0, 2);
 }
 
-/** Codes one symbol in each of four lanes and returns where the words begin. */
+/** Codes one symbol in each of four lanes; `packed`: starts and frequencies, `r0`, `r1`: reciprocals. */
 // @ts-ignore: decorator
 @inline
-function put(bits: u32, state: usize, entry: v128, packed: v128, at: usize): usize {
-  let x = v128.load(state);
-  const f = i32x4.shr_u(packed, 16);
-  const start = v128.and(packed, i32x4.splat(0xffff));
-  const keeps = i32x4.gt_s(f, i32x4.shr_u(x, 32 - bits));
-  const mask = i32x4.bitmask(keeps);
-  v128.store64_lane(at - 8, swizzle(x, v128.load(PACK + (<usize>mask << 4))), 0);
-  at = at - 8 + (<usize>popcnt(mask) << 1);
-  x = select(x, i32x4.shr_u(x, 16), keeps);
-  let r0 = v128.load64_zero(<usize>i32x4.extract_lane(entry, 0));
-  r0 = v128.load64_lane(<usize>i32x4.extract_lane(entry, 1), r0, 1);
-  let r1 = v128.load64_zero(<usize>i32x4.extract_lane(entry, 2));
-  r1 = v128.load64_lane(<usize>i32x4.extract_lane(entry, 3), r1, 1);
-  const high = i32x4.splat(MAGIC_HIGH), magic = f64x2.splat(MAGIC);
+function next(bits: u32, x: v128, f: v128, packed: v128, r0: v128, r1: v128): v128 {
+  const high = v128.load(MAGIC_HIGH), magic = v128.load(MAGIC);
   const d0 = f64x2.sub(i32x4.shuffle(x, high, 0, 4, 1, 5), magic);
   const d1 = f64x2.sub(i32x4.shuffle(x, high, 2, 6, 3, 7), magic);
   const q0 = f64x2.add(f64x2.mul(d0, r0), magic), q1 = f64x2.add(f64x2.mul(d1, r1), magic);
   const quotient = i32x4.shuffle(q0, q1, 0, 2, 4, 6);
-  const complement = i32x4.sub(i32x4.splat(1 << bits), f);
-  v128.store(state, i32x4.add(i32x4.add(x, start), i32x4.mul(quotient, complement)));
-  return at;
+  // x + start + quotient · (2^bits − f)
+  const start = i32x4.shr_u(i32x4.shl(packed, 16), 16);
+  const scaled = i32x4.sub(i32x4.shl(quotient, bits), i32x4.mul(quotient, f));
+  return i32x4.add(i32x4.add(x, start), scaled);
+}
+
+/** Gives away the words of four lanes and returns where the words begin. */
+// @ts-ignore: decorator
+@inline
+function give(x: v128, mask: i32, at: usize): usize {
+  v128.store64_lane(at - 8, swizzle(x, v128.load(PACK + (<usize>mask << 4))), 0);
+  return at - 8 + (<usize>popcnt(mask) << 1);
 }

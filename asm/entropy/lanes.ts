@@ -11,28 +11,42 @@ export function swizzle(a: v128, s: v128): v128 {
 /** Lanes of `a` where `mask` is all ones, of `b` where it is all zeros. */
 // @ts-ignore: decorator
 @inline
-export function select(a: v128, b: v128, mask: v128): v128 {
+export function laneselect(a: v128, b: v128, mask: v128): v128 {
   if (ASC_FEATURE_RELAXED_SIMD) return i32x4.relaxed_laneselect(a, b, mask);
   return v128.bitselect(a, b, mask);
 }
 
-/** By a mask of four lanes: the shuffle that spreads words 0, 1, … over the lower halves of the lanes in the mask. */
-export const SPREAD: usize = memory.data(256, 16);
+// Constants lie in memory: a load costs an engine less than building a vector anew, which it does wherever one is used.
+
+/** 255 in lanes of 32 bits. */
+export const BYTE: usize = memory.data<u32>([255, 255, 255, 255], 16);
+/** 1 in all bytes. */
+export const ONES: usize = memory.data<u64>([0x0101010101010101, 0x0101010101010101], 16);
+/** 3 in all bytes. */
+export const THREES: usize = memory.data<u64>([0x0303030303030303, 0x0303030303030303], 16);
+/** 2^52 − ½, twice. */
+export const MAGIC: usize = memory.data<f64>([4503599627370495.5, 4503599627370495.5], 16);
+/** Upper halves of doubles of 2^52 and more. */
+export const MAGIC_HIGH: usize = memory.data<u32>([0x43300000, 0x43300000, 0x43300000, 0x43300000], 16);
+/** The shuffles that move bytes 4i … 4i + 3 to the second bytes of the lanes, for i = 0 … 3. */
+export const PLACES: usize = memory.data(64, 16);
+/** By a mask of eight lanes: the shuffle that spreads words 0, 1, … over the lanes in the mask, u16 [8]. */
+export const SPREAD: usize = memory.data(4096, 16);
 /** By a mask of four lanes: the shuffle that packs the lower halves of the lanes not in the mask at the end of 8 bytes. */
 export const PACK: usize = memory.data(256, 16);
 
+memory.fill(PLACES, 0x80, 64);
+for (let i: usize = 0; i < 16; i++) store<u8>(PLACES + (i << 2), <u8>i, 1);
+for (let mask: u32 = 0; mask < 256; mask++) {
+  const spread = SPREAD + (mask << 4);
+  for (let lane: u32 = 0, word: u32 = 0; lane < 8; lane++) {
+    store<u16>(spread + (lane << 1), (mask >> lane) & 1 ? 0x0100 + 0x0202 * word++ : 0x8080);
+  }
+}
 for (let mask: u32 = 0; mask < 16; mask++) {
-  const spread = SPREAD + (mask << 4), pack = PACK + (mask << 4);
-  memory.fill(spread, 0x80, 16);
+  const pack = PACK + (mask << 4);
   memory.fill(pack, 0x80, 16);
-  let taken: u32 = 0, given: u32 = popcnt(mask);
-  for (let lane: u32 = 0; lane < 4; lane++) {
-    if ((mask >> lane) & 1) {
-      store<u16>(spread + (lane << 2), (taken << 1) | (((taken << 1) | 1) << 8));
-      taken++;
-    } else {
-      store<u16>(pack + (given << 1), (lane << 2) | (((lane << 2) | 1) << 8));
-      given++;
-    }
+  for (let lane: u32 = 0, word: u32 = popcnt(mask); lane < 4; lane++) {
+    if (!((mask >> lane) & 1)) store<u16>(pack + (word++ << 1), 0x0100 + 0x0404 * lane);
   }
 }

@@ -19,10 +19,10 @@ export function decodeTableShift(bits: u32): u32 {
 }
 
 /** Fills one decoding table. */
-export function decodeTable(frequencies: usize, to: usize): void {
+export function decodeTable(frequencies: usize, bits: u32, to: usize): void {
   for (let symbol: u32 = 0; symbol < 256; symbol++) {
     const f = <u32>load<u16>(frequencies + (symbol << 1));
-    for (let i: u32 = 0; i < f; i++, to += 4) store<u32>(to, symbol | ((f - 1) << 8) | (i << 20));
+    for (let i: u32 = 0; i < f; i++, to += 4) store<u32>(to, symbol | ((f - (bits - 11)) << 8) | (i << 20));
   }
 }
 

@@ -14,7 +14,7 @@ import { WasmAllocator } from "./memory.ts";
 export interface EntropyExports {
   readonly memory: WebAssembly.Memory;
   heapBase(): number;
-  decodeTable(frequencies: number, to: number): void;
+  decodeTable(frequencies: number, bits: number, to: number): void;
   encodeTable(frequencies: number, to: number): void;
   tableIndices(
     symbols: number,

@@ -127,7 +127,8 @@ export class WasmRans implements Rans {
   #decodingTables(): number {
     this.#requireOpen();
     if (this.#decoding === 0) {
-      this.#decoding = this.#makeTables(4 << this.#tables.bits, this.#kernels.exports.decodeTable);
+      const [{ bits }, { decodeTable }] = [this.#tables, this.#kernels.exports];
+      this.#decoding = this.#makeTables(4 << bits, (from, to) => decodeTable(from, bits, to));
     }
     return this.#decoding;
   }

@@ -14,7 +14,7 @@ import { RANS_SYMBOLS, type RansTables } from "../entropy/rans_tables.ts";
 import { blockScale, chooseCodes } from "./choose.ts";
 import { CLASSES, type RowCodes, type RowModel, rowModel } from "./codes.ts";
 import { type ElementForm, type ElementParts, type LosslessKernels, planeLengths, sampledTokens } from "./kernels.ts";
-import { type LosslessShape, PHASES, type RowGroup, rowGroups, rowOrder } from "./shape.ts";
+import { type LosslessShape, PHASES, phasesMet, type RowGroup, rowGroups, rowOrder } from "./shape.ts";
 import {
   blockCodes,
   type ChunkContexts,
@@ -287,8 +287,7 @@ function groupContexts({ begin, end, phases }: RowGroup, { classes }: RowModel, 
     for (let row = 0; row < rows; row++) tableOf[row] = 2 * numberOf(classes[(begin + row) * PHASES], numbers);
     return { variant: "plain", tableOf };
   }
-  const met: number[] = [];
-  for (let phase = 0; phase < PHASES; phase++) if (phases.includes(phase)) met.push(phase);
+  const met = phasesMet(phases);
   const own = new Uint8Array(rows * PHASES);
   for (let at = 0; at < own.length; at += PHASES) {
     for (const phase of met) own[at + phase] = numberOf(classes[begin * PHASES + at + phase], numbers);

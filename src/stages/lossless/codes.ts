@@ -10,7 +10,7 @@
  * @module
  */
 import { KvzFormatError } from "../../errors.ts";
-import { PHASES, type RowGroup } from "./shape.ts";
+import { PHASES, phasesMet, type RowGroup } from "./shape.ts";
 
 /** Steps of |mean| / σ. */
 export const MEAN_BINS = 32;
@@ -37,7 +37,7 @@ export interface RowCodes {
 
 /** The classes and the map that follow from codes. */
 export interface RowModel {
-  /** Class for each phase, [rows][16]; rows that do not turn have 16 equal ones. */
+  /** Class for each phase that tokens have, [rows][16]; rows that do not turn have 16 equal ones. */
   readonly classes: Uint8Array;
   /** 128 where the sign is turned, for each phase, [rows][16]. */
   readonly flips: Uint8Array;
@@ -70,7 +70,7 @@ export function rowModel(codes: RowCodes, groups: readonly RowGroup[]): RowModel
   };
   for (const { begin, end, phases } of groups) {
     if (phases === null) modelStill(codes, begin, end, model);
-    else modelTurning(codes, begin, end, model);
+    else modelTurning(codes, begin, end, phasesMet(phases), model);
   }
   return model;
 }
@@ -83,7 +83,13 @@ function modelStill({ scales, means }: RowCodes, begin: number, end: number, { c
   }
 }
 
-function modelTurning({ scales, means }: RowCodes, begin: number, end: number, { classes, flips }: RowModel): void {
+function modelTurning(
+  { scales, means }: RowCodes,
+  begin: number,
+  end: number,
+  met: readonly number[],
+  { classes, flips }: RowModel,
+): void {
   for (let row = begin; row < end; row += 2) {
     const [length, direction] = [means[row], means[row + 1]];
     // The second row of the pair is the sine, which is the cosine a quarter turn before.
@@ -92,7 +98,7 @@ function modelTurning({ scales, means }: RowCodes, begin: number, end: number, {
       const bins = length * ratio(other - own);
       const first = (own & 1) * MEAN_BINS;
       const at = (row + half) * PHASES;
-      for (let phase = 0; phase < PHASES; phase++) {
+      for (const phase of met) {
         const cos = COSINES_32[phaseDirection(direction, phase) - 8 * half & 31];
         classes[at + phase] = first + bin(bins, cos);
         flips[at + phase] = cos < 0 ? 128 : 0;

@@ -86,3 +86,8 @@ export function rowGroups(shape: LosslessShape, positions: Int32Array): RowGroup
   if (turned < rowCount(shape)) groups.push({ begin: turned, end: rowCount(shape), phases: null });
   return groups;
 }
+
+/** The phases that occur, ascending. */
+export function phasesMet(phases: Uint8Array): number[] {
+  return Array.from({ length: PHASES }, (_, phase) => phase).filter((phase) => phases.includes(phase));
+}

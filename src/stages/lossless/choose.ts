@@ -65,19 +65,15 @@ function floored(variance: number, meanSquare: number): number {
   return Math.max(variance, meanSquare / (MOST * MOST), 2 ** -20);
 }
 
-/** 2 · log2 σ = log2 of the variance, to the nearest whole number; 1 in units of symbols is 2^-16. */
+const floats = new Float32Array(1);
+const bitsOfFloats = new Uint32Array(floats.buffer);
+
+/** 2 · log2 σ = log2 of the variance, to the nearest whole number: 32 where it is 1. */
 function scaleCode(variance: number): number {
-  let code = 32;
-  let rest = variance;
-  while (rest >= Math.SQRT2 && code < SCALES - 1) {
-    rest /= 2;
-    code++;
-  }
-  while (rest < Math.SQRT1_2 && code > 0) {
-    rest *= 2;
-    code--;
-  }
-  return code;
+  floats[0] = variance;
+  // The exponent, and one more from √2 on.
+  const code = 32 + ((bitsOfFloats[0] + (0x800000 - 0x3504f3)) >>> 23) - 127;
+  return Math.min(Math.max(code, 0), SCALES - 1);
 }
 
 /** √square in bins, to the nearest whole one. */
@@ -85,15 +81,17 @@ function nearestBin(square: number, most: number): number {
   return Math.min(most, Math.floor(Math.sqrt(square) * BINS_PER_SIGMA + 0.5));
 }
 
-/** Direction of (a, b) in 1/32 turn: the one that it projects on farthest. */
+/** Direction of (a, b) in 1/32 turn: the one that it projects on farthest, sought in a quarter turn. */
 function nearestDirection(a: number, b: number): number {
+  const [x, y] = [Math.abs(a), Math.abs(b)];
   let best = 0;
-  let most = -Infinity;
-  for (let direction = 0; direction < DIRECTIONS; direction++) {
-    const length = a * COSINES_32[direction] + b * COSINES_32[direction - 8 & 31];
+  let most = -1;
+  for (let direction = 0; direction <= DIRECTIONS / 4; direction++) {
+    const length = x * COSINES_32[direction] + y * COSINES_32[DIRECTIONS / 4 - direction];
     if (length > most) [best, most] = [direction, length];
   }
-  return best;
+  const folded = a < 0 ? DIRECTIONS / 2 - best : best;
+  return (b < 0 ? DIRECTIONS - folded : folded) % DIRECTIONS;
 }
 
 /** cos and sin of each phase's middle, f32. */

@@ -47,11 +47,16 @@ export interface RowModel {
 
 /** cos of k / 32 turn in 1/65536, a quarter turn of it. */
 const QUARTER = [65536, 64277, 60547, 54491, 46341, 36410, 25080, 12785, 0];
-/** cos of k / 32 turn in 1/65536. */
-export const COSINES_32: Float64Array = Float64Array.from({ length: 32 }, (_, k) => {
-  const fold = k <= 16 ? k : 32 - k;
-  return fold <= 8 ? QUARTER[fold] : -QUARTER[16 - fold];
+/** The direction in the first quarter turn whose cosine is that of k / 32 turn but for the sign. */
+const FOLDS = Uint8Array.from({ length: DIRECTIONS }, (_, k) => {
+  const half = k % (DIRECTIONS / 2);
+  return Math.min(half, DIRECTIONS / 2 - half);
 });
+/** cos of k / 32 turn in 1/65536. */
+export const COSINES_32: Float64Array = Float64Array.from(
+  FOLDS,
+  (fold, k) => k > DIRECTIONS / 4 && k < 3 * DIRECTIONS / 4 ? -QUARTER[fold] : QUARTER[fold],
+);
 /** 2^(k / 4) in 1/65536. */
 const QUARTER_OCTAVES = [65536, 77936, 92682, 110218];
 
@@ -90,18 +95,22 @@ function modelTurning(
   met: readonly number[],
   { classes, flips }: RowModel,
 ): void {
+  const quarter = DIRECTIONS / 4;
+  const bins = new Uint8Array(quarter + 1);
   for (let row = begin; row < end; row += 2) {
     const [length, direction] = [means[row], means[row + 1]];
     // The second row of the pair is the sine, which is the cosine a quarter turn before.
     for (let half = 0; half < 2; half++) {
       const [own, other] = [scales[row + half], scales[row + 1 - half]];
-      const bins = length * ratio(other - own);
+      const perCosine = length * ratio(other - own);
+      // Middles of phases lie two directions apart: half of the cosines occur.
+      for (let k = (direction + 1) & 1; k <= quarter; k += 2) bins[k] = bin(perCosine, QUARTER[k]);
       const first = (own & 1) * MEAN_BINS;
       const at = (row + half) * PHASES;
       for (const phase of met) {
-        const cos = COSINES_32[phaseDirection(direction, phase) - 8 * half & 31];
-        classes[at + phase] = first + bin(bins, cos);
-        flips[at + phase] = cos < 0 ? 128 : 0;
+        const k = phaseDirection(direction, phase) - quarter * half & (DIRECTIONS - 1);
+        classes[at + phase] = first + bins[FOLDS[k]];
+        flips[at + phase] = k > quarter && k < 3 * quarter ? 128 : 0;
       }
     }
   }
@@ -115,7 +124,7 @@ function ratio(k: number): number {
 
 /** A length in 1/65536 bins times a cosine in 1/65536, as a bin. All below 2^53, so exact. */
 function bin(length: number, cos: number): number {
-  return Math.min(MEAN_BINS - 1, Math.floor(length * Math.abs(cos) / 2 ** 32 + 0.5));
+  return Math.min(MEAN_BINS - 1, Math.floor(length * cos / 2 ** 32 + 0.5));
 }
 
 /** Codes as a chunk carries them. */

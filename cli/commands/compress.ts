@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import { openCodec } from "../../src/codec/open.ts";
 import { chooseRecipe } from "../../src/codec/encode.ts";
 import type { CompressOptions } from "../../src/codec/options.ts";
@@ -41,6 +41,7 @@ type CompressFlags = BackendFlags & JsonFlag & OutputFlags & CacheFlags & Profil
   readonly valueRatio?: number;
   readonly window?: number;
   readonly sinks?: number;
+  readonly entropy?: CompressOptions["entropy"];
   readonly tokenIds: boolean;
 };
 
@@ -58,6 +59,12 @@ export function addCompress(program: Command, context: CliContext): void {
     .option("--value-ratio <x>", "target ratio of the values", positiveNumber("--value-ratio"))
     .option("--window <n>", "newest tokens kept bit-exact", wholeNumber("--window", 0, 1 << 20))
     .option("--sinks <n>", "oldest tokens kept in FP8", wholeNumber("--sinks", 0, 1 << 20))
+    .addOption(
+      new Option("--entropy <coder>", "coder of kvtc's codes and scales (default deflate)").choices([
+        "deflate",
+        "rans",
+      ]),
+    )
     .option("--no-token-ids", "leave the token ids (the prompt) out of the file");
   addCacheOptions(command);
   addBackendOptions(command);
@@ -116,6 +123,6 @@ function compressOptions(flags: CompressFlags): CompressOptions {
   const { tokenIds } = flags;
   return {
     tokenIds,
-    ...given(flags, ["recipe", "ratio", "fileRatio", "keyRatio", "valueRatio", "window", "sinks"]),
+    ...given(flags, ["recipe", "ratio", "fileRatio", "keyRatio", "valueRatio", "window", "sinks", "entropy"]),
   };
 }

@@ -39,6 +39,8 @@ export interface CompressOptions extends CallOptions {
   readonly sinks?: number;
   /** Newest tokens kept bit-exact, default 128. */
   readonly window?: number;
+  /** Coder of kvtc's codes and scales, default "deflate"; "rans" is no part of KVTC. */
+  readonly entropy?: "deflate" | "rans";
   /** Whether to store the token ids where the cache has them, default true. They are the prompt: leave them out of files that others see. */
   readonly tokenIds?: boolean;
   /** JSON to keep with the cache. */

@@ -6,6 +6,8 @@
  *             [sinks]  sinks (fp8)  → deflate
  *             [window] byte planes  → deflate
  *
+ * Beside it, as no part of KVTC, an option codes the chunks' streams by rANS, so that what the coder gains can be told.
+ *
  * @module
  */
 import type { Backend, QuantGroup } from "../backend/backend.ts";
@@ -14,8 +16,9 @@ import { BYTES_PER_ELEMENT, type DType, type Kind, type RopeSpec } from "../cach
 import { KvzMismatchError } from "../errors.ts";
 import { planFor } from "../profile/plan.ts";
 import type { KindProfile, Profile } from "../profile/types.ts";
-import { decodeStream, encodeStream, rawStream } from "../stages/entropy/deflate.ts";
+import { type CodedStream, decodeStream, encodeStream, rawStream } from "../stages/entropy/deflate.ts";
 import { GroupQuantizer, type QuantStreams } from "../stages/quantize/groups.ts";
+import { type RowForm, rowForms } from "../stages/quantize/row_forms.ts";
 import { decodePlan, encodePlan, planComponents } from "../stages/quantize/plan_format.ts";
 import type { ChunkContext } from "../stages/stage.ts";
 import { SinkStage } from "../stages/tokens/sinks.ts";
@@ -43,6 +46,8 @@ export interface KvtcOptions {
   readonly valueRatio: number;
   readonly sinks: number;
   readonly window: number;
+  /** Coder of the chunks' streams; DEFLATE where absent. */
+  readonly entropy?: "rans";
 }
 
 /** What a lane needs of one kind. */
@@ -61,6 +66,7 @@ interface KvtcSetup extends Setup {
   readonly storedDType: DType;
   readonly dtype: DType;
   readonly kinds: Readonly<Record<Kind, KindSetup>>;
+  readonly rans: boolean;
 }
 
 const TAGS: Record<Region, Record<Kind, readonly string[]>> = {
@@ -83,6 +89,11 @@ export const kvtc: Recipe<KvtcOptions> = {
     { name: "valueRatio", default: null, description: "target ratio of the values, instead of ratio" },
     { name: "sinks", default: 4, description: "oldest tokens kept in FP8" },
     { name: "window", default: 128, description: "newest tokens kept as they are" },
+    {
+      name: "entropy",
+      default: "deflate",
+      description: "coder of codes and scales: deflate, or rans (no part of KVTC)",
+    },
   ],
   needs: ["profile"],
   stages: ["split", "pca", "groups", "deflate"],
@@ -105,6 +116,10 @@ export const kvtc: Recipe<KvtcOptions> = {
       }
       return value;
     };
+    const { entropy = "deflate" } = options;
+    if (entropy !== "deflate" && entropy !== "rans") {
+      throw new RangeError(`Cannot use option "entropy": it is ${entropy}, expected deflate or rans`);
+    }
     const ratio = number("ratio", 16);
     const parsed = {
       ratio,
@@ -112,6 +127,7 @@ export const kvtc: Recipe<KvtcOptions> = {
       valueRatio: number("valueRatio", ratio),
       sinks: number("sinks", 4),
       window: number("window", 128),
+      ...(entropy === "rans" ? { entropy } as const : {}),
     };
     for (const name of ["ratio", "keyRatio", "valueRatio"] as const) {
       if (!(parsed[name] >= 1 && parsed[name] <= 10000)) {
@@ -133,6 +149,7 @@ export const kvtc: Recipe<KvtcOptions> = {
     const plan = {
       key: planFor(profile, "key", options.keyRatio),
       value: planFor(profile, "value", options.valueRatio),
+      ...(options.entropy === undefined ? {} : { entropy: options.entropy }),
     };
     return makeSetup(profile, facts, encodePlan(plan));
   },
@@ -141,8 +158,27 @@ export const kvtc: Recipe<KvtcOptions> = {
 
   tags: (region, [kind]) => TAGS[region][kind],
 
-  open: (backend, setup) => new KvtcCodec(backend, setup as KvtcSetup),
+  async open(backend, setup) {
+    const kvtcSetup = setup as KvtcSetup;
+    return new KvtcCodec(backend, kvtcSetup, kvtcSetup.rans ? await openFormCoder(backend) : null);
+  },
 };
+
+/** rANS for the streams of chunks, loaded when it is used. */
+interface FormCoder {
+  encode(form: RowForm, tokens: number, bytes: Uint8Array): Promise<CodedStream>;
+  decode(form: RowForm, tokens: number, stream: CodedStream, what: string): Promise<Uint8Array>;
+}
+
+async function openFormCoder(backend: Backend): Promise<FormCoder> {
+  const { openRans } = await import("../stages/entropy/rans_factory.ts");
+  const { decodeForm, encodeForm } = await import("../stages/quantize/coded_streams.ts");
+  const rans = await openRans(backend);
+  return {
+    encode: (form, tokens, bytes) => encodeForm(rans, form, tokens, bytes),
+    decode: (form, tokens, stream, what) => decodeForm(rans, form, tokens, stream, what),
+  };
+}
 
 function requireProfile(profile: Profile | null): Profile {
   if (profile === null) throw new KvzMismatchError("Cannot use recipe kvtc: it needs a profile, none is given");
@@ -180,6 +216,7 @@ function makeSetup(profile: Profile, facts: SetupFacts, planBytes: Uint8Array): 
     storedDType: facts.storedDType,
     dtype: facts.dtype,
     kinds: { key: kind("key"), value: kind("value") },
+    rans: plan.entropy === "rans",
   };
 }
 
@@ -192,6 +229,8 @@ interface KindStages {
   readonly sinks: SinkStage;
   readonly pca: PcaTransform;
   readonly groups: GroupQuantizer;
+  /** Forms of the five streams of a chunk. */
+  readonly forms: readonly RowForm[];
 }
 
 class KvtcCodec implements ChunkCodec {
@@ -200,16 +239,20 @@ class KvtcCodec implements ChunkCodec {
   readonly #dtype: DType;
   /** The setup itself is not kept: a worker's copy of the basis ends with the constructor. */
   readonly #kinds: Record<Kind, KindStages>;
+  /** null where streams are deflated. */
+  readonly #coder: FormCoder | null;
 
-  constructor(backend: Backend, { storedDType, dtype, kinds }: KvtcSetup) {
+  constructor(backend: Backend, { storedDType, dtype, kinds }: KvtcSetup, coder: FormCoder | null) {
     this.#backend = backend;
+    this.#coder = coder;
     this.#storedDType = storedDType;
     this.#dtype = dtype;
     const open = ({ layers, heads, dim, rope, mean, basis, components, groups }: KindSetup): KindStages => {
       const geometry = { layers, heads, dim, rope, dtype };
       const pca = new PcaTransform(backend, { ...geometry, mean, basis, components });
       const quantizer = new GroupQuantizer(backend, groups, (tokens) => pca.coefficients(tokens));
-      return { layers, heads, dim, rope, sinks: new SinkStage(backend, geometry), pca, groups: quantizer };
+      const sinks = new SinkStage(backend, geometry);
+      return { layers, heads, dim, rope, sinks, pca, groups: quantizer, forms: rowForms(groups) };
     };
     this.#kinds = { key: open(kinds.key), value: open(kinds.value) };
   }
@@ -239,7 +282,14 @@ class KvtcCodec implements ChunkCodec {
       old = toQuantStreams(await this.#inflate("chunk", kind, oldTokens, job.previous.streams));
     }
     const { codes, params } = await groups.extend(old, oldTokens, coefficients, ctx);
-    return await deflate(tags, [...codes, params.low, params.high]);
+    const raw = [...codes, params.low, params.high];
+    const coder = this.#coder;
+    if (coder === null) return await deflate(tags, raw);
+    const { forms } = this.#kinds[kind];
+    const all = oldTokens + tokens;
+    return await Promise.all(
+      raw.map(async (bytes, i) => ({ ...await coder.encode(forms[i], all, bytes), tag: tags[i] })),
+    );
   }
 
   async decode(job: DecodeJob): Promise<Uint8Array[]> {
@@ -274,7 +324,12 @@ class KvtcCodec implements ChunkCodec {
   async inflate(job: InflateJob): Promise<TaggedStream[]> {
     const [kind] = job.kinds;
     const streams = await this.#inflate(job.region, kind, job.tokens, job.streams);
-    return streams.map((bytes, i) => ({ ...rawStream(bytes), tag: TAGS[job.region][kind][i] }));
+    // With rANS a byte before each stream says how it is coded: 0, not at all.
+    const marked = job.region === "chunk" && this.#coder !== null;
+    return streams.map((bytes, i) => ({
+      ...rawStream(marked ? behindZero(bytes) : bytes),
+      tag: TAGS[job.region][kind][i],
+    }));
   }
 
   [Symbol.dispose](): void {
@@ -291,7 +346,13 @@ class KvtcCodec implements ChunkCodec {
     tokens: number,
     streams: readonly TaggedStream[],
   ): Promise<Uint8Array[]> {
-    const { layers, heads, dim, sinks, groups } = this.#kinds[kind];
+    const { layers, heads, dim, sinks, groups, forms } = this.#kinds[kind];
+    const coder = this.#coder;
+    if (region === "chunk" && coder !== null) {
+      return await Promise.all(
+        streams.map((stream, i) => coder.decode(forms[i], tokens, stream, `stream ${stream.tag}`)),
+      );
+    }
     let lengths: number[];
     if (region === "chunk") {
       const { codes, params } = groups.lengths(tokens);
@@ -311,4 +372,10 @@ function toQuantStreams([int2, int4, fp8, low, high]: Uint8Array[]): QuantStream
 
 async function deflate(tags: readonly string[], streams: readonly Uint8Array[]): Promise<TaggedStream[]> {
   return await Promise.all(streams.map(async (bytes, i) => ({ ...await encodeStream(bytes), tag: tags[i] })));
+}
+
+function behindZero(bytes: Uint8Array): Uint8Array {
+  const out = new Uint8Array(1 + bytes.length);
+  out.set(bytes, 1);
+  return out;
 }

@@ -4,15 +4,12 @@
  * @module
  */
 import type { Backend } from "../backend/backend.ts";
-import { EntropyKernels } from "../backend/wasm/entropy_kernels.ts";
-import { WASM_BUILDS, type WasmBuild } from "../backend/wasm/exports.ts";
 import { WasmLossless } from "../backend/wasm/lossless_kernels.ts";
 import type { DType, Kind, ModelSpec } from "../cache/types.ts";
 import { KvzFormatError } from "../errors.ts";
 import { decodeStream, encodeStream, rawStream } from "../stages/entropy/deflate.ts";
-import { WasmRans } from "../stages/entropy/rans.ts";
-import { ReferenceRans } from "../stages/entropy/rans_reference.ts";
-import { LosslessCoder, type RansFactory } from "../stages/lossless/coder.ts";
+import { isWasmBuild, openRans, type RansFactory } from "../stages/entropy/rans_factory.ts";
+import { LosslessCoder } from "../stages/lossless/coder.ts";
 import type { LosslessKernels } from "../stages/lossless/kernels.ts";
 import { ReferenceLossless } from "../stages/lossless/reference.ts";
 import { ropeTurns } from "../stages/lossless/shape.ts";
@@ -77,13 +74,12 @@ export async function openCodec(
   setup: Setup,
   tags: Readonly<Record<Kind, readonly string[]>>,
 ): Promise<ChunkCodec> {
-  if (!WASM_BUILDS.includes(backend.build as WasmBuild)) {
-    const rans: RansFactory = (tables) => new ReferenceRans(tables);
-    return new LosslessCodec(backend, setup as LosslessSetup, tags, new ReferenceLossless(), rans);
-  }
-  const build = backend.build as WasmBuild;
-  const [kernels, entropy] = await Promise.all([WasmLossless.open(build), EntropyKernels.open(build)]);
-  return new LosslessCodec(backend, setup as LosslessSetup, tags, kernels, (tables) => new WasmRans(entropy, tables));
+  const { build } = backend;
+  const [kernels, rans] = await Promise.all([
+    isWasmBuild(build) ? WasmLossless.open(build) : new ReferenceLossless(),
+    openRans(backend),
+  ]);
+  return new LosslessCodec(backend, setup as LosslessSetup, tags, kernels, rans);
 }
 
 class LosslessCodec implements ChunkCodec {

@@ -86,7 +86,7 @@ export interface OptionSpec {
   /** Name as in {@linkcode CompressOptions}. */
   readonly name: string;
   /** Default, null where it follows from other options. */
-  readonly default: number | null;
+  readonly default: number | string | null;
   /** What it does, one line. */
   readonly description: string;
 }

@@ -8,7 +8,7 @@ import { packCodes, rowModel, unpackCodes } from "../../src/stages/lossless/code
 import { ReferenceLossless } from "../../src/stages/lossless/reference.ts";
 import { ropeTurns, rowGroups, rowOrder } from "../../src/stages/lossless/shape.ts";
 import type { LosslessStreams } from "../../src/stages/lossless/streams.ts";
-import { frequenciesOf, packTables, unpackTables } from "../../src/stages/lossless/tables.ts";
+import { frequenciesOf, packTables, unpackTables } from "../../src/stages/entropy/packed_tables.ts";
 import { type Filling, LOOPS, losslessCase, losslessCases, random } from "./lossless_cases.ts";
 
 const NAMES = ["contexts", "symbols", "planes", "escapes"] as const;

@@ -8,9 +8,9 @@
  *
  * @module
  */
-import type { Rans } from "../entropy/rans_stream.ts";
 import type { RansContexts } from "../entropy/rans_contexts.ts";
-import { RANS_SYMBOLS, type RansTables } from "../entropy/rans_tables.ts";
+import { RANS_SYMBOLS } from "../entropy/rans_tables.ts";
+import { type RansFactory, withRans } from "../entropy/rans_factory.ts";
 import { blockScale, chooseCodes } from "./choose.ts";
 import { CLASSES, type RowCodes, type RowModel, rowModel } from "./codes.ts";
 import { type ElementForm, type ElementParts, type LosslessKernels, planeLengths, sampledTokens } from "./kernels.ts";
@@ -32,10 +32,7 @@ import {
   unpackContexts,
   unpackEscapes,
 } from "./streams.ts";
-import { frequenciesOf } from "./tables.ts";
-
-/** Makes coders for tables; `free` gives back what one holds. */
-export type RansFactory = (tables: RansTables) => Rans & { free?(): void };
+import { frequenciesOf } from "../entropy/packed_tables.ts";
 
 /** Chunks with fewer tokens are coded in both modes, since codes of rows may cost more than they save. */
 const SURE_TOKENS = 64;
@@ -185,7 +182,7 @@ export class LosslessCoder {
       frequencies.push(frequenciesOf(part, TABLE_BITS));
     }
     const tables = { bits: TABLE_BITS, frequencies: flat(frequencies) };
-    const streams = this.#withRans(doubled(tables), (rans) =>
+    const streams = withRans(this.#rans, doubled(tables), (rans) =>
       groups.map((group) => {
         const part = symbols.subarray(group.begin * tokens, group.end * tokens);
         return rans.encode(part, group.end - group.begin, tokens, groupContexts(group, model, classNumbers({ used })));
@@ -213,7 +210,7 @@ export class LosslessCoder {
     const model = rowModel(contexts.codes, groups);
     const numbers = classNumbers(contexts);
     let at = 0;
-    this.#withRans(doubled(contexts.tables), (rans) =>
+    withRans(this.#rans, doubled(contexts.tables), (rans) =>
       groups.forEach((group, i) => {
         const part = bytes.subarray(at, at += contexts.lengths[i]);
         const out = symbols.subarray(group.begin * tokens, group.end * tokens);
@@ -235,7 +232,7 @@ export class LosslessCoder {
     const counts = new Uint32Array(RANS_SYMBOLS);
     for (let i = 0; i < plane.length; i++) counts[plane[i]]++;
     const tables = { bits: TABLE_BITS, frequencies: frequenciesOf(counts, TABLE_BITS) };
-    const bytes = this.#withRans(tables, (rans) => rans.encode(plane, 1, plane.length, ONE_TABLE));
+    const bytes = withRans(this.#rans, tables, (rans) => rans.encode(plane, 1, plane.length, ONE_TABLE));
     if (bytes.length >= plane.length) return { coded: null, bytes: plane.slice() };
     return { coded: { tables, length: bytes.length }, bytes };
   }
@@ -253,17 +250,8 @@ export class LosslessCoder {
       const part = bytes.subarray(at, at += stored[i]);
       const plane = coded[i];
       if (plane === null) return part;
-      return this.#withRans(plane.tables, (rans) => rans.decode(part, 1, length, ONE_TABLE));
+      return withRans(this.#rans, plane.tables, (rans) => rans.decode(part, 1, length, ONE_TABLE));
     });
-  }
-
-  #withRans<T>(tables: RansTables, body: (rans: Rans) => T): T {
-    const rans = this.#rans(tables);
-    try {
-      return body(rans);
-    } finally {
-      rans.free?.();
-    }
   }
 }
 

@@ -9,7 +9,7 @@ import { RANS_SYMBOLS, type RansBits, type RansTables, tableCount } from "../ent
 import { CLASSES, packCodes, type RowCodes, SCALES, unpackCodes } from "./codes.ts";
 import type { ElementParts } from "./kernels.ts";
 import { type LosslessShape, rowCount, type RowGroup } from "./shape.ts";
-import { packTables, unpackTables } from "./tables.ts";
+import { packTables, unpackTables } from "../entropy/packed_tables.ts";
 
 /** A chunk of one kind, before the codec's DEFLATE of `contexts` and `escapes`. */
 export interface LosslessStreams {

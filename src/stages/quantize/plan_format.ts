@@ -1,7 +1,7 @@
 /**
  * The plan in a file: which components are coded in which groups, for keys and for values. Per kind a u32 group count,
  * then 4 bytes a group: u16 components dropped before it, u8 index into GROUP_SIZES, u8 type (1 = int2, 2 = int4,
- * 3 = fp8). Little-endian.
+ * 3 = fp8). Little-endian. A last byte 1 says that the streams of chunks are coded by rANS; without it DEFLATE is used.
  *
  * @module
  */
@@ -13,6 +13,8 @@ import { GROUP_SIZES } from "../../profile/types.ts";
 export interface KvPlan {
   readonly key: readonly QuantGroup[];
   readonly value: readonly QuantGroup[];
+  /** Coder of the chunks' streams; DEFLATE where absent. */
+  readonly entropy?: "rans";
 }
 
 /** More groups than any rank within the format's reach can have. */
@@ -25,7 +27,7 @@ export function planComponents(groups: readonly QuantGroup[]): number {
 
 /** Serializes a plan. */
 export function encodePlan(plan: KvPlan): Uint8Array {
-  const out = new Uint8Array(8 + 4 * (plan.key.length + plan.value.length));
+  const out = new Uint8Array(8 + 4 * (plan.key.length + plan.value.length) + (plan.entropy === "rans" ? 1 : 0));
   const view = new DataView(out.buffer);
   let at = 0;
   for (const groups of [plan.key, plan.value]) {
@@ -42,6 +44,7 @@ export function encodePlan(plan: KvPlan): Uint8Array {
       end = first + size;
     }
   }
+  if (plan.entropy === "rans") out[at] = 1;
   return out;
 }
 
@@ -77,6 +80,7 @@ export function decodePlan(bytes: Uint8Array): KvPlan {
   };
   const key = readGroups();
   const value = readGroups();
+  if (at === bytes.length - 1 && bytes[at] === 1) return { key, value, entropy: "rans" };
   if (at !== bytes.length) throw new KvzFormatError(`Cannot read plan: ${bytes.length - at} bytes follow it`);
   return { key, value };
 }

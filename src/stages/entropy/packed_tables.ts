@@ -1,10 +1,10 @@
 /**
- * Frequency tables of the lossless coder: made from counts of the chunk itself and carried in it.
+ * Frequency tables that are made from the counts of a chunk itself and carried in it.
  *
  * @module
  */
 import { KvzFormatError } from "../../errors.ts";
-import { RANS_SYMBOLS, type RansBits, type RansTables } from "../entropy/rans_tables.ts";
+import { RANS_SYMBOLS, type RansBits, type RansTables } from "./rans_tables.ts";
 
 /** Frequencies from which one more or less does not change a code length much. */
 const FLEXIBLE = 4;
@@ -74,7 +74,7 @@ export function unpackTables(
 ): { tables: RansTables; end: number } {
   const frequencies = new Uint16Array(count * RANS_SYMBOLS);
   const refuse = (table: number): never => {
-    throw new KvzFormatError(`Cannot decode elements: frequency table ${table} is damaged`);
+    throw new KvzFormatError(`Cannot decode symbols: frequency table ${table} is damaged`);
   };
   let next = at;
   for (let table = 0; table < count; table++) {

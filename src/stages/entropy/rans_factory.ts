@@ -1,0 +1,37 @@
+/**
+ * Coders for tables that are known only when a chunk is in hand.
+ *
+ * @module
+ */
+import type { Backend } from "../../backend/backend.ts";
+import { EntropyKernels } from "../../backend/wasm/entropy_kernels.ts";
+import { WASM_BUILDS, type WasmBuild } from "../../backend/wasm/exports.ts";
+import { WasmRans } from "./rans.ts";
+import { ReferenceRans } from "./rans_reference.ts";
+import type { Rans } from "./rans_stream.ts";
+import type { RansTables } from "./rans_tables.ts";
+
+/** Makes coders for tables; `free` gives back what one holds. */
+export type RansFactory = (tables: RansTables) => Rans & { free?(): void };
+
+/** Coders on the backend's build of the kernels, the reference coder on the reference backend. */
+export async function openRans({ build }: Backend): Promise<RansFactory> {
+  if (!isWasmBuild(build)) return (tables) => new ReferenceRans(tables);
+  const kernels = await EntropyKernels.open(build);
+  return (tables) => new WasmRans(kernels, tables);
+}
+
+/** Whether a backend's build is one of the WebAssembly kernels. */
+export function isWasmBuild(build: string): build is WasmBuild {
+  return (WASM_BUILDS as readonly string[]).includes(build);
+}
+
+/** Runs `body` with a coder that is given back when it returns or throws. */
+export function withRans<T>(rans: RansFactory, tables: RansTables, body: (coder: Rans) => T): T {
+  const coder = rans(tables);
+  try {
+    return body(coder);
+  } finally {
+    coder.free?.();
+  }
+}

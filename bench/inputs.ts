@@ -6,7 +6,8 @@
 import { readSafetensors } from "../src/adapters/safetensors.ts";
 import type { KvCache } from "../src/cache/kv_cache.ts";
 import { parseProfile } from "../src/profile/profile.ts";
-import type { Profile } from "../src/profile/types.ts";
+import { requireProfile } from "../src/profile/require.ts";
+import type { KvtcProfile } from "../src/profile/types.ts";
 
 /** Value of `--name VALUE` on the command line. */
 export function option(name: string, otherwise: string): string {
@@ -20,8 +21,9 @@ export function flag(name: string): boolean {
 }
 
 /** Loads both. */
-export async function loadInputs(): Promise<{ cache: KvCache; profile: Profile }> {
+export async function loadInputs(): Promise<{ cache: KvCache; profile: KvtcProfile }> {
   const cache = await readSafetensors(await Deno.readFile(option("cache", "samples/smollm2-256.safetensors")));
-  const profile = await parseProfile(await Deno.readFile(option("profile", "samples/smollm2-demo.kvzp")));
+  const path = option("profile", "samples/smollm2-demo.kvzp");
+  const profile = requireProfile(await parseProfile(await Deno.readFile(path)), "kvtc");
   return { cache, profile };
 }

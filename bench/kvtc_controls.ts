@@ -23,7 +23,8 @@ import { CONTROLS, describeSetting, type Method } from "../src/eval/method.ts";
 import type { EvalPoint } from "../src/eval/point.ts";
 import { readPartial } from "../src/profile/partial.ts";
 import { parseProfile } from "../src/profile/profile.ts";
-import type { Profile } from "../src/profile/types.ts";
+import { requireProfile } from "../src/profile/require.ts";
+import type { KvtcProfile } from "../src/profile/types.ts";
 import { deflateGain } from "./controls/deflate_gain.ts";
 import { fitLayerGroups, profileBasis } from "./controls/layer_groups.ts";
 import { digits, markdown, meanTable, pointTable, ratioMatrix } from "./controls/tables.ts";
@@ -59,7 +60,7 @@ function codedMethod(codec: Codec, options: { ratio: number; sinks: number }, ga
       const { bytes, report } = await codec.compress(cache, { ...options, window });
       const restored = await codec.decompress(bytes);
       const { regions } = await inspect(bytes);
-      gains.push({ setting, ...deflateGain(codec.profile!, options.ratio, regions.coded, report.streams) });
+      gains.push({ setting, ...deflateGain(profile, options.ratio, regions.coded, report.streams) });
       return {
         cache: restored.cache,
         ratios: { target: report.targetRatio, paper: report.paperRatio, file: report.fileRatio },
@@ -71,7 +72,7 @@ function codedMethod(codec: Codec, options: { ratio: number; sinks: number }, ga
   };
 }
 
-async function truncationMethods(profile: Profile): Promise<Method[]> {
+async function truncationMethods(profile: KvtcProfile): Promise<Method[]> {
   const statistics = await readPartial(await Deno.readFile(option("statistics", "smollm2.kvzs")));
   if (statistics.shingles.join() !== profile.shingles.join()) {
     throw new Error("Cannot compare layer groups: the statistics and the profile are of different texts");
@@ -93,7 +94,7 @@ async function truncationMethods(profile: Profile): Promise<Method[]> {
   return methods;
 }
 
-const profile = await parseProfile(await Deno.readFile(option("profile", "smollm2.kvzp")));
+const profile = requireProfile(await parseProfile(await Deno.readFile(option("profile", "smollm2.kvzp"))), "kvtc");
 await using codec = await openCodec(profile, { threads: 2 });
 const { model } = await loadModel(option("model", "models/smollm2"));
 await using _model = model;

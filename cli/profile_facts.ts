@@ -4,7 +4,9 @@
  * @module
  */
 import { describeModel } from "../src/codec/decode.ts";
-import type { KindProfile, Profile } from "../src/profile/types.ts";
+import type { KindProfile, KvtcProfile, Profile } from "../src/profile/types.ts";
+import type { KvzProfile } from "../src/profile/kvz/types.ts";
+import { stepOf } from "../src/stages/quantize/trellis/model.ts";
 import { formatCount } from "./format.ts";
 
 /** Facts as a JSON object and as lines of label and value. */
@@ -14,7 +16,52 @@ export interface Facts {
 }
 
 /** Facts about a profile. */
-export function profileFacts({ model, fingerprint, calibration, shingles, kinds }: Profile): Facts {
+export function profileFacts(profile: Profile): Facts {
+  return profile.method === "kvz" ? kvzFacts(profile) : kvtcFacts(profile);
+}
+
+function kvzFacts(profile: KvzProfile): Facts {
+  const { model, fingerprint, calibration, shingles, sensitivity, features, components, stepSets, curve } = profile;
+  const { tokens, sequences, svd, sinks, seed } = calibration;
+  const finest = stepOf(profile.finestS);
+  const steps = stepSets.map(({ s }) => stepOf(s));
+  const json = {
+    method: "kvz",
+    fingerprint,
+    model,
+    calibration,
+    shingles: shingles.length,
+    sensitivity,
+    features,
+    components,
+    finestStep: finest,
+    steps,
+    curve: curve.map(({ s, kl, bits }) => ({ step: stepOf(s), kl, bits })),
+  };
+  return {
+    json,
+    lines: [
+      ["profile", `${fingerprint}, for recipe kvz`],
+      ["model", describeModel(model)],
+      [
+        "calibration",
+        `${formatCount(tokens)} tokens of ${formatCount(sequences)} sequences, ${sinks} sinks left out, ${svd} SVD, ` +
+        `seed ${seed}`,
+      ],
+      [
+        "weighted by",
+        sensitivity === "fisher" ? "Fisher blocks" : sensitivity === "forward" ? "forward passes" : "spread",
+      ],
+      ["basis", `${components} components of ${features} features, for steps down to ${finest.toPrecision(3)}`],
+      ["trained at", `steps ${steps.map((step) => step.toPrecision(3)).join(", ")}`],
+      ...curve.map(({ s, kl, bits }) =>
+        [`step ${stepOf(s).toPrecision(3)}`, `KL ${kl.toPrecision(3)}, ${Math.round(bits)} bits a token`] as const
+      ),
+    ],
+  };
+}
+
+function kvtcFacts({ model, fingerprint, calibration, shingles, kinds }: KvtcProfile): Facts {
   const { tokens, sequences, svd, sinks, seed, ratios } = calibration;
   const kind = ({ features, components, table, variance, totalVariance }: KindProfile) => ({
     features,
@@ -25,6 +72,7 @@ export function profileFacts({ model, fingerprint, calibration, shingles, kinds 
     explainedVariance: totalVariance > 0 ? variance.reduce((sum, v) => sum + v, 0) / totalVariance : null,
   });
   const json = {
+    method: "kvtc",
     fingerprint,
     model,
     calibration,

@@ -34,8 +34,17 @@ export type { AppendResult } from "./codec/append.ts";
 export { listRecipes } from "./recipes/registry.ts";
 export type { OptionSpec, RecipeInfo } from "./recipes/recipe.ts";
 export { loadProfile } from "./profile/load.ts";
+export type { CurvePoint, KvzProfile, Sensitivity } from "./profile/kvz/types.ts";
 export { serializeProfile, trimProfile } from "./profile/profile.ts";
-export type { CalibrationFacts, ErrorTable, KindProfile, Profile } from "./profile/types.ts";
+export type {
+  CalibrationFacts,
+  ErrorTable,
+  KindProfile,
+  KvtcCalibrationFacts,
+  KvtcProfile,
+  Profile,
+  ProfileBase,
+} from "./profile/types.ts";
 export { openSafetensors, readSafetensors, SafetensorsCache, type SafetensorsOptions } from "./adapters/safetensors.ts";
 export { SafetensorsSink, type SafetensorsWriteOptions, writeSafetensors } from "./adapters/safetensors_sink.ts";
 export {

@@ -9,7 +9,7 @@ import { f16ToNumber, fromFloat32, numberToF16 } from "../src/cache/elements.ts"
 import { KvCache } from "../src/cache/kv_cache.ts";
 import { rotateKeys, rotationTable } from "../src/cache/rope.ts";
 import type { DType, Kind, ModelSpec } from "../src/cache/types.ts";
-import { GROUP_SIZES, GROUP_TYPES, type KindProfile, type Profile } from "../src/profile/types.ts";
+import { GROUP_SIZES, GROUP_TYPES, type KindProfile, type KvtcProfile } from "../src/profile/types.ts";
 
 /** A small model whose feature counts are no multiples of 8. */
 export const SMALL_MODEL: ModelSpec = {
@@ -101,9 +101,10 @@ function rows(model: ModelSpec, kind: Kind, tokens: number, seed: number): Float
 }
 
 /** A profile for caches of {@linkcode syntheticCache}: Gram–Schmidt of sample rows, then of random ones. */
-export function syntheticProfile(model: ModelSpec = SMALL_MODEL, seed = 99): Profile {
+export function syntheticProfile(model: ModelSpec = SMALL_MODEL, seed = 99): KvtcProfile {
   const kinds = { key: kindProfile(model, "key", seed), value: kindProfile(model, "value", seed) };
   return {
+    method: "kvtc",
     model,
     fingerprint: seed.toString(16).padStart(2, "0").repeat(32).slice(0, 64),
     calibration: { tokens: SAMPLE, sinks: 0, sequences: 1, svd: "exact", seed, ratios: [] },

@@ -7,11 +7,11 @@ import type { Kind } from "../../src/cache/types.ts";
 import { KINDS } from "../../src/cache/types.ts";
 import { kvtc } from "../../src/recipes/kvtc.ts";
 import { planFor } from "../../src/profile/plan.ts";
-import type { Profile } from "../../src/profile/types.ts";
+import type { KvtcProfile } from "../../src/profile/types.ts";
 import { codeLengths } from "../../src/stages/quantize/code_streams.ts";
 
 /** Bytes of codes, shifts and scales of coded tokens before DEFLATE. */
-export function codedBytes(profile: Profile, ratio: number, coded: number): Record<Kind, number> {
+export function codedBytes(profile: KvtcProfile, ratio: number, coded: number): Record<Kind, number> {
   const bytes = (kind: Kind) => {
     const groups = planFor(profile, kind, ratio);
     let sum = coded * groups.length * 4;
@@ -25,7 +25,7 @@ export function codedBytes(profile: Profile, ratio: number, coded: number): Reco
 
 /** Bytes before ÷ after DEFLATE of the coded tokens' streams, keys and values together and apart. */
 export function deflateGain(
-  profile: Profile,
+  profile: KvtcProfile,
   ratio: number,
   coded: number,
   streams: Readonly<Record<string, number>>,

@@ -109,7 +109,7 @@ function readFlags(flags: EvalFlags & { readonly texts: string[]; readonly metho
 
 /** The settings asked for, checked against recipes before any work begins. */
 async function chooseSettings(flags: EvalFlags, profile: Profile): Promise<NonNullable<EvalFlags["method"]>> {
-  const trimmed = profile.calibration.ratios;
+  const trimmed = profile.method === "kvtc" ? profile.calibration.ratios : [];
   const settings: NonNullable<EvalFlags["method"]> = flags.method ??
     (trimmed.length > 0 ? trimmed : RATIOS).map((ratio) => ({ recipe: "kvtc", options: { ratio } }));
   for (const { recipe, options } of settings) {

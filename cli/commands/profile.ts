@@ -5,6 +5,7 @@
  */
 import type { Command } from "commander";
 import { exportProfile } from "../../src/profile/export.ts";
+import { requireProfile } from "../../src/profile/require.ts";
 import { serializeProfile } from "../../src/profile/profile_format.ts";
 import { trimProfile } from "../../src/profile/trim.ts";
 import type { CliContext } from "../context.ts";
@@ -40,7 +41,7 @@ export function addProfile(program: Command, context: CliContext): void {
   addOutputOptions(trim, "trimmed profile (.kvzp)");
   addJsonOption(trim).action(async (path: string, flags: OutputFlags & JsonFlag & { ratios: number[] }) => {
     checkOneStdout(flags);
-    const trimmed = trimProfile(await readProfile(path), flags.ratios);
+    const trimmed = trimProfile(requireProfile(await readProfile(path), "kvtc"), flags.ratios);
     const bytes = await serializeProfile(trimmed);
     await writeOutput(flags.output, flags.force ?? false, async (sink) => await sink.write(bytes));
     const { json, lines } = profileFacts(trimmed);
@@ -56,7 +57,7 @@ export function addProfile(program: Command, context: CliContext): void {
   addOutputOptions(exporter, ".safetensors file");
   addJsonOption(exporter).action(async (path: string, flags: OutputFlags & JsonFlag & { ratio?: number }) => {
     checkOneStdout(flags);
-    const profile = await readProfile(path);
+    const profile = requireProfile(await readProfile(path), "kvtc");
     const bytes = exportProfile(profile, given(flags, ["ratio"]));
     await writeOutput(flags.output, flags.force ?? false, async (sink) => await sink.write(bytes));
     await context.finish(flags, { bytesOut: bytes.length, fingerprint: profile.fingerprint }, [

@@ -12,6 +12,8 @@ import { inspect } from "../../src/codec/inspect.ts";
 import { fp16Bytes } from "../../src/codec/report.ts";
 import { KvzMismatchError } from "../../src/errors.ts";
 import { planFor } from "../../src/profile/plan.ts";
+import type { KvtcProfile } from "../../src/profile/types.ts";
+import { requireProfile } from "../../src/profile/require.ts";
 import { planComponents } from "../../src/stages/quantize/plan_format.ts";
 import { GROUP_METADATA_BITS, type Profile } from "../../src/profile/types.ts";
 import { measureErrors } from "../../src/eval/error_meter.ts";
@@ -36,8 +38,7 @@ export interface DemoOptions {
 
 /** Runs the codec over a cache at every ratio. */
 export async function measureDemo(codec: Codec, cache: CacheSource, options: DemoOptions): Promise<DemoData> {
-  const { profile } = codec;
-  if (profile === null) throw new TypeError("Cannot measure the demo: the codec has no profile");
+  const profile = requireProfile(codec.profile, "kvtc");
   const plans = choosePlans(profile, options.ratios);
   const { window, signal } = options;
   const total = plans.length + 1;
@@ -114,7 +115,7 @@ async function measureRun(
 }
 
 /** The ratios that the profile holds enough components for, with their plans. */
-function choosePlans(profile: Profile, wanted: readonly number[] | undefined): { ratio: number; groups: Plans }[] {
+function choosePlans(profile: KvtcProfile, wanted: readonly number[] | undefined): { ratio: number; groups: Plans }[] {
   const plan = (ratio: number) => ({
     ratio,
     groups: { key: planFor(profile, "key", ratio), value: planFor(profile, "value", ratio) },

@@ -53,7 +53,7 @@ export async function evaluate(request: EvalRequest): Promise<EvalResult> {
     const { model, identity, profile, texts, contexts, continuation, dtype, signal } = request;
     const codec = scope.use(await openCodec(profile, request.lanes));
     const { threads: _, createWorker: _c, ...backend } = request.lanes;
-    const components = scope.use(await ComponentMeter.open(profile, backend));
+    const components = profile.method === "kvtc" ? scope.use(await ComponentMeter.open(profile, backend)) : undefined;
     const journal = await Journal.open(request.journal, request.fresh);
     const methods = [
       ...(request.controls ? CONTROLS : []),

@@ -47,7 +47,7 @@ export function chooseRecipe(
 
 /** The recipe that a profile is for. */
 export function defaultRecipe(profile: Profile | null): string {
-  return profile === null ? "lossless" : "kvtc";
+  return profile === null ? "lossless" : profile.method;
 }
 
 /** What is settled before the first token is encoded: recipe, options and the setup of the lanes. */

@@ -8,7 +8,7 @@ import { type BackendOptions, createBackend } from "../backend/select.ts";
 import { toFloat32 } from "../cache/elements.ts";
 import type { KvCache } from "../cache/kv_cache.ts";
 import { type Kind, KINDS } from "../cache/types.ts";
-import type { Profile } from "../profile/types.ts";
+import type { KvtcProfile } from "../profile/types.ts";
 import { PcaTransform } from "../stages/transform/pca.ts";
 import type { PerKind, TensorErrors } from "./point.ts";
 
@@ -23,10 +23,10 @@ export type ComponentErrors = NonNullable<TensorErrors["components"]>;
 /** Projects caches on a profile's basis. */
 export class ComponentMeter implements Disposable {
   readonly #backend: Backend;
-  readonly #profile: Profile;
+  readonly #profile: KvtcProfile;
   readonly #transforms = new Map<string, PcaTransform>();
 
-  private constructor(backend: Backend, profile: Profile) {
+  private constructor(backend: Backend, profile: KvtcProfile) {
     this.#backend = backend;
     this.#profile = profile;
   }
@@ -36,7 +36,7 @@ export class ComponentMeter implements Disposable {
    *
    * @throws {KvzBackendError} The backend cannot be had.
    */
-  static async open(profile: Profile, options: BackendOptions = {}): Promise<ComponentMeter> {
+  static async open(profile: KvtcProfile, options: BackendOptions = {}): Promise<ComponentMeter> {
     return new ComponentMeter(await createBackend(options), profile);
   }
 

@@ -11,7 +11,7 @@ import { type CalibrationInput, Gatherer } from "./gatherer.ts";
 import { fitFingerprint } from "./fingerprint.ts";
 import type { Statistics } from "./statistics.ts";
 import { trimProfile } from "./trim.ts";
-import type { Profile } from "./types.ts";
+import type { KvtcProfile } from "./types.ts";
 
 /** A cache with the name that messages use. */
 export type { CalibrationInput, NamedCache } from "./gatherer.ts";
@@ -81,7 +81,7 @@ export type CalibrationInputs = Iterable<CalibrationInput> | AsyncIterable<Calib
  * @throws {KvzLimitError} when the statistics do not fit a WebAssembly memory (about 16,000 features).
  * @throws {RangeError} when an option is out of range or fewer than 2 tokens are left.
  */
-export async function calibrate(caches: CalibrationInputs, options: CalibrateOptions = {}): Promise<Profile> {
+export async function calibrate(caches: CalibrationInputs, options: CalibrateOptions = {}): Promise<KvtcProfile> {
   const { threads, rank, svd, ratios } = checkOptions(options);
   const gatherer = new Gatherer({ ...options, threads });
   try {
@@ -121,7 +121,7 @@ export async function calibratePartial(
 export async function mergeCalibration(
   partials: Iterable<Statistics> | AsyncIterable<Statistics>,
   options: MergeOptions = {},
-): Promise<Profile> {
+): Promise<KvtcProfile> {
   const { threads, rank, svd, ratios } = checkOptions(options);
   let gatherer: Gatherer | null = null;
   try {
@@ -169,7 +169,7 @@ async function fit(
   gatherer: Gatherer,
   { rank, svd, ratios }: { rank: number; svd: "randomized" | "exact"; ratios: readonly number[] },
   { onProgress, signal }: Pick<PartialOptions, "onProgress" | "signal">,
-): Promise<Profile> {
+): Promise<KvtcProfile> {
   const { tokens, sinks } = gatherer;
   if (tokens < 2) {
     throw new RangeError(`Cannot calibrate: ${tokens} tokens are left after ${sinks} sinks a sequence, expected 2`);
@@ -181,7 +181,8 @@ async function fit(
     onProgress?.({ phase: "fit", fraction: (fractions.key + fractions.value) / 2, tokens });
   });
   const model = gatherer.model!;
-  const profile: Profile = {
+  const profile: KvtcProfile = {
+    method: "kvtc",
     model,
     fingerprint: await fitFingerprint(model, kinds),
     calibration: { tokens, sinks, sequences: gatherer.sequences, svd, seed: gatherer.seed, ratios: [] },

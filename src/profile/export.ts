@@ -6,7 +6,7 @@
 import { layOutSafetensors, type TensorShape } from "../adapters/safetensors_file.ts";
 import { planFor } from "./plan.ts";
 import { KINDS } from "../cache/types.ts";
-import { GROUP_SIZES, GROUP_TYPES, type Profile } from "./types.ts";
+import { GROUP_SIZES, GROUP_TYPES, type KvtcProfile } from "./types.ts";
 
 /** Options of {@linkcode exportProfile}. */
 export interface ExportOptions {
@@ -22,7 +22,7 @@ export interface ExportOptions {
  * @throws {RangeError} when the ratio is not a positive number.
  * @throws {KvzMismatchError} when the profile was trimmed and lacks components for the ratio.
  */
-export function exportProfile(profile: Profile, options: ExportOptions = {}): Uint8Array {
+export function exportProfile(profile: KvtcProfile, options: ExportOptions = {}): Uint8Array {
   const tensors: (TensorShape & { readonly data: ArrayBufferView })[] = [];
   for (const kind of KINDS) {
     const { features, components, mean, basis, variance, table } = profile.kinds[kind];

@@ -36,6 +36,8 @@ export interface GathererOptions {
   readonly heldOut?: Iterable<bigint>;
   readonly backend?: BackendOptions;
   readonly createWorker?: () => WorkerHandle;
+  /** What takes the rows. Default: a fitter of KVTC for each kind. */
+  readonly openEngines?: (model: ModelSpec) => Promise<Record<Kind, KindEngine>>;
   readonly signal?: AbortSignal;
 }
 
@@ -226,7 +228,8 @@ export class Gatherer {
 
   async #open(): Promise<Record<Kind, KindEngine>> {
     if (this.#engines !== undefined) return this.#engines;
-    const { threads, backend = {}, createWorker } = this.#options;
+    const { threads, backend = {}, createWorker, openEngines } = this.#options;
+    if (openEngines) return this.#engines = await openEngines(this.#model!);
     const { layers, kvHeads, keyDim, valueDim } = this.#model!;
     const open = async (kind: Kind): Promise<KindEngine> => {
       const setup: FitterSetup = { kind, layers, heads: kvHeads, dim: kind === "key" ? keyDim : valueDim };

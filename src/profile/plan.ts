@@ -8,7 +8,7 @@ import type { Kind } from "../cache/types.ts";
 import { KvzMismatchError } from "../errors.ts";
 import { allocateBits, type BitAllocation, ratioBudget } from "../stages/quantize/allocate.ts";
 import { planComponents } from "../stages/quantize/plan_format.ts";
-import type { Profile } from "./types.ts";
+import type { KvtcProfile } from "./types.ts";
 
 /**
  * The optimal allocation of one kind at a ratio, with its bits and its error on the calibration sample. Takes about
@@ -17,7 +17,7 @@ import type { Profile } from "./types.ts";
  * @throws {RangeError} when the ratio is not a positive number.
  * @throws {KvzMismatchError} when the profile was trimmed and lacks components that the plan needs.
  */
-export function allocationFor(profile: Profile, kind: Kind, ratio: number): BitAllocation {
+export function allocationFor(profile: KvtcProfile, kind: Kind, ratio: number): BitAllocation {
   const { features, components, table } = profile.kinds[kind];
   const allocation = allocateBits(table, ratioBudget(features, ratio));
   const needed = planComponents(allocation.groups);
@@ -35,6 +35,6 @@ export function allocationFor(profile: Profile, kind: Kind, ratio: number): BitA
  *
  * @throws what {@linkcode allocationFor} throws
  */
-export function planFor(profile: Profile, kind: Kind, ratio: number): QuantGroup[] {
+export function planFor(profile: KvtcProfile, kind: Kind, ratio: number): QuantGroup[] {
   return allocationFor(profile, kind, ratio).groups;
 }

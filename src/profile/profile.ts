@@ -8,4 +8,4 @@ export { fitFingerprint } from "./fingerprint.ts";
 export { allocationFor, planFor } from "./plan.ts";
 export { parseProfile, serializeProfile, writeProfile } from "./profile_format.ts";
 export { trimProfile } from "./trim.ts";
-export type { CalibrationFacts, ErrorTable, KindProfile, Profile } from "./types.ts";
+export type { CalibrationFacts, ErrorTable, KindProfile, KvtcProfile, Profile, ProfileBase } from "./types.ts";

@@ -24,7 +24,7 @@ import { modelToJson, parseModel } from "../container/model_json.ts";
 import { KvzFormatError } from "../errors.ts";
 import { readSection, requireKnownTags, writeSection } from "./sections.ts";
 import { featuresOf } from "./statistics.ts";
-import { type CalibrationFacts, GROUP_SIZES, GROUP_TYPES, type KindProfile, type Profile } from "./types.ts";
+import { GROUP_SIZES, GROUP_TYPES, type KindProfile, type KvtcCalibrationFacts, type Profile } from "./types.ts";
 
 const WHAT = "profile";
 const PREFIX: Readonly<Record<Kind, string>> = { key: "K", value: "V" };
@@ -37,6 +37,10 @@ const MAX_SHINGLES = 2 ** 31;
 
 /** Writes a profile to a sink, front to back. */
 export async function writeProfile(profile: Profile, sink: ByteSink): Promise<void> {
+  if (profile.method === "kvz") {
+    const { writeKvzProfile } = await import("./kvz/format.ts");
+    return await writeKvzProfile(profile, sink);
+  }
   const { model, fingerprint, calibration, shingles, kinds } = profile;
   const writer = new FrameWriter(sink, "profile", {
     model: modelToJson(model),
@@ -74,8 +78,13 @@ export async function serializeProfile(profile: Profile): Promise<Uint8Array> {
  */
 export async function parseProfile(input: Uint8Array | ByteSource): Promise<Profile> {
   const reader = await FrameReader.open(input instanceof Uint8Array ? memorySource(input) : input, "profile");
-  requireKnownTags(reader, WHAT, TAGS);
   const header = new Fields(reader.header, WHAT);
+  // Profiles for KVTC do not say their method: they are older than all others.
+  if (header.has("method") && header.oneOf("method", ["kvz"]) === "kvz") {
+    const { readKvzProfile } = await import("./kvz/format.ts");
+    return await readKvzProfile(reader);
+  }
+  requireKnownTags(reader, WHAT, TAGS);
   const model = parseModel(header.value("model"), WHAT, "model");
   const fingerprint = header.sha256("fingerprint");
   const calibration = parseFacts(header.fields("calibration"));
@@ -89,6 +98,7 @@ export async function parseProfile(input: Uint8Array | ByteSource): Promise<Prof
   kindFields.done();
   header.done();
   return {
+    method: "kvtc",
     model,
     fingerprint,
     calibration,
@@ -123,12 +133,12 @@ function parseShape(fields: Fields, features: number): KindShape {
   return shape;
 }
 
-function parseFacts(fields: Fields): CalibrationFacts {
+function parseFacts(fields: Fields): KvtcCalibrationFacts {
   const ratios = fields.value("ratios");
   if (!Array.isArray(ratios) || ratios.some((ratio) => !(typeof ratio === "number" && ratio > 0))) {
     throw fields.fault("ratios", "an array of positive numbers");
   }
-  const facts: CalibrationFacts = {
+  const facts: KvtcCalibrationFacts = {
     tokens: fields.integer("tokens", 0, MAX_TOKENS),
     sinks: fields.integer("sinks", 0, MAX_TOKENS),
     sequences: fields.integer("sequences", 0, MAX_TOKENS),

@@ -6,7 +6,7 @@
 import type { Kind } from "../cache/types.ts";
 import { planComponents } from "../stages/quantize/plan_format.ts";
 import { allocationFor } from "./plan.ts";
-import type { KindProfile, Profile } from "./types.ts";
+import type { KindProfile, KvtcProfile } from "./types.ts";
 
 /**
  * A profile that keeps only the components which a plan at one of these ratios uses, for keys and for values. The error
@@ -16,7 +16,7 @@ import type { KindProfile, Profile } from "./types.ts";
  * @throws {RangeError} when there is no ratio, or one is not a positive number.
  * @throws {KvzMismatchError} when the profile has been trimmed before and lacks components for a ratio.
  */
-export function trimProfile(profile: Profile, ratios: readonly number[]): Profile {
+export function trimProfile(profile: KvtcProfile, ratios: readonly number[]): KvtcProfile {
   if (ratios.length === 0) throw new RangeError("Cannot trim profile: there are no ratios");
   const sorted = [...new Set(ratios)].sort((a, b) => a - b);
   return {
@@ -26,7 +26,7 @@ export function trimProfile(profile: Profile, ratios: readonly number[]): Profil
   };
 }
 
-function trimKind(profile: Profile, kind: Kind, ratios: readonly number[]): KindProfile {
+function trimKind(profile: KvtcProfile, kind: Kind, ratios: readonly number[]): KindProfile {
   const whole = profile.kinds[kind];
   const components = Math.max(...ratios.map((ratio) => planComponents(allocationFor(profile, kind, ratio).groups)));
   return { ...whole, components, basis: whole.basis.slice(0, components * whole.features) };

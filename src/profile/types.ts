@@ -4,6 +4,7 @@
  * @module
  */
 import type { Kind, ModelSpec } from "../cache/types.ts";
+import type { KvzProfile } from "./kvz/types.ts";
 
 /** Group sizes of KVTC's dynamic program (paper, B.17). */
 export const GROUP_SIZES: readonly number[] = [1, 16, 64, 256, 1024];
@@ -45,7 +46,7 @@ export interface KindProfile {
   readonly table: ErrorTable;
 }
 
-/** What a profile says of its making. */
+/** What every profile says of its making. */
 export interface CalibrationFacts {
   /** Rows (tokens) that entered the statistics; sinks excluded. */
   readonly tokens: number;
@@ -57,12 +58,18 @@ export interface CalibrationFacts {
   readonly svd: "randomized" | "exact";
   /** Seed of the sample and of the decomposition. */
   readonly seed: number;
+}
+
+/** What a profile of KVTC says of its making. */
+export interface KvtcCalibrationFacts extends CalibrationFacts {
   /** Ratios that the basis was trimmed for; empty: not trimmed. */
   readonly ratios: readonly number[];
 }
 
-/** A calibrated profile of one model. One basis serves all ratios (paper, B.1). */
-export interface Profile {
+/** What profiles of all methods hold. */
+export interface ProfileBase {
+  /** The method that it is for, the name of a recipe. */
+  readonly method: string;
   /** The model. */
   readonly model: ModelSpec;
   /** Names the fit, hex SHA-256; equal for all trimmed forms of one fit. */
@@ -71,6 +78,15 @@ export interface Profile {
   readonly calibration: CalibrationFacts;
   /** 64-bit hashes of the 32-token shingles of the calibration texts, for held-out checks. */
   readonly shingles: BigUint64Array;
+}
+
+/** A profile for KVTC. One basis serves all ratios (paper, B.1). */
+export interface KvtcProfile extends ProfileBase {
+  readonly method: "kvtc";
+  readonly calibration: KvtcCalibrationFacts;
   /** Bases and tables of keys and of values. */
   readonly kinds: Readonly<Record<Kind, KindProfile>>;
 }
+
+/** A calibrated profile of one model. */
+export type Profile = KvtcProfile | KvzProfile;

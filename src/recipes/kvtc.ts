@@ -15,7 +15,8 @@ import { requireFinite } from "../cache/finite.ts";
 import { BYTES_PER_ELEMENT, type DType, type Kind, type RopeSpec } from "../cache/types.ts";
 import { KvzMismatchError } from "../errors.ts";
 import { planFor } from "../profile/plan.ts";
-import type { KindProfile, Profile } from "../profile/types.ts";
+import { requireProfile } from "../profile/require.ts";
+import type { KindProfile, KvtcProfile } from "../profile/types.ts";
 import { type CodedStream, decodeStream, encodeStream, rawStream } from "../stages/entropy/deflate.ts";
 import { GroupQuantizer, type QuantStreams } from "../stages/quantize/groups.ts";
 import { type RowForm, rowForms } from "../stages/quantize/row_forms.ts";
@@ -145,7 +146,7 @@ export const kvtc: Recipe<KvtcOptions> = {
   regions: ({ sinks, window }) => ({ sinks, window }),
 
   planSetup(given, facts, options) {
-    const profile = requireProfile(given);
+    const profile = requireProfile(given, "kvtc");
     const plan = {
       key: planFor(profile, "key", options.keyRatio),
       value: planFor(profile, "value", options.valueRatio),
@@ -154,7 +155,7 @@ export const kvtc: Recipe<KvtcOptions> = {
     return makeSetup(profile, facts, encodePlan(plan));
   },
 
-  loadSetup: (profile, facts, plan) => makeSetup(requireProfile(profile), facts, plan),
+  loadSetup: (profile, facts, plan) => makeSetup(requireProfile(profile, "kvtc"), facts, plan),
 
   tags: (region, [kind]) => TAGS[region][kind],
 
@@ -180,12 +181,7 @@ async function openFormCoder(backend: Backend): Promise<FormCoder> {
   };
 }
 
-function requireProfile(profile: Profile | null): Profile {
-  if (profile === null) throw new KvzMismatchError("Cannot use recipe kvtc: it needs a profile, none is given");
-  return profile;
-}
-
-function makeSetup(profile: Profile, facts: SetupFacts, planBytes: Uint8Array): KvtcSetup {
+function makeSetup(profile: KvtcProfile, facts: SetupFacts, planBytes: Uint8Array): KvtcSetup {
   const plan = decodePlan(planBytes);
   const { model } = facts;
   const kind = (name: Kind): KindSetup => {

@@ -19,6 +19,7 @@ import { KvzMismatchError } from "../../src/errors.ts";
 import { inspect } from "../../src/codec/inspect.ts";
 import { openCodec } from "../../src/codec/open.ts";
 import { loadProfile } from "../../src/profile/load.ts";
+import { requireProfile } from "../../src/profile/require.ts";
 import { planFor } from "../../src/profile/profile.ts";
 import { GROUP_METADATA_BITS } from "../../src/profile/types.ts";
 import { ratioBudget } from "../../src/stages/quantize/allocate.ts";
@@ -122,7 +123,7 @@ for (const [name, options] of BACKENDS) {
   });
 }
 
-const sampleProfile = await loadProfile(await Deno.readFile("samples/smollm2-demo.kvzp"));
+const sampleProfile = requireProfile(await loadProfile(await Deno.readFile("samples/smollm2-demo.kvzp")), "kvtc");
 const sample = await readSafetensors(await Deno.readFile("samples/smollm2-256.safetensors"));
 
 Deno.test("plans of a real profile: within budget, bits fall along the components (paper, Fig. 6)", () => {

@@ -11,12 +11,13 @@ import { type Kind, KINDS } from "../../src/cache/types.ts";
 import { openCodec } from "../../src/codec/open.ts";
 import { calibratePartial } from "../../src/profile/calibrate.ts";
 import { loadProfile } from "../../src/profile/load.ts";
+import { requireProfile } from "../../src/profile/require.ts";
 import { relativeError } from "./helpers.ts";
 
 const RATIOS = [32, 64];
 const SINKS = 4;
 const WINDOW = 32;
-const profile = await loadProfile(await Deno.readFile("samples/smollm2-demo.kvzp"));
+const profile = requireProfile(await loadProfile(await Deno.readFile("samples/smollm2-demo.kvzp")), "kvtc");
 const cache = await readSafetensors(await Deno.readFile("samples/smollm2-256.safetensors"));
 const codedEnd = cache.tokens - WINDOW;
 const allLayers: Record<Kind, TruncationBasis> = {

@@ -14,6 +14,7 @@ import { CONTROLS, recipeMethod } from "../../src/eval/method.ts";
 import type { EvalPoint } from "../../src/eval/point.ts";
 import { calibratePartial } from "../../src/profile/calibrate.ts";
 import { loadProfile } from "../../src/profile/load.ts";
+import { requireProfile } from "../../src/profile/require.ts";
 
 const MODEL = "models/smollm2";
 const RATIO = 32;
@@ -22,7 +23,7 @@ const CONTINUATION = 64;
 const options = { ratio: RATIO, sinks: 4, window: 32 };
 
 async function measure(): Promise<Record<string, EvalPoint>> {
-  const profile = await loadProfile(await Deno.readFile("samples/smollm2-demo.kvzp"));
+  const profile = requireProfile(await loadProfile(await Deno.readFile("samples/smollm2-demo.kvzp")), "kvtc");
   const sample = await readSafetensors(await Deno.readFile("samples/smollm2-256.safetensors"));
   // As in tests/codec: single layers are fitted on the tokens that they are to restore, all layers on other texts.
   const statistics = await calibratePartial([sample.slice(0, CONTEXT)], { threads: 1 });

@@ -13,7 +13,7 @@ import {
 import { shingleHashes } from "../../src/profile/shingles.ts";
 import { KINDS } from "../../src/cache/types.ts";
 import { mergePartials } from "../../src/profile/statistics.ts";
-import type { Profile } from "../../src/profile/types.ts";
+import type { KvtcProfile } from "../../src/profile/types.ts";
 import { FEATURES, MODEL, rowsOf, syntheticCache } from "./synthetic.ts";
 
 const INLINE: CalibrateOptions = { threads: 1, rank: 16 };
@@ -31,7 +31,7 @@ function pooledRows(kind: Kind, caches: [number, number][], sinks = 4): Float64A
 }
 
 /** Largest share of the centred rows' energy that the profile's basis leaves out, against the best possible. */
-function lostEnergy(profile: Profile, kind: Kind, rows: Float64Array[]): number {
+function lostEnergy(profile: KvtcProfile, kind: Kind, rows: Float64Array[]): number {
   const { features, components, mean, basis } = profile.kinds[kind];
   let lost = 0;
   let total = 0;

@@ -13,14 +13,18 @@ import {
   trimProfile,
 } from "../../src/profile/profile.ts";
 import { KINDS } from "../../src/cache/types.ts";
-import type { Profile } from "../../src/profile/types.ts";
+import type { KvtcProfile } from "../../src/profile/types.ts";
 import { syntheticCache } from "./synthetic.ts";
 
 /** One small fit for all tests, whose order does not matter. */
-const fit: Promise<Profile> = calibrate([syntheticCache(300, 1), syntheticCache(100, 2)], { threads: 1, rank: 24 });
+const fit: Promise<KvtcProfile> = calibrate([syntheticCache(300, 1), syntheticCache(100, 2)], { threads: 1, rank: 24 });
 
 /** Rewrites a value of a profile. */
-function changed(profile: Profile, kind: "key" | "value", change: Partial<Profile["kinds"]["key"]>): Profile {
+function changed(
+  profile: KvtcProfile,
+  kind: "key" | "value",
+  change: Partial<KvtcProfile["kinds"]["key"]>,
+): KvtcProfile {
   return { ...profile, kinds: { ...profile.kinds, [kind]: { ...profile.kinds[kind], ...change } } };
 }
 
@@ -89,7 +93,7 @@ Deno.test("every flipped bit and every truncation of a profile file is found", a
 Deno.test("numbers that no calibration yields are refused", async () => {
   const profile = await fit;
   const { table, mean, basis, variance } = profile.kinds.key;
-  const bad: [Profile, string][] = [
+  const bad: [KvtcProfile, string][] = [
     [changed(profile, "key", { mean: mean.with(0, NaN) }), "key mean"],
     [changed(profile, "key", { basis: basis.with(9, 0x7c00) }), "key basis"],
     [changed(profile, "key", { variance: variance.with(1, -1) }), "key variance"],

@@ -144,5 +144,8 @@ function losslessOptions(options: CompressOptions, tokens: number, profile: Prof
   for (const other of ["window", "fileRatio"] as const) {
     if (options[other] !== undefined) throw new TypeError(`Cannot use options "lossless" and "${other}" together`);
   }
-  return { ratio: options.ratio ?? profile?.calibration.ratios[0] ?? 16, window: tokens };
+  return {
+    ratio: options.ratio ?? (profile?.method === "kvtc" ? profile.calibration.ratios[0] : undefined) ?? 16,
+    window: tokens,
+  };
 }

@@ -144,7 +144,12 @@ export async function mergeCalibration(
   }
 }
 
-async function readAll(gatherer: Gatherer, caches: CalibrationInputs, options: PartialOptions): Promise<void> {
+/** Reads all caches into a gatherer. */
+export async function readAll(
+  gatherer: Gatherer,
+  caches: CalibrationInputs,
+  options: Pick<PartialOptions, "onProgress">,
+): Promise<void> {
   const total = Array.isArray(caches)
     ? (caches as readonly CalibrationInput[]).reduce((sum, input) => sum + sourceOf(input).tokens, 0)
     : undefined;

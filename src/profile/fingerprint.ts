@@ -18,11 +18,22 @@ async function sha256(data: ArrayBufferView): Promise<Uint8Array> {
  * all little-endian. Trimmed forms keep the fingerprint of their fit.
  */
 export async function fitFingerprint(model: ModelSpec, kinds: Readonly<Record<Kind, KindProfile>>): Promise<string> {
-  const parts: Uint8Array[] = [new TextEncoder().encode(await modelFingerprint(model))];
-  for (const { features, components, mean, basis, table } of [kinds.key, kinds.value]) {
-    const counts = Uint32Array.of(features, components, table.rank, table.rows);
-    for (const data of [counts, mean, basis, table.energy, table.errors]) parts.push(await sha256(data));
-  }
+  return await joinDigests(
+    await modelFingerprint(model),
+    [kinds.key, kinds.value].flatMap(({ features, components, mean, basis, table }) => [
+      Uint32Array.of(features, components, table.rank, table.rows),
+      mean,
+      basis,
+      table.energy,
+      table.errors,
+    ]),
+  );
+}
+
+/** SHA-256, in hexadecimal digits, over a text and the SHA-256 digests of arrays. */
+export async function joinDigests(text: string, arrays: readonly ArrayBufferView[]): Promise<string> {
+  const parts: Uint8Array[] = [new TextEncoder().encode(text)];
+  for (const data of arrays) parts.push(await sha256(data));
   const joined = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
   let at = 0;
   for (const part of parts) {

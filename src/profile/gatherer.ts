@@ -134,6 +134,7 @@ export class Gatherer {
           rotation,
           rotaryDim: rotation === null ? 0 : rope!.dim,
           slots,
+          positions: cache.positions.slice(begin, end),
           name,
           firstToken: begin,
         });

@@ -37,6 +37,8 @@ export interface RowBlock {
   readonly rotaryDim: number;
   /** For each token the slot of the sample that it goes to, or −1. */
   readonly slots: Int32Array;
+  /** Positions of the tokens. */
+  readonly positions: Int32Array;
   /** Name of the sequence and its token at the block's beginning, for messages. */
   readonly name: string;
   readonly firstToken: number;

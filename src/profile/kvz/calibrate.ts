@@ -1,0 +1,239 @@
+/**
+ * Calibration for recipe kvz: statistics of keys and values together, the joint fit, its rounding to integers, and the
+ * training of the coder.
+ *
+ * @module
+ */
+import { createBackend } from "../../backend/select.ts";
+import { CalibrateKernels } from "../../backend/wasm/calibrate_kernels.ts";
+import { TrellisKernels } from "../../backend/wasm/trellis_kernels.ts";
+import { type Kind, KINDS, type ModelSpec } from "../../cache/types.ts";
+import type { ByteSource } from "../../container/bytes.ts";
+import { nearestS, stepOf } from "../../stages/quantize/trellis/model.ts";
+import { openIntegerTransform } from "../../stages/transform/integer.ts";
+import { type CalibrationInputs, type PartialOptions, readAll } from "../calibrate.ts";
+import { Gatherer } from "../gatherer.ts";
+import { featuresOf } from "../statistics.ts";
+import { kvzFingerprint } from "./fingerprint.ts";
+import { forwardMatrix } from "./forward.ts";
+import { roundBasis } from "./int7.ts";
+import { fitJoint } from "./joint_fitter.ts";
+import { JointReader, type RawChunk } from "./joint_reader.ts";
+import {
+  joinStored,
+  kindDim,
+  plainSensitivity,
+  readSensitivity,
+  type SensitivityBlocks,
+  type Weighting,
+  weightingOf,
+} from "./sensitivity.ts";
+import { train, type TrainingChunk } from "./train.ts";
+import type { KvzProfile } from "./types.ts";
+
+/** Options of {@linkcode calibrateKvz}. */
+export interface CalibrateKvzOptions
+  extends Pick<PartialOptions, "seed" | "sinks" | "heldOut" | "backend" | "onProgress" | "signal"> {
+  /** File of tools/sensitivity.py. Default: errors count relative to the spread of their layer. */
+  readonly sensitivity?: ByteSource;
+  /** Components fitted at most; how many are kept follows from the finest step. Default 1792. */
+  readonly rank?: number;
+  /** Which decomposition. Default "randomized". */
+  readonly svd?: "randomized" | "exact";
+  /** Chunks of 512 tokens to train the coder on, at most. Default 24. */
+  readonly trainingChunks?: number;
+}
+
+/** Ratio whose step is in the middle of those that a profile is trained for. */
+const MIDDLE_RATIO = 64;
+/** Steps of training, in 1/60 octave from the middle one. */
+const STEPS = [-90, -60, -30, 0, 30, 60];
+/** Finest step that components are kept for, from the middle one. */
+const FINEST = 40;
+/** A component is kept while its standard deviation is at least this share of the finest step. */
+export const KEEP_SHARE = 0.6;
+/** Mean squared error of a coefficient in squared steps. */
+const STEP_NOISE = 0.25;
+/** Weight of a bit against a squared step, in training and by default. */
+export const LAMBDA = 0.3;
+/** Shares of reading, fitting and training in the progress of the second phase. */
+const FIT_SHARE = 0.7;
+
+/**
+ * Calibrates a profile for recipe kvz on caches of one model.
+ *
+ * @throws what `calibrate` throws, and
+ * @throws {KvzFormatError} when the sensitivity file is none
+ * @throws {KvzMismatchError} when it is of another model
+ */
+export async function calibrateKvz(caches: CalibrationInputs, options: CalibrateKvzOptions = {}): Promise<KvzProfile> {
+  const { seed = 0, sinks = 4, rank = 1792, svd = "randomized", trainingChunks = 24, onProgress, signal } = options;
+  for (const [name, value, max] of [["rank", rank, 4096], ["trainingChunks", trainingChunks, 4096]] as const) {
+    if (!(Number.isInteger(value) && value >= 1 && value <= max)) {
+      throw new RangeError(`Cannot calibrate: ${name} is ${value}, expected a whole number from 1 to ${max}`);
+    }
+  }
+  const kernels = await CalibrateKernels.open(options.backend?.build ?? "auto");
+  let reader: JointReader | null = null;
+  let blocks: SensitivityBlocks | null = null;
+  const gatherer = new Gatherer({
+    ...options,
+    threads: 1,
+    openEngines: async (model) => {
+      // Read before the caches: a file of another model should not be found out after minutes.
+      if (options.sensitivity !== undefined) blocks = await readSensitivity(options.sensitivity, model);
+      reader = new JointReader(model, await createBackend(options.backend ?? {}), kernels, trainingChunks);
+      return reader.engines();
+    },
+  });
+  try {
+    await readAll(gatherer, caches, options);
+    const { tokens } = gatherer;
+    if (reader === null || tokens < 2) {
+      throw new RangeError(`Cannot calibrate: ${tokens} tokens are left after ${sinks} sinks a sequence, expected 2`);
+    }
+    const report = (fraction: number) => {
+      signal?.throwIfAborted();
+      onProgress?.({ phase: "fit", fraction, tokens });
+    };
+    const model = gatherer.model!;
+    const { chunks, gram } = reader as JointReader;
+    const fitted = fitRounded(kernels, gram, model, blocks, {
+      rank,
+      svd,
+      seed,
+      onProgress: (fraction) => report(FIT_SHARE * fraction),
+    });
+    const untrained: Omit<KvzProfile, "fingerprint" | "stepSets" | "tables"> = {
+      method: "kvz",
+      model,
+      calibration: { tokens, sinks, sequences: gatherer.sequences, svd, seed },
+      shingles: gatherer.shingles(),
+      ...fitted.profile,
+      curve: [],
+    };
+    const steps = STEPS.map((offset) => fitted.middleS + offset);
+    const coefficients = await project(untrained as KvzProfile, chunks, options.backend ?? {});
+    const trellis = await TrellisKernels.open(options.backend?.build ?? "auto");
+    const { stepSets, tables } = train(trellis, coefficients, untrained.variance, {
+      steps,
+      lambda: LAMBDA,
+      onProgress: (fraction) => report(FIT_SHARE + (1 - FIT_SHARE) * fraction),
+    });
+    const profile = { ...untrained, stepSets, tables };
+    return { ...profile, fingerprint: await kvzFingerprint(profile) };
+  } finally {
+    gatherer.close();
+    (reader as JointReader | null)?.[Symbol.dispose]();
+  }
+}
+
+/** The joint fit, cut to the components that the finest step needs and rounded. */
+function fitRounded(
+  kernels: CalibrateKernels,
+  gram: JointReader["gram"],
+  model: ModelSpec,
+  blocks: SensitivityBlocks | null,
+  options: Parameters<typeof fitJoint>[4],
+) {
+  let used = blocks;
+  const joint = fitJoint(kernels, gram, model, (variance) => {
+    used ??= plainSensitivity(model, variance);
+    const { key, value } = used;
+    return { key: weightingOf(key, model.keyDim), value: weightingOf(value, model.valueDim) };
+  }, options);
+  const features = gram.features;
+  const middleS = stepFor(joint.variance, features * 16 / MIDDLE_RATIO);
+  const finestS = middleS + FINEST;
+  const least = (KEEP_SHARE * stepOf(finestS)) ** 2;
+  const components = Math.max(1, joint.variance.findIndex((value) => value < least) >>> 0);
+  const kept = Math.min(components, joint.variance.length);
+  const variance = joint.variance.slice(0, kept);
+  const { basis, scales } = roundBasis(
+    joint.back.subarray(0, kept * features),
+    features,
+    weightDiagonal(model, joint.weightings),
+    variance,
+    stepOf(finestS),
+  );
+  return {
+    middleS,
+    profile: {
+      sensitivity: used!.source,
+      features,
+      components: kept,
+      finestS,
+      variance: Float32Array.from(variance),
+      mean: Float32Array.from(joint.mean),
+      basis,
+      scales,
+      sensitivityBlocks: joinStored(joint.weightings),
+    },
+  };
+}
+
+/** The `s` of the step at which the components' Gaussian rate is `bits` a token. */
+function stepFor(variance: Float64Array, bits: number): number {
+  const rate = (s: number) => {
+    const noise = STEP_NOISE * stepOf(s) ** 2;
+    return variance.reduce((sum, value) => sum + Math.max(0, 0.5 * Math.log2(value / noise)), 0);
+  };
+  let low = nearestS(Math.sqrt(variance[0]) * 16);
+  let high = nearestS(Math.sqrt(variance[variance.length - 1]) / 16);
+  while (high - low > 1) {
+    const middle = (low + high) >> 1;
+    if (rate(middle) < bits) low = middle;
+    else high = middle;
+  }
+  return high;
+}
+
+/** Diagonal of A², [features]. */
+function weightDiagonal(model: ModelSpec, weightings: Readonly<Record<Kind, Weighting>>): Float64Array {
+  const sizes = featuresOf(model);
+  const out = new Float64Array(sizes.key + sizes.value);
+  let at = 0;
+  for (const kind of KINDS) {
+    const { root, dim } = weightings[kind];
+    for (let row = 0; row < sizes[kind]; row++, at++) {
+      for (let j = 0; j < dim; j++) out[at] += root[row * dim + j] ** 2;
+    }
+  }
+  return out;
+}
+
+/** Coefficients of chunks under a profile's forward matrix. */
+async function project(
+  profile: KvzProfile,
+  chunks: readonly RawChunk[],
+  options: NonNullable<PartialOptions["backend"]>,
+): Promise<TrainingChunk[]> {
+  const { model } = profile;
+  const backend = await createBackend(options);
+  const out: TrainingChunk[] = [];
+  try {
+    const forward = forwardMatrix(profile);
+    const opened = new Map<string, Awaited<ReturnType<typeof openIntegerTransform>>>();
+    for (const { tokens, dtype, data, positions } of chunks) {
+      let transform = opened.get(dtype);
+      if (transform === undefined) {
+        const geometry = {
+          layers: model.layers,
+          heads: model.kvHeads,
+          keyDim: kindDim(model, "key"),
+          valueDim: kindDim(model, "value"),
+          rope: model.rope,
+          dtype,
+        };
+        transform = await openIntegerTransform(backend, geometry, { ...profile, forward });
+        opened.set(dtype, transform);
+      }
+      const ctx = { tokens, positions, layerBegin: 0, layerEnd: model.layers };
+      out.push({ tokens, coefficients: await transform.encode(data, ctx) });
+    }
+    for (const transform of opened.values()) transform[Symbol.dispose]();
+    return out;
+  } finally {
+    backend[Symbol.dispose]();
+  }
+}

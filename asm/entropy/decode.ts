@@ -18,7 +18,8 @@ const LANES: usize = 32;
 /**
  * `tables`: decoding tables, one after the other. With `classes` null, `choice` holds the table of each row, u16 [rows];
  * else it holds the kinds of the tokens, u8 [tokens], and classes are u8 [rows][16], `next` u8 [16], `trellis` u8 [tokens]
- * of scratch. `states`: u32 [32], of which `lanes` are read from the stream.
+ * of scratch. Of kinds there are three more, 0; scratch and output may be written three bytes beyond their ends.
+ * `states`: u32 [32] of scratch.
  */
 export function decode(
   bytes: usize,
@@ -49,7 +50,7 @@ export function decode(
       ? decodePlain(11, from, end, rows, tokens, tables, choice, states, out)
       : decodePlain(12, from, end, rows, tokens, tables, choice, states, out);
   } else {
-    memory.fill(trellis, 0, tokens);
+    memory.fill(trellis, 0, tokens + 3);
     at = bits == 11
       ? decodeTrellis(11, from, end, rows, tokens, tables, choice, classes, next, trellis, states, out)
       : decodeTrellis(12, from, end, rows, tokens, tables, choice, classes, next, trellis, states, out);
@@ -218,8 +219,39 @@ function storeStates(
   v128.store(states, x4, 64), v128.store(states, x5, 80), v128.store(states, x6, 96), v128.store(states, x7, 112);
 }
 
-/** Up to 32 tokens of a row from lane 0 on, one by one. Returns where the stream goes on. */
+/** All ones in the lanes of a vector from `lane` on that are below `count`. */
+// @ts-ignore: decorator
+@inline
+function active(lane: usize, count: usize): v128 {
+  return i32x4.lt_s(i32x4(0, 1, 2, 3), i32x4.splat(<i32>count - <i32>lane));
+}
+
+/**
+ * Four lanes of an incomplete group: puts the states of the lanes in `on`, stores the four symbols, and returns where the
+ * stream goes on.
+ */
+// @ts-ignore: decorator
+@inline
+function stepFour(bits: u32, at: usize, state: usize, base: v128, on: v128, out: usize): usize {
+  const x = v128.load(state);
+  const e = entries(bits, x, base);
+  const y = step(bits, x, e);
+  const low = v128.and(needs(y), on);
+  const mask = i32x4.bitmask(low);
+  v128.store(state, laneselect(refill(y, low, i32x4.extend_low_i16x8_u(wordsOf(mask, at))), x, on));
+  v128.store32_lane(out, symbols16(e, e, e, e), 0);
+  return at + wordBytes(mask);
+}
+
+/** Up to 32 tokens of a row from lane 0 on. May write 3 bytes too many. Returns where the stream goes on. */
 function plainRange(bits: u32, at: usize, table: usize, states: usize, out: usize, count: usize): usize {
+  if (ASC_FEATURE_SIMD) {
+    const base = i32x4.splat(<i32>table);
+    for (let lane: usize = 0; lane < count; lane += 4) {
+      at = stepFour(bits, at, states + (lane << 2), base, active(lane, count), out + lane);
+    }
+    return at;
+  }
   for (let lane: usize = 0; lane < count; lane++) {
     const state = states + (lane << 2);
     const x = load<u32>(state);
@@ -350,6 +382,17 @@ function trellisRange(
   out: usize,
   count: usize,
 ): usize {
+  if (ASC_FEATURE_SIMD) {
+    const base = i32x4.splat(<i32>tables), list = v128.load(next), c = v128.load(classes), doubled = i8x16.add(c, c);
+    for (let lane: usize = 0; lane < count; lane += 4) {
+      const s = v128.load32_zero(trellis + lane);
+      const numbers = tables16(doubled, v128.load32_zero(kinds + lane), s);
+      const four = bases(bits, base, numbers, PLACES);
+      at = stepFour(bits, at, states + (lane << 2), four, active(lane, count), out + lane);
+      v128.store32_lane(trellis + lane, advance16(list, s, v128.load32_zero(out + lane)), 0);
+    }
+    return at;
+  }
   for (let lane: usize = 0; lane < count; lane++) {
     const state = states + (lane << 2);
     const x = load<u32>(state);

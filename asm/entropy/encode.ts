@@ -9,7 +9,7 @@ const LANES: usize = 32;
 const LOW: u32 = 1 << 16;
 /**
  * `tables`: encoding tables, one after the other. With `indices` null, `tableOf` holds the table of each row, u16 [rows];
- * else indices hold that of each symbol, u8 [rows][tokens]. Words go below `end`, where there is room for one a symbol
+ * else indices hold that of each symbol, u8 [rows][tokens]; three more of both may be read, of which indices are 0. Words go below `end`, where there is room for one a symbol
  * and 8 bytes. Writes `states`, u32 [32]. Returns the address of the first word, or 0 where a symbol has no frequency.
  */
 export function encode(
@@ -67,7 +67,7 @@ function encodeRows(
   return absent & ABSENT ? 0 : at;
 }
 
-/** Up to 32 tokens of a row from lane 0 on, one by one from the last. Returns where the words begin. */
+/** Up to 32 tokens of a row from lane 0 on, from the last to the first. Returns where the words begin. */
 function encodeRange(
   bits: u32,
   symbols: usize,
@@ -77,6 +77,31 @@ function encodeRange(
   states: usize,
   at: usize,
 ): usize {
+  if (ASC_FEATURE_SIMD) {
+    const base = i32x4.splat(<i32>table), zero = i32x4.splat(0);
+    let bad = zero;
+    for (let lane = (count - 1) & ~3, more = true; more; lane -= 4) {
+      more = lane > 0;
+      // Lanes beyond the row keep what they have.
+      const off = i32x4.ge_s(i32x4(0, 1, 2, 3), i32x4.splat(<i32>count - <i32>lane));
+      const s = v128.load32_zero(symbols + lane);
+      const n = numbers == 0 ? zero : v128.load32_zero(numbers + lane);
+      const coded = i8x16.shuffle(s, n, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+      const a = addresses(i32x4.extend_low_i16x8_u(coded), base);
+      const e0 = v128.load(<usize>i32x4.extract_lane(a, 0)), e1 = v128.load(<usize>i32x4.extract_lane(a, 1));
+      const e2 = v128.load(<usize>i32x4.extract_lane(a, 2)), e3 = v128.load(<usize>i32x4.extract_lane(a, 3));
+      const p = packed(e0, e1, e2, e3), f = i32x4.shr_u(p, 16);
+      bad = v128.or(bad, v128.andnot(p, off));
+      const old = v128.load(states + (lane << 2));
+      const keeps = v128.or(i32x4.gt_s(f, i32x4.shr_u(old, 32 - bits)), off);
+      at = give(old, i32x4.bitmask(keeps), at);
+      const x = laneselect(old, i32x4.shr_u(old, 16), keeps);
+      const y = next(bits, x, f, p, i64x2.shuffle(e0, e1, 0, 2), i64x2.shuffle(e2, e3, 0, 2));
+      v128.store(states + (lane << 2), laneselect(old, y, off));
+    }
+    if (i32x4.bitmask(bad)) absent = ABSENT;
+    return at;
+  }
   for (let lane = count; lane > 0; lane--) {
     const state = states + ((lane - 1) << 2);
     let entry = table + (<usize>load<u8>(symbols + lane - 1) << ENCODE_ENTRY);

@@ -22,6 +22,8 @@ import { RANS_SYMBOLS, type RansTables, requireTables, tableCount } from "./rans
 
 /** Bytes that the decoder may read past the end of a stream before it notices: the words of 32 symbols, and a vector. */
 const PADDING = 2 * RANS_LANES + 16;
+/** Bytes that the kernels may touch past the ends of matrices and tokens: they take four lanes at once. */
+const SLACK = 3;
 /** Bytes of an encoding table. */
 const ENCODE_TABLE = RANS_SYMBOLS * 16;
 /** Bytes of 32 states. */
@@ -61,18 +63,19 @@ export class WasmRans implements Rans {
     const tables = this.#encodingTables();
     return kernels.scoped((alloc) => {
       const count = symbols.length;
-      const from = alloc(count);
+      const from = alloc(count + SLACK);
       const states = alloc(STATES);
       const wordBytes = 2 * count + 8;
       const words = alloc(wordBytes);
       const tableOf = alloc(contexts.variant === "plain" ? 2 * rows : 0);
-      const indices = contexts.variant === "plain" ? 0 : alloc(count);
+      const indices = contexts.variant === "plain" ? 0 : alloc(count + SLACK);
       kernels.write(from, symbols);
       if (contexts.variant === "plain") {
         kernels.write(tableOf, contexts.tableOf);
       } else {
         const placed = placeContexts(kernels, contexts, alloc);
         const trellis = alloc(tokens);
+        kernels.bytes(indices + count, SLACK).fill(0);
         kernels.exports.tableIndices(from, rows, tokens, ...placed, trellis, indices);
       }
       const end = words + wordBytes;
@@ -95,8 +98,8 @@ export class WasmRans implements Rans {
     return kernels.scoped((alloc) => {
       const from = alloc(bytes.length + PADDING);
       const states = alloc(STATES);
-      const to = alloc(symbols.length);
-      const trellis = alloc(tokens);
+      const to = alloc(symbols.length + SLACK);
+      const trellis = alloc(tokens + SLACK);
       let [choice, classes, next] = [0, 0, 0];
       if (contexts.variant === "plain") {
         choice = alloc(2 * rows);
@@ -164,11 +167,12 @@ export function placeContexts(
 ): [classes: number, kinds: number, next: number] {
   const [classes, kinds, next] = [
     alloc(contexts.classes.length),
-    alloc(contexts.kinds.length),
+    alloc(contexts.kinds.length + SLACK),
     alloc(contexts.next.length),
   ];
   kernels.write(classes, contexts.classes);
   kernels.write(kinds, contexts.kinds);
+  kernels.bytes(kinds + contexts.kinds.length, SLACK).fill(0);
   kernels.write(next, contexts.next);
   return [classes, kinds, next];
 }

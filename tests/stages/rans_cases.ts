@@ -7,7 +7,7 @@ import fc from "fast-check";
 import { EntropyKernels } from "../../src/backend/wasm/entropy_kernels.ts";
 import { WASM_BUILDS } from "../../src/backend/wasm/exports.ts";
 import { WasmRans } from "../../src/stages/entropy/rans.ts";
-import { type RansContexts, tablesOf, TOKEN_KINDS } from "../../src/stages/entropy/rans_contexts.ts";
+import { type RansContexts, TOKEN_KINDS } from "../../src/stages/entropy/rans_contexts.ts";
 import { countSymbols } from "../../src/stages/entropy/rans_counts.ts";
 import { ReferenceRans } from "../../src/stages/entropy/rans_reference.ts";
 import type { Rans } from "../../src/stages/entropy/rans_stream.ts";
@@ -111,8 +111,3 @@ export const cases: fc.Arbitrary<RansCase> = fc.record({
   decay: fc.constantFrom(0, 0.01, 0.5, 0.9, 0.99),
   seed: fc.nat(),
 }).map(randomCase);
-
-/** Tables used by a case's symbols, for messages. */
-export function usedTables({ symbols, rows, tokens, contexts }: RansCase): number {
-  return new Set(tablesOf(symbols, rows, tokens, contexts)).size;
-}

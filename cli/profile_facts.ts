@@ -6,7 +6,7 @@
 import { describeModel } from "../src/codec/decode.ts";
 import type { KindProfile, KvtcProfile, Profile } from "../src/profile/types.ts";
 import type { KvzProfile } from "../src/profile/kvz/types.ts";
-import { stepOf } from "../src/stages/quantize/trellis/model.ts";
+import { stepOf } from "../src/stages/quantize/trellis/step.ts";
 import { formatCount } from "./format.ts";
 
 /** Facts as a JSON object and as lines of label and value. */
@@ -36,6 +36,7 @@ function kvzFacts(profile: KvzProfile): Facts {
     components,
     finestStep: finest,
     steps,
+    bitsAToken: profile.stepBits,
     curve: curve.map(({ s, kl, bits }) => ({ step: stepOf(s), kl, bits })),
   };
   return {
@@ -53,7 +54,10 @@ function kvzFacts(profile: KvzProfile): Facts {
         sensitivity === "fisher" ? "Fisher blocks" : sensitivity === "forward" ? "forward passes" : "spread",
       ],
       ["basis", `${components} components of ${features} features, for steps down to ${finest.toPrecision(3)}`],
-      ["trained at", `steps ${steps.map((step) => step.toPrecision(3)).join(", ")}`],
+      [
+        "trained at",
+        steps.map((step, i) => `step ${step.toPrecision(3)} (${profile.stepBits[i]} bits a token)`).join(", "),
+      ],
       ...curve.map(({ s, kl, bits }) =>
         [`step ${stepOf(s).toPrecision(3)}`, `KL ${kl.toPrecision(3)}, ${Math.round(bits)} bits a token`] as const
       ),

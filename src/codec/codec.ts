@@ -252,7 +252,7 @@ export class Codec implements AsyncDisposable {
     }
     const bytes = fp16Bytes(cache.model, cache.tokens);
     const discard: ByteSink = { write: () => {} };
-    const found = await findRatio(wanted, knob, async (value) => {
+    const found = await findRatio(wanted, knob, this.profile, async (value) => {
       const chosen = { ...rest, [knob.name]: value };
       const prepared = await prepareEncode(this.#lanes, this.profile, cache, chosen, this.#setups);
       const writer = await encodeCache(this.#lanes, this.profile, cache, discard, chosen, prepared);

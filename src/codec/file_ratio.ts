@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { Profile } from "../profile/types.ts";
 import type { Knob } from "../recipes/recipe.ts";
 
 /** Relative distance from the wanted file ratio that is good enough. */
@@ -25,6 +26,7 @@ interface Try {
 export async function findRatio(
   wanted: number,
   knob: Knob,
+  profile: Profile | null,
   measure: (value: number) => Promise<number>,
 ): Promise<number> {
   if (!(Number.isFinite(wanted) && wanted > 0)) {
@@ -33,7 +35,7 @@ export async function findRatio(
   let low: Try | null = null;
   let high: Try | null = null;
   const { name, min, max } = knob;
-  let value = Math.min(Math.max(knob.start(wanted), min), max);
+  let value = Math.min(Math.max(knob.start(wanted, profile), min), max);
   let best: Try | null = null;
   for (let i = 0; i < MAX_TRIES; i++) {
     const now = { value, fileRatio: await measure(value) };

@@ -124,7 +124,7 @@ export interface Knob {
   readonly min: number;
   readonly max: number;
   /** Where the search for a ratio of the whole file begins. */
-  start(fileRatio: number): number;
+  start(fileRatio: number, profile: Profile | null): number;
 }
 
 /**

@@ -9,7 +9,7 @@ import { CalibrateKernels } from "../../backend/wasm/calibrate_kernels.ts";
 import { TrellisKernels } from "../../backend/wasm/trellis_kernels.ts";
 import { type Kind, KINDS, type ModelSpec } from "../../cache/types.ts";
 import type { ByteSource } from "../../container/bytes.ts";
-import { nearestS, stepOf } from "../../stages/quantize/trellis/model.ts";
+import { nearestS, stepOf } from "../../stages/quantize/trellis/step.ts";
 import { openIntegerTransform } from "../../stages/transform/integer.ts";
 import { type CalibrationInputs, type PartialOptions, readAll } from "../calibrate.ts";
 import { Gatherer } from "../gatherer.ts";
@@ -104,7 +104,7 @@ export async function calibrateKvz(caches: CalibrationInputs, options: Calibrate
       seed,
       onProgress: (fraction) => report(FIT_SHARE * fraction),
     });
-    const untrained: Omit<KvzProfile, "fingerprint" | "stepSets" | "tables"> = {
+    const untrained: Omit<KvzProfile, "fingerprint" | "stepSets" | "stepBits" | "tables"> = {
       method: "kvz",
       model,
       calibration: { tokens, sinks, sequences: gatherer.sequences, svd, seed },
@@ -115,12 +115,12 @@ export async function calibrateKvz(caches: CalibrationInputs, options: Calibrate
     const steps = STEPS.map((offset) => fitted.middleS + offset);
     const coefficients = await project(untrained as KvzProfile, chunks, options.backend ?? {});
     const trellis = await TrellisKernels.open(options.backend?.build ?? "auto");
-    const { stepSets, tables } = train(trellis, coefficients, untrained.variance, {
+    const { stepSets, tables, bits } = train(trellis, coefficients, untrained.variance, {
       steps,
       lambda: LAMBDA,
       onProgress: (fraction) => report(FIT_SHARE + (1 - FIT_SHARE) * fraction),
     });
-    const profile = { ...untrained, stepSets, tables };
+    const profile = { ...untrained, stepSets, stepBits: bits.map(Math.round), tables };
     return { ...profile, fingerprint: await kvzFingerprint(profile) };
   } finally {
     gatherer.close();

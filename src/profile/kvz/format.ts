@@ -103,6 +103,13 @@ export async function readKvzProfile(reader: FrameReader): Promise<KvzProfile> {
   ) {
     throw fields.fault("steps", `1 to ${MAX_SETS} rising integers up to ${MAX_S}`);
   }
+  const stepBits = fields.value("stepBits");
+  if (
+    !Array.isArray(stepBits) || stepBits.length !== steps.length ||
+    stepBits.some((bits) => !(typeof bits === "number" && bits >= 0 && bits < Infinity))
+  ) {
+    throw fields.fault("stepBits", `${steps.length} numbers from 0 on`);
+  }
   fields.done();
 
   const section = (tag: string, byteLength: number) => readSection(reader, WHAT, tag, byteLength);
@@ -155,6 +162,7 @@ export async function readKvzProfile(reader: FrameReader): Promise<KvzProfile> {
       rho32: rho32.slice(i * row, (i + 1) * row),
       logSigma: logSigma.slice(i * row, (i + 1) * row),
     })),
+    stepBits: stepBits as number[],
     tables,
     curve: Array.from({ length: points }, (_, i): CurvePoint => ({
       s: curve[3 * i],
@@ -166,7 +174,8 @@ export async function readKvzProfile(reader: FrameReader): Promise<KvzProfile> {
 }
 
 function header(profile: KvzProfile, coded: CodedBasis): JsonObject {
-  const { model, fingerprint, calibration, sensitivity, components, finestS, stepSets, curve, shingles } = profile;
+  const { model, fingerprint, calibration, sensitivity, components, finestS, stepSets, stepBits, curve, shingles } =
+    profile;
   return {
     method: "kvz",
     model: modelToJson(model),
@@ -180,6 +189,7 @@ function header(profile: KvzProfile, coded: CodedBasis): JsonObject {
     basisBytes: coded.bytes.length,
     curve: curve.length,
     steps: stepSets.map(({ s }) => s),
+    stepBits: [...stepBits],
   };
 }
 

@@ -13,7 +13,6 @@ import { SUBSTEPS } from "../../stages/quantize/trellis/cost.ts";
 import { initialTables, laplaceWeights } from "../../stages/quantize/trellis/initial_tables.ts";
 import {
   MODES,
-  stepOf,
   type StepSet,
   tableBits,
   tableLimits,
@@ -21,6 +20,7 @@ import {
   trellisContexts,
   trellisModel,
 } from "../../stages/quantize/trellis/model.ts";
+import { stepOf } from "../../stages/quantize/trellis/step.ts";
 import type { TrellisCode } from "../../stages/quantize/trellis/reference.ts";
 import { toSubsteps } from "../../stages/quantize/trellis/substeps.ts";
 import { encodeTrellis } from "../../stages/quantize/trellis/trellis.ts";

@@ -47,6 +47,8 @@ export interface KvzProfile extends ProfileBase {
   readonly sensitivityBlocks: Uint16Array;
   /** Parameters of prediction and spread at several steps, from coarse to fine. */
   readonly stepSets: readonly StepSet[];
+  /** Coded bits a token of the training chunks at each step set. */
+  readonly stepBits: readonly number[];
   /** Frequency tables of all classes and quantizers. */
   readonly tables: RansTables;
   /** Quality by step, from coarse to fine; empty where it was not measured. */

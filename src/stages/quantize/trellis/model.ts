@@ -50,16 +50,6 @@ export interface TrellisModel {
   readonly limits: Uint8Array;
 }
 
-/** The step of `s`: 2^(−s/60), in coefficient units. */
-export function stepOf(s: number): number {
-  return 2 ** (-s / 60);
-}
-
-/** The `s` whose step is nearest to `step` on the logarithmic scale. */
-export function nearestS(step: number): number {
-  return Math.round(-60 * Math.log2(step));
-}
-
 /** The step set nearest to `s`; of two as near, the coarser one. */
 export function nearestSet(sets: readonly StepSet[], s: number): StepSet {
   let best = sets[0];

@@ -4,7 +4,7 @@
  * @module
  */
 import { MAX_INPUT, SUBSTEPS } from "./cost.ts";
-import { stepOf } from "./model.ts";
+import { stepOf } from "./step.ts";
 
 /**
  * float32 [tokens][components] → integers [components][tokens], rounded to nearest even. Where a coefficient would be

@@ -42,6 +42,9 @@ type CompressFlags = BackendFlags & JsonFlag & OutputFlags & CacheFlags & Profil
   readonly window?: number;
   readonly sinks?: number;
   readonly entropy?: CompressOptions["entropy"];
+  readonly quality?: CompressOptions["quality"];
+  readonly maxKl?: number;
+  readonly step?: number;
   readonly tokenIds: boolean;
 };
 
@@ -53,11 +56,20 @@ export function addCompress(program: Command, context: CliContext): void {
   addOutputOptions(command, ".kvz file, - for standard output");
   addProfileOption(command)
     .option("--recipe <name>", "method (see kvz recipes; default: the profile's, lossless without one)")
-    .option("--ratio <x>", "target ratio in the recipe's sense (kvtc: before DEFLATE)", positiveNumber("--ratio"))
+    .option(
+      "--ratio <x>",
+      "target ratio in the recipe's sense (kvz: of the whole file; kvtc: before DEFLATE)",
+      positiveNumber("--ratio"),
+    )
     .option("--file-ratio <x>", "ratio of the whole file, reached within 1 %", positiveNumber("--file-ratio"))
     .option("--key-ratio <x>", "target ratio of the keys", positiveNumber("--key-ratio"))
     .option("--value-ratio <x>", "target ratio of the values", positiveNumber("--value-ratio"))
     .option("--window <n>", "newest tokens kept bit-exact", wholeNumber("--window", 0, 1 << 20))
+    .addOption(
+      new Option("--quality <name>", "quality of kvz (default balanced)").choices(["small", "balanced", "high"]),
+    )
+    .option("--max-kl <x>", "largest predicted KL of kvz, nats", positiveNumber("--max-kl"))
+    .option("--step <x>", "quantization step of kvz, in the profile's units", positiveNumber("--step"))
     .option("--sinks <n>", "oldest tokens kept in FP8", wholeNumber("--sinks", 0, 1 << 20))
     .addOption(
       new Option("--entropy <coder>", "coder of kvtc's codes and scales (default deflate)").choices([
@@ -123,6 +135,18 @@ function compressOptions(flags: CompressFlags): CompressOptions {
   const { tokenIds } = flags;
   return {
     tokenIds,
-    ...given(flags, ["recipe", "ratio", "fileRatio", "keyRatio", "valueRatio", "window", "sinks", "entropy"]),
+    ...given(flags, [
+      "recipe",
+      "ratio",
+      "fileRatio",
+      "keyRatio",
+      "valueRatio",
+      "window",
+      "sinks",
+      "entropy",
+      "quality",
+      "maxKl",
+      "step",
+    ]),
   };
 }

@@ -45,7 +45,7 @@ export async function appendCache(
   if (more.dtype !== header.dtype) {
     throw new KvzMismatchError(`Cannot append: the new tokens are ${more.dtype}, the file is ${header.dtype}`);
   }
-  await decoder.loadPlan(await readGroup(file, file.groups[0]));
+  await decoder.loadPlan(await readGroup(file, file.groups[0]), { append: true });
 
   const { chunkTokens } = header;
   const { sinks, window } = decoder.recipe.regions(decoder.recipe.parseOptions({ ...header.recipe.options }));

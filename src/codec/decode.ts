@@ -167,8 +167,8 @@ export class FileDecoder {
     }
   }
 
-  /** Loads the plan, the first group of every file, into the lanes. */
-  async loadPlan(group: RecordGroup): Promise<void> {
+  /** Loads the plan, the first group of every file, into the lanes; `append` lets them encode as well. */
+  async loadPlan(group: RecordGroup, { append = false } = {}): Promise<void> {
     if (group.chunk !== FILE_CHUNK) throw new KvzFormatError("Cannot read file: it does not begin with its plan");
     const record = requireRecord(group, TAG_PLAN);
     if (record.rawLength > MAX_PLAN_BYTES) {
@@ -176,7 +176,8 @@ export class FileDecoder {
     }
     const plan = await decodeStream(record, record.rawLength, "plan");
     const facts = { model: this.header.model, storedDType: this.header.dtype, dtype: this.dtype };
-    await this.#lanes.load(await this.recipe.loadSetup(this.#profile, facts, plan));
+    const options = append ? this.recipe.parseOptions({ ...this.header.recipe.options }) : undefined;
+    await this.#lanes.load(await this.recipe.loadSetup(this.#profile, facts, plan, options));
   }
 
   /** Restores the groups that `groups` yields (after the plan), in order, two blocks a group. */

@@ -27,7 +27,7 @@ export interface CallOptions {
 export interface CompressOptions extends CallOptions {
   /** Recipe name. Default: that of the profile; "lossless" without one. */
   readonly recipe?: string;
-  /** Target ratio in the recipe's sense (kvtc: before DEFLATE), default 16. */
+  /** Target ratio in the recipe's sense (kvz: of the whole file; kvtc: before DEFLATE, default 16). */
   readonly ratio?: number;
   /** Ratio of the whole file to be reached within 1 %, instead of `ratio`. */
   readonly fileRatio?: number;
@@ -35,10 +35,18 @@ export interface CompressOptions extends CallOptions {
   readonly keyRatio?: number;
   /** Target ratio of the values alone. */
   readonly valueRatio?: number;
-  /** Oldest tokens kept in FP8, default 4. */
+  /** Oldest tokens kept in FP8; default 1 in kvz, 4 in kvtc. */
   readonly sinks?: number;
-  /** Newest tokens kept bit-exact, default 128. */
+  /** Newest tokens kept bit-exact; default 0 in kvz, 128 in kvtc. */
   readonly window?: number;
+  /** Quality of recipe kvz, default "balanced". */
+  readonly quality?: "small" | "balanced" | "high";
+  /** Largest predicted KL of recipe kvz in nats, instead of a quality. */
+  readonly maxKl?: number;
+  /** Quantization step of recipe kvz in the profile's units, instead of a quality. */
+  readonly step?: number;
+  /** Weight of a bit against a squared error of a step in recipe kvz, default 0.3. */
+  readonly lambda?: number;
   /** Coder of kvtc's codes and scales, default "deflate"; "rans" is no part of KVTC. */
   readonly entropy?: "deflate" | "rans";
   /** Whether to store the token ids where the cache has them, default true. They are the prompt: leave them out of files that others see. */

@@ -23,8 +23,9 @@ import { type RowForm, rowForms } from "../stages/quantize/row_forms.ts";
 import { decodePlan, encodePlan, planComponents } from "../stages/quantize/plan_format.ts";
 import type { ChunkContext } from "../stages/stage.ts";
 import { SinkStage } from "../stages/tokens/sinks.ts";
-import { joinPlanes, retarget, splitPlanes } from "../stages/tokens/window.ts";
+import { splitPlanes } from "../stages/tokens/window.ts";
 import { PcaTransform } from "../stages/transform/pca.ts";
+import { decodeRawRegion } from "./raw_region.ts";
 import type {
   ChunkCodec,
   DecodeJob,
@@ -293,28 +294,14 @@ class KvtcCodec implements ChunkCodec {
   }
 
   async #decode(job: DecodeJob, kind: Kind): Promise<Uint8Array> {
-    const { region, tokens, positions, targetPositions, layerBegin, layerEnd } = job;
+    const { region, tokens, targetPositions, layerBegin, layerEnd } = job;
     const { heads, dim, rope, sinks, pca, groups } = this.#kinds[kind];
     const streams = await this.#inflate(region, kind, tokens, job.streams);
     const ctx: ChunkContext = { tokens, positions: targetPositions, layerBegin, layerEnd };
     if (region === "chunk") return await pca.decode(groups.decode(toQuantStreams(streams), ctx), ctx);
     if (region === "sinks") return await sinks.decode(streams[0], ctx);
-    const [storedDType, dtype] = [this.#storedDType, this.#dtype];
-    const perLayer = heads * tokens * dim * BYTES_PER_ELEMENT[storedDType];
-    const raw = joinPlanes(streams[0], BYTES_PER_ELEMENT[storedDType]).subarray(
-      layerBegin * perLayer,
-      layerEnd * perLayer,
-    );
-    const moved = rope !== null && positions.some((position, t) => position !== targetPositions[t]);
-    if (!moved && storedDType === dtype) return raw;
-    return await retarget(this.#backend, raw, {
-      blocks: (layerEnd - layerBegin) * heads,
-      tokens,
-      dim,
-      from: storedDType,
-      to: dtype,
-      rope: moved ? { spec: rope!, from: positions, to: targetPositions } : null,
-    });
+    const shape = { heads, dim, rope, storedDType: this.#storedDType, dtype: this.#dtype };
+    return await decodeRawRegion(this.#backend, streams[0], job, shape);
   }
 
   async inflate(job: InflateJob): Promise<TaggedStream[]> {

@@ -149,8 +149,16 @@ export interface Recipe<Options extends object = Record<string, unknown>> extend
    * Throws KvzMismatchError when the profile is not of this recipe's kind.
    */
   planSetup(profile: Profile | null, facts: SetupFacts, options: Options): Setup | Promise<Setup>;
-  /** The setup for decoding a file that carries `plan`. Throws KvzFormatError or KvzMismatchError. */
-  loadSetup(profile: Profile | null, facts: SetupFacts, plan: Uint8Array): Setup | Promise<Setup>;
+  /**
+   * The setup for decoding a file that carries `plan`, and with the file's options for encoding more tokens of it as well.
+   * Throws KvzFormatError or KvzMismatchError.
+   */
+  loadSetup(
+    profile: Profile | null,
+    facts: SetupFacts,
+    plan: Uint8Array,
+    append?: Options,
+  ): Setup | Promise<Setup>;
   /** Record tags of a region and a group of kinds. */
   tags(region: Region, kinds: readonly Kind[]): readonly string[];
   /** Makes the chunk codec in a lane. */

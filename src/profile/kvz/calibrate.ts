@@ -19,6 +19,7 @@ import { forwardMatrix } from "./forward.ts";
 import { roundBasis } from "./int7.ts";
 import { fitJoint } from "./joint_fitter.ts";
 import { JointReader, type RawChunk } from "./joint_reader.ts";
+import { KEEP_SHARE, LAMBDA } from "./limits.ts";
 import {
   joinStored,
   kindDim,
@@ -50,12 +51,8 @@ const MIDDLE_RATIO = 64;
 const STEPS = [-90, -60, -30, 0, 30, 60];
 /** Finest step that components are kept for, from the middle one. */
 const FINEST = 40;
-/** A component is kept while its standard deviation is at least this share of the finest step. */
-export const KEEP_SHARE = 0.6;
 /** Mean squared error of a coefficient in squared steps. */
 const STEP_NOISE = 0.25;
-/** Weight of a bit against a squared step, in training and by default. */
-export const LAMBDA = 0.3;
 /** Shares of reading, fitting and training in the progress of the second phase. */
 const FIT_SHARE = 0.7;
 

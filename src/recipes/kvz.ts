@@ -1,0 +1,134 @@
+/**
+ * The recipe of this project: a joint, sensitivity-weighted transform of keys and values, prediction from similar tokens,
+ * trellis-coded quantization with one step for all components, rANS, and an exact integer way back (docs/recipes.md).
+ *
+ *     [chunk]  joint transform → trellis → rans
+ *     [sinks]  sinks (fp8)     → deflate
+ *     [window] byte planes     → deflate        (none by default)
+ *
+ * @module
+ */
+import type { Profile } from "../profile/types.ts";
+import { requireProfile } from "../profile/require.ts";
+import type { Recipe, Region } from "./recipe.ts";
+
+/** Named qualities, from the smallest files to the best. */
+export type KvzQuality = "small" | "balanced" | "high";
+
+/** Options of recipe kvz after defaults. */
+export interface KvzOptions {
+  /** Quantization step in the profile's units; null: that of the quality. */
+  readonly step: number | null;
+  readonly quality: KvzQuality;
+  /** Largest predicted KL in nats; null: that of the quality. */
+  readonly maxKl: number | null;
+  /** Weight of a bit against a squared error of a step. */
+  readonly lambda: number;
+  readonly sinks: number;
+  readonly window: number;
+}
+
+/** Record tags. */
+export const KVZ_TAGS: Record<Region, readonly string[]> = {
+  chunk: ["SIDE", "SYMB", "ESCP"],
+  sinks: ["KSNK", "VSNK"],
+  window: ["KRAW", "VRAW"],
+};
+
+const QUALITIES: readonly KvzQuality[] = ["small", "balanced", "high"];
+
+/** The recipe. What its lanes run is loaded when it is used. */
+export const kvz: Recipe<KvzOptions> = {
+  name: "kvz",
+  version: 1,
+  description: "joint weighted transform, prediction, trellis-coded quantization, rANS, integer reconstruction",
+  options: [
+    { name: "quality", default: "balanced", description: "small, balanced or high" },
+    { name: "ratio", default: null, description: "ratio of the whole file, instead of a quality" },
+    {
+      name: "maxKl",
+      default: null,
+      description: "largest predicted KL, instead of a quality (needs a measured curve)",
+    },
+    { name: "step", default: null, description: "quantization step in the profile's units, instead of a quality" },
+    { name: "lambda", default: 0.3, description: "weight of a bit against a squared error of a step" },
+    { name: "sinks", default: 1, description: "oldest tokens kept in FP8" },
+    { name: "window", default: 0, description: "newest tokens kept as they are" },
+  ],
+  needs: ["profile"],
+  stages: ["split", "joint transform", "trellis", "rans"],
+  groups: [["key", "value"]],
+  chunkTokens: 512,
+  knob: { name: "step", min: 1e-9, max: 1e9, start: startStep },
+  ratioOfFile: true,
+
+  parseOptions(options) {
+    const known = new Set(this.options.map(({ name }) => name));
+    for (const name of Object.keys(options)) {
+      if (!known.has(name)) {
+        throw new RangeError(`Cannot use option "${name}": recipe kvz has ${[...known].join(", ")}`);
+      }
+    }
+    const number = (name: string, otherwise: number | null, min: number, max: number, whole = false) => {
+      const value = options[name] ?? otherwise;
+      if (value === null) return null;
+      if (typeof value !== "number" || Number.isNaN(value)) {
+        throw new TypeError(`Cannot use option "${name}": it is ${value}, expected a number`);
+      }
+      if (!(value >= min && value <= max) || (whole && !Number.isInteger(value))) {
+        throw new RangeError(
+          `Cannot use option "${name}": it is ${value}, expected ${
+            whole ? "a whole number from " : ""
+          }${min} to ${max}`,
+        );
+      }
+      return value;
+    };
+    const { quality = "balanced" } = options;
+    if (!QUALITIES.includes(quality as KvzQuality)) {
+      throw new RangeError(`Cannot use option "quality": it is ${quality}, expected ${QUALITIES.join(", ")}`);
+    }
+    const chosen = ["step", "quality", "maxKl", "ratio"].filter((name) => (options[name] ?? null) !== null);
+    const settled = chosen.filter((name) => name !== "quality" || options.quality !== "balanced");
+    if (settled.length > 1) {
+      throw new TypeError(`Cannot use options ${settled.map((name) => `"${name}"`).join(" and ")} together`);
+    }
+    return {
+      step: number("step", null, 1e-9, 1e9),
+      quality: quality as KvzQuality,
+      maxKl: number("maxKl", null, 1e-9, 1e3),
+      lambda: number("lambda", 0.3, 0, 16)!,
+      sinks: number("sinks", 1, 0, 1 << 20, true)!,
+      window: number("window", 0, 0, 1 << 20, true)!,
+    };
+  },
+
+  regions: ({ sinks, window }) => ({ sinks, window }),
+
+  planSetup: async (profile, facts, options) => {
+    const { planSetup } = await import("./kvz_setup.ts");
+    return planSetup(requireProfile(profile, "kvz"), facts, options);
+  },
+
+  loadSetup: async (profile, facts, plan, append) => {
+    const { loadSetup } = await import("./kvz_setup.ts");
+    return loadSetup(requireProfile(profile, "kvz"), facts, plan, append);
+  },
+
+  tags: (region) => KVZ_TAGS[region],
+
+  open: async (backend, setup) => (await import("./kvz_codec.ts")).openCodec(backend, setup),
+};
+
+/** The step at which the training chunks had about this ratio: straight lines through the logarithms. */
+function startStep(fileRatio: number, profile: Profile | null): number {
+  const { stepSets, stepBits, features } = requireProfile(profile, "kvz");
+  const wanted = Math.log(Math.max(1, 16 * features / fileRatio));
+  const points = stepSets.map(({ s }, i) => ({ s, bits: Math.log(Math.max(1, stepBits[i])) }));
+  let i = 1;
+  while (i < points.length - 1 && points[i].bits < wanted) i++;
+  const [a, b] = points.length > 1 ? [points[i - 1], points[i]] : [points[0], { ...points[0], s: points[0].s + 60 }];
+  const slope = b.bits === a.bits ? 0 : (b.s - a.s) / (b.bits - a.bits);
+  const s = a.s + slope * (wanted - a.bits);
+  return Math.min(1e9, Math.max(1e-9, 2 ** (-s / 60)));
+}

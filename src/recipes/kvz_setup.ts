@@ -1,0 +1,160 @@
+/**
+ * What the lanes of recipe kvz are given: the basis as far as the step needs it, and the coder's parameters.
+ *
+ * @module
+ */
+import type { DType, ModelSpec } from "../cache/types.ts";
+import { KvzFormatError, KvzMismatchError } from "../errors.ts";
+import { forwardMatrix } from "../profile/kvz/forward.ts";
+import { KEEP_SHARE } from "../profile/kvz/limits.ts";
+import type { KvzProfile } from "../profile/kvz/types.ts";
+import type { RansTables } from "../stages/entropy/rans_tables.ts";
+import { MODES, type StepSet } from "../stages/quantize/trellis/model.ts";
+import { MAX_S } from "../stages/quantize/trellis/side.ts";
+import { nearestS, stepOf } from "../stages/quantize/trellis/step.ts";
+import type { IntegerBasis } from "../stages/transform/integer_basis.ts";
+import type { KvzOptions, KvzQuality } from "./kvz.ts";
+import type { Setup, SetupFacts } from "./recipe.ts";
+
+/** Setup of recipe kvz. */
+export interface KvzSetup extends Setup {
+  readonly model: ModelSpec;
+  readonly storedDType: DType;
+  readonly dtype: DType;
+  readonly basis: IntegerBasis;
+  readonly stepSets: readonly StepSet[];
+  readonly tables: RansTables;
+  /** What encoding takes beside them; null in a decoder. */
+  readonly encoder: { readonly s: number; readonly lambda: number } | null;
+}
+
+/** KL that the qualities promise where the profile has a measured curve, nats. */
+const QUALITY_KL: Readonly<Record<KvzQuality, number>> = { small: 0.05, balanced: 0.025, high: 0.012 };
+/** Otherwise their distance in s from the step of the profile's middle ratio. */
+const QUALITY_OFFSET: Readonly<Record<KvzQuality, number>> = { small: -24, balanced: 0, high: 24 };
+/** Components go by groups, so that steps near each other share a basis. */
+const COMPONENT_GROUP = 16;
+
+/** Forward matrices made so far. */
+const forwards = new WeakMap<KvzProfile, Uint16Array>();
+
+/** The setup of an encoder. */
+export function planSetup(profile: KvzProfile, facts: SetupFacts, options: KvzOptions): KvzSetup {
+  const s = chooseS(profile, options);
+  return makeSetup(profile, facts, componentsFor(profile, s), forwardOf(profile), { s, lambda: options.lambda });
+}
+
+function forwardOf(profile: KvzProfile): Uint16Array {
+  let forward = forwards.get(profile);
+  if (forward === undefined) forwards.set(profile, forward = forwardMatrix(profile));
+  return forward;
+}
+
+/**
+ * The setup of a decoder, and with the file's options of an encoder of more tokens.
+ *
+ * @throws {KvzFormatError} when the plan is not one
+ * @throws {KvzMismatchError} when it needs more components than the profile has
+ */
+export function loadSetup(
+  profile: KvzProfile,
+  facts: SetupFacts,
+  plan: Uint8Array,
+  append?: KvzOptions,
+): KvzSetup {
+  if (plan.length !== 2) {
+    throw new KvzFormatError(`Cannot read file: the plan of recipe kvz has ${plan.length} bytes, expected 2`);
+  }
+  const components = plan[0] | plan[1] << 8;
+  if (components < 1 || components > profile.components) {
+    throw new KvzMismatchError(
+      `Cannot use profile ${profile.fingerprint.slice(0, 12)}: the file needs ${components} components, it holds ` +
+        `${profile.components}`,
+    );
+  }
+  if (append === undefined) return makeSetup(profile, facts, components, null, null);
+  const encoder = { s: chooseS(profile, append), lambda: append.lambda };
+  return makeSetup(profile, facts, components, forwardOf(profile), encoder);
+}
+
+/** The step asked for, as its s. */
+function chooseS(profile: KvzProfile, { step, quality, maxKl }: KvzOptions): number {
+  if (step !== null) return clampS(nearestS(step));
+  if (maxKl !== null && profile.curve.length === 0) {
+    throw new KvzMismatchError(
+      `Cannot use option "maxKl": profile ${profile.fingerprint.slice(0, 12)} has no measured curve of KL by step`,
+    );
+  }
+  if (profile.curve.length > 0) return clampS(stepForKl(profile, maxKl ?? QUALITY_KL[quality]));
+  const middle = profile.stepSets[profile.stepSets.length >> 1].s;
+  return clampS(middle + QUALITY_OFFSET[quality]);
+}
+
+/** Straight lines through the logarithms of the curve's KL. */
+function stepForKl({ curve }: KvzProfile, kl: number): number {
+  // Rising s, falling KL.
+  const wanted = Math.log(kl);
+  let i = 1;
+  while (i < curve.length - 1 && Math.log(curve[i].kl) > wanted) i++;
+  if (curve.length === 1) return curve[0].s;
+  const [a, b] = [curve[i - 1], curve[i]];
+  const slope = (b.s - a.s) / (Math.log(b.kl) - Math.log(a.kl));
+  return Math.ceil(a.s + slope * (wanted - Math.log(a.kl)));
+}
+
+function clampS(s: number): number {
+  return Math.max(-MAX_S, Math.min(MAX_S, s));
+}
+
+/** Components whose standard deviation is not far below the step. */
+function componentsFor({ variance, components }: KvzProfile, s: number): number {
+  const least = (KEEP_SHARE * stepOf(s)) ** 2;
+  const first = variance.findIndex((value) => value < least);
+  const wanted = first < 0 ? components : first;
+  return Math.max(1, Math.min(components, Math.ceil(wanted / COMPONENT_GROUP) * COMPONENT_GROUP));
+}
+
+function makeSetup(
+  profile: KvzProfile,
+  { model, storedDType, dtype }: SetupFacts,
+  components: number,
+  forward: Uint16Array | null,
+  encoder: KvzSetup["encoder"],
+): KvzSetup {
+  const { features, basis, scales, mean, stepSets, tables, fingerprint } = profile;
+  const length = components * features;
+  return {
+    recipe: "kvz",
+    key: `kvz ${JSON.stringify([fingerprint, storedDType, dtype, components, encoder])}`,
+    plan: Uint8Array.of(components & 0xff, components >> 8),
+    model,
+    storedDType,
+    dtype,
+    basis: {
+      components,
+      features,
+      basis: basis.subarray(0, length),
+      scales,
+      mean,
+      ...(forward === null ? {} : { forward: forward.subarray(0, length) }),
+    },
+    stepSets: stepSets.map((set) => cutSet(set, profile.components, components)),
+    tables,
+    encoder,
+  };
+}
+
+/** The leading components of a step set. */
+function cutSet({ s, rho32, logSigma }: StepSet, all: number, components: number): StepSet {
+  const cut = <T extends Int8Array | Int16Array>(from: T, to: T): T => {
+    for (let mode = 0; mode < MODES; mode++) {
+      to.set(from.subarray(mode * all, mode * all + components), mode * components);
+    }
+    return to;
+  };
+  return {
+    s,
+    rho32: cut(rho32, new Int8Array(MODES * components)),
+    logSigma: cut(logSigma, new Int16Array(MODES * components)),
+  };
+}

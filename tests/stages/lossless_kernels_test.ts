@@ -59,15 +59,12 @@ for (const [name, open] of LOOPS) {
         const original = symbols.slice();
         const sums = new Float32Array(3 * rows.length);
         const counts = new Uint32Array(64 * 256);
-        for (const { begin, end, phases } of rowGroups(shape, positions)) {
-          some.measure(symbols, tokens, begin, end, phases, sums);
-          some.normalize(symbols, tokens, begin, end, phases, model, counts);
-        }
+        const groups = rowGroups(shape, positions);
+        some.measure(symbols, tokens, groups, sums);
+        some.normalize(symbols, tokens, groups, model, counts);
         const mapped = symbols.slice();
         const restored = mapped.slice();
-        for (const { begin, end, phases } of rowGroups(shape, positions)) {
-          some.denormalize(restored, tokens, begin, end, phases, model);
-        }
+        some.denormalize(restored, tokens, groups, model);
         assertEquals(restored, original);
         return { sums: new Uint32Array(sums.buffer), counts, mapped };
       });
@@ -82,8 +79,9 @@ for (const [name, open] of LOOPS) {
     const symbols = Uint8Array.from({ length: 3 * 20 }, (_, i) => 37 * i);
     const [mapped, expected] = [symbols.slice(), symbols.slice()];
     const [counts, expectedCounts] = [new Uint32Array(64 * 256), new Uint32Array(64 * 256)];
-    loops.normalize(mapped, 20, 1, 3, null, model, counts);
-    reference.normalize(expected, 20, 1, 3, null, model, expectedCounts);
+    const groups = [{ begin: 1, end: 3, phases: null }];
+    loops.normalize(mapped, 20, groups, model, counts);
+    reference.normalize(expected, 20, groups, model, expectedCounts);
     assertEquals(mapped, expected);
     assertEquals(counts, expectedCounts);
   });

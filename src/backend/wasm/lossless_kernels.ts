@@ -17,7 +17,7 @@ import {
   sampleStep,
   wrongEscapes,
 } from "../../stages/lossless/kernels.ts";
-import { type LosslessShape, PHASES } from "../../stages/lossless/shape.ts";
+import { type LosslessShape, PHASES, type RowGroup } from "../../stages/lossless/shape.ts";
 import { detectBuild, supportsBuild } from "./detect.ts";
 import type { WasmBuild } from "./exports.ts";
 import { inflateBuild } from "./inflate.ts";
@@ -236,71 +236,64 @@ export class WasmLossless implements LosslessKernels {
     return this.#bytes(out, outBytes).slice();
   }
 
-  measure(
-    symbols: Uint8Array,
-    tokens: number,
-    begin: number,
-    end: number,
-    phases: Uint8Array | null,
-    sums: Float32Array,
-  ): void {
+  measure(symbols: Uint8Array, tokens: number, groups: readonly RowGroup[], sums: Float32Array): void {
     const place = this.#places(symbols.length / tokens, tokens);
     const sampled = sampledTokens(tokens);
     this.#place(symbols, place.symbols);
-    if (phases !== null) {
-      this.#floats(place.cosines, sampled.length).set(sampled.map((t) => PHASE_COSINES[phases[t]]));
-      this.#floats(place.sines, sampled.length).set(sampled.map((t) => PHASE_SINES[phases[t]]));
+    const cosines = this.#floats(place.cosines, sampled.length);
+    const sines = this.#floats(place.sines, sampled.length);
+    for (const { begin, end, phases } of groups) {
+      if (phases !== null) {
+        for (let i = 0; i < sampled.length; i++) {
+          cosines[i] = PHASE_COSINES[phases[sampled[i]]];
+          sines[i] = PHASE_SINES[phases[sampled[i]]];
+        }
+      }
+      this.#exports.measure(
+        place.symbols,
+        tokens,
+        begin,
+        end,
+        sampled[0],
+        sampleStep(tokens),
+        sampled.length >> 2,
+        phases === null ? 0 : place.cosines,
+        phases === null ? 0 : place.sines,
+        place.sums,
+      );
+      sums.set(this.#floats(place.sums + 12 * begin, 3 * (end - begin)), 3 * begin);
     }
-    this.#exports.measure(
-      place.symbols,
-      tokens,
-      begin,
-      end,
-      sampled[0],
-      sampleStep(tokens),
-      sampled.length >> 2,
-      phases === null ? 0 : place.cosines,
-      phases === null ? 0 : place.sines,
-      place.sums,
-    );
-    sums.set(this.#floats(place.sums + 12 * begin, 3 * (end - begin)), 3 * begin);
   }
 
   normalize(
     symbols: Uint8Array,
     tokens: number,
-    begin: number,
-    end: number,
-    phases: Uint8Array | null,
+    groups: readonly RowGroup[],
     model: RowModel,
     counts: Uint32Array,
   ): void {
     const place = this.#places(symbols.length / tokens, tokens);
     const foreign = this.#place(symbols, place.symbols);
-    this.#placeModel(place, begin, end, phases, model);
+    this.#placeModel(place, model);
     this.#ints(place.counts, counts.length).set(counts);
-    const at = phases === null ? 0 : place.phases;
-    const { classes, flips, octaves } = place;
-    this.#exports.normalize(place.symbols, tokens, begin, end, at, classes, flips, octaves, place.counts);
+    for (const { begin, end, phases } of groups) {
+      const at = this.#placePhases(place, phases);
+      const { classes, flips, octaves } = place;
+      this.#exports.normalize(place.symbols, tokens, begin, end, at, classes, flips, octaves, place.counts);
+    }
     counts.set(this.#ints(place.counts, counts.length));
-    if (foreign) this.#fetchRows(symbols, place.symbols, tokens, begin, end);
+    if (foreign) symbols.set(this.#bytes(place.symbols, symbols.length));
   }
 
-  denormalize(
-    symbols: Uint8Array,
-    tokens: number,
-    begin: number,
-    end: number,
-    phases: Uint8Array | null,
-    model: RowModel,
-  ): void {
+  denormalize(symbols: Uint8Array, tokens: number, groups: readonly RowGroup[], model: RowModel): void {
     const place = this.#places(symbols.length / tokens, tokens);
-    const rows = symbols.subarray(begin * tokens, end * tokens);
-    this.#bytes(place.symbols + begin * tokens, rows.length).set(rows);
-    this.#placeModel(place, begin, end, phases, model);
-    const at = phases === null ? 0 : place.phases;
-    this.#exports.denormalize(place.symbols, tokens, begin, end, at, place.flips, place.octaves);
-    this.#fetchRows(symbols, place.symbols, tokens, begin, end);
+    const foreign = this.#place(symbols, place.symbols);
+    this.#placeModel(place, model);
+    for (const { begin, end, phases } of groups) {
+      const at = this.#placePhases(place, phases);
+      this.#exports.denormalize(place.symbols, tokens, begin, end, at, place.flips, place.octaves);
+    }
+    if (foreign) symbols.set(this.#bytes(place.symbols, symbols.length));
   }
 
   /** Symbols of features [begin, end) and their rows: all as they are, or those rows alone. */
@@ -319,13 +312,17 @@ export class WasmLossless implements LosslessKernels {
     return [chosen, Int32Array.from({ length: end - begin }, (_, i) => i)];
   }
 
-  #placeModel(place: Places, begin: number, end: number, phases: Uint8Array | null, model: RowModel): void {
-    const put = (address: number, bytes: Uint8Array, width: number) =>
-      this.#bytes(address + begin * width, (end - begin) * width).set(bytes.subarray(begin * width, end * width));
-    put(place.classes, model.classes, PHASES);
-    put(place.flips, model.flips, PHASES);
-    put(place.octaves, model.octaves, 1);
-    if (phases !== null) this.#bytes(place.phases, phases.length).set(phases);
+  #placeModel(place: Places, { classes, flips, octaves }: RowModel): void {
+    this.#bytes(place.classes, classes.length).set(classes);
+    this.#bytes(place.flips, flips.length).set(flips);
+    this.#bytes(place.octaves, octaves.length).set(octaves);
+  }
+
+  /** Address of the phases, 0 without any. */
+  #placePhases(place: Places, phases: Uint8Array | null): number {
+    if (phases === null) return 0;
+    this.#bytes(place.phases, phases.length).set(phases);
+    return place.phases;
   }
 
   /** Copies symbols to their place unless they are there. Returns whether they were elsewhere. */
@@ -333,10 +330,6 @@ export class WasmLossless implements LosslessKernels {
     if (symbols.buffer === this.#exports.memory.buffer && symbols.byteOffset === address) return false;
     this.#bytes(address, symbols.length).set(symbols);
     return true;
-  }
-
-  #fetchRows(symbols: Uint8Array, address: number, tokens: number, begin: number, end: number): void {
-    symbols.set(this.#bytes(address + begin * tokens, (end - begin) * tokens), begin * tokens);
   }
 
   /** Places for so many rows and tokens. The memory grows here and in split alone, never under views in use. */

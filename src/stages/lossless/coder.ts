@@ -137,10 +137,8 @@ export class LosslessCoder {
     const sampled = sampledTokens(tokens);
     const sums = new Float32Array(3 * rows);
     const codes: RowCodes = { scales: new Uint8Array(rows), means: new Uint8Array(rows) };
-    for (const group of groups) {
-      this.#kernels.measure(symbols, tokens, group.begin, group.end, group.phases, sums);
-      chooseCodes(sums, group, sampled, codes);
-    }
+    this.#kernels.measure(symbols, tokens, groups, sums);
+    for (const group of groups) chooseCodes(sums, group, sampled, codes);
     if (tokens >= SURE_TOKENS) {
       const coded = this.#codeSymbols(symbols, tokens, groups, "rows", codes, []);
       return size(coded) < symbols.length ? coded : { ...plain, bytes: this.#restored(coded, tokens, groups) };
@@ -170,9 +168,7 @@ export class LosslessCoder {
   ): EncodedSymbols {
     const model = rowModel(codes, groups);
     const counts = new Uint32Array(CLASSES * RANS_SYMBOLS);
-    for (const { begin, end, phases } of groups) {
-      this.#kernels.normalize(symbols, tokens, begin, end, phases, model, counts);
-    }
+    this.#kernels.normalize(symbols, tokens, groups, model, counts);
     const used: number[] = [];
     const frequencies: Uint16Array[] = [];
     for (let c = 0; c < CLASSES; c++) {
@@ -216,9 +212,7 @@ export class LosslessCoder {
         const out = symbols.subarray(group.begin * tokens, group.end * tokens);
         rans.decode(part, group.end - group.begin, tokens, groupContexts(group, model, numbers), out);
       }));
-    for (const { begin, end, phases } of groups) {
-      this.#kernels.denormalize(symbols, tokens, begin, end, phases, model);
-    }
+    this.#kernels.denormalize(symbols, tokens, groups, model);
     return symbols;
   }
 

@@ -6,7 +6,7 @@
 import type { DType } from "../../cache/types.ts";
 import { KvzFormatError } from "../../errors.ts";
 import type { RowModel } from "./codes.ts";
-import type { LosslessShape } from "./shape.ts";
+import type { LosslessShape, RowGroup } from "./shape.ts";
 
 /** Exponents that symbols tell: base + 1 … base + 31. For f16 base is 0 and symbols have all of them, 0 included. */
 export interface ElementForm {
@@ -49,39 +49,20 @@ export interface LosslessKernels {
     end: number,
   ): Uint8Array;
 
-  /** Sums over {@linkcode sampledTokens} of rows [begin, end), into `sums` [rows][3]; see RowSums. */
-  measure(
-    symbols: Uint8Array,
-    tokens: number,
-    begin: number,
-    end: number,
-    phases: Uint8Array | null,
-    sums: Float32Array,
-  ): void;
+  /** Sums over {@linkcode sampledTokens} of every row of the groups, into `sums` [rows][3]; see RowSums. */
+  measure(symbols: Uint8Array, tokens: number, groups: readonly RowGroup[], sums: Float32Array): void;
 
-  /**
-   * Maps the symbols of rows [begin, end) in place and counts them by class, adding to `counts` [64][256].
-   * Phase 0 stands for every token where `phases` is null.
-   */
+  /** Maps the symbols of the groups' rows in place and counts them by class, adding to `counts` [64][256]. */
   normalize(
     symbols: Uint8Array,
     tokens: number,
-    begin: number,
-    end: number,
-    phases: Uint8Array | null,
+    groups: readonly RowGroup[],
     model: RowModel,
     counts: Uint32Array,
   ): void;
 
   /** Inverse of {@linkcode normalize}. */
-  denormalize(
-    symbols: Uint8Array,
-    tokens: number,
-    begin: number,
-    end: number,
-    phases: Uint8Array | null,
-    model: RowModel,
-  ): void;
+  denormalize(symbols: Uint8Array, tokens: number, groups: readonly RowGroup[], model: RowModel): void;
 }
 
 /**

@@ -15,7 +15,7 @@ import {
   sampledTokens,
   wrongEscapes,
 } from "./kernels.ts";
-import { type LosslessShape, PHASES } from "./shape.ts";
+import { type LosslessShape, PHASES, type RowGroup } from "./shape.ts";
 
 const fround = Math.fround;
 
@@ -81,18 +81,11 @@ export class ReferenceLossless implements LosslessKernels {
     return out;
   }
 
-  measure(
-    symbols: Uint8Array,
-    tokens: number,
-    begin: number,
-    end: number,
-    phases: Uint8Array | null,
-    sums: Float32Array,
-  ): void {
+  measure(symbols: Uint8Array, tokens: number, groups: readonly RowGroup[], sums: Float32Array): void {
     const sampled = sampledTokens(tokens);
     // Four partial sums, as lanes have them.
     const lanes = Array.from({ length: 3 }, () => new Float32Array(4));
-    for (let row = begin; row < end; row++) {
+    eachRow(groups, (row, phases) => {
       for (const lane of lanes) lane.fill(0);
       sampled.forEach((t, i) => {
         const x = symbolValue(symbols[row * tokens + t]);
@@ -103,45 +96,41 @@ export class ReferenceLossless implements LosslessKernels {
         lanes[2][i & 3] += fround(x * x);
       });
       lanes.forEach(([a, b, c, d], k) => sums[3 * row + k] = fround(a + b) + fround(c + d));
-    }
+    });
   }
 
   normalize(
     symbols: Uint8Array,
     tokens: number,
-    begin: number,
-    end: number,
-    phases: Uint8Array | null,
+    groups: readonly RowGroup[],
     { classes, flips, octaves }: RowModel,
     counts: Uint32Array,
   ): void {
-    for (let row = begin, at = begin * tokens; row < end; row++) {
-      for (let t = 0; t < tokens; t++, at++) {
+    eachRow(groups, (row, phases) => {
+      for (let t = 0, at = row * tokens; t < tokens; t++, at++) {
         const entry = row * PHASES + (phases?.[t] ?? 0);
         const symbol = symbols[at];
         const mapped = ((symbol ^ flips[entry]) & 0x80) | ((symbol - 4 * octaves[row]) & 0x7f);
         symbols[at] = mapped;
         counts[classes[entry] * 256 + mapped]++;
       }
-    }
+    });
   }
 
-  denormalize(
-    symbols: Uint8Array,
-    tokens: number,
-    begin: number,
-    end: number,
-    phases: Uint8Array | null,
-    { flips, octaves }: RowModel,
-  ): void {
-    for (let row = begin, at = begin * tokens; row < end; row++) {
-      for (let t = 0; t < tokens; t++, at++) {
+  denormalize(symbols: Uint8Array, tokens: number, groups: readonly RowGroup[], { flips, octaves }: RowModel): void {
+    eachRow(groups, (row, phases) => {
+      for (let t = 0, at = row * tokens; t < tokens; t++, at++) {
         const mapped = symbols[at];
         const flip = flips[row * PHASES + (phases?.[t] ?? 0)];
         symbols[at] = ((mapped ^ flip) & 0x80) | ((mapped + 4 * octaves[row]) & 0x7f);
       }
-    }
+    });
   }
+}
+
+/** Rows that do not turn are in phase 0. */
+function eachRow(groups: readonly RowGroup[], visit: (row: number, phases: Uint8Array | null) => void): void {
+  for (const { begin, end, phases } of groups) for (let row = begin; row < end; row++) visit(row, phases);
 }
 
 /** The middle of what a symbol stands for in f32, in units in which exponent 16 is 1; 0 for exponent 0 and 31. */

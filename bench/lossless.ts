@@ -1,0 +1,157 @@
+/**
+ * Recipe lossless against general and float compressors, one core each: the bytes of all keys and values of a cache.
+ * kvz's coder is timed by itself (streams of 512-token chunks in memory) and as a file (DEFLATE of contexts, checksums,
+ * container), each the best of N runs, zstd in WebAssembly in turns with them.
+ *
+ *     deno run -A --no-lock bench/lossless.ts [CACHE.safetensors …] [--runs 10] [--python python3]
+ *
+ * Peers that are not there are left out by name: zstd (command), @bokuweb/zstd-wasm (npm), ZipNN (PyPI, in the Python
+ * named; bench/lossless_zipnn.py).
+ *
+ * @module
+ */
+import { readSafetensors } from "../src/adapters/safetensors.ts";
+import type { KvCache } from "../src/cache/kv_cache.ts";
+import { KINDS } from "../src/cache/types.ts";
+import { openCodec } from "../src/codec/open.ts";
+import { WasmLossless } from "../src/backend/wasm/lossless_kernels.ts";
+import { EntropyKernels } from "../src/backend/wasm/entropy_kernels.ts";
+import { WasmRans } from "../src/stages/entropy/rans.ts";
+import { LosslessCoder } from "../src/stages/lossless/coder.ts";
+import { ropeTurns } from "../src/stages/lossless/shape.ts";
+import { option } from "./inputs.ts";
+
+const CHUNK = 512;
+const RUNS = Number(option("runs", "10"));
+const PYTHON = option("python", "python3");
+const files = Deno.args.filter((arg, i) => !arg.startsWith("--") && !Deno.args[i - 1]?.startsWith("--"));
+
+interface Row {
+  readonly name: string;
+  readonly bytes: number;
+  /** Milliseconds; NaN where not measured. */
+  compress: number;
+  restore: number;
+}
+
+interface ZstdWasm {
+  init(): Promise<void>;
+  compress(bytes: Uint8Array, level: number): Uint8Array;
+  decompress(bytes: Uint8Array): Uint8Array;
+}
+
+/** Not among this project's imports: it is there for the comparison alone. */
+async function loadZstd(): Promise<ZstdWasm | null> {
+  const name = "npm:@bokuweb/zstd-wasm@0.0.27";
+  try {
+    const zstd: ZstdWasm = await import(name);
+    await zstd.init();
+    return zstd;
+  } catch (error) {
+    console.log(`${name} is left out: ${(error as Error).message}`);
+    return null;
+  }
+}
+
+async function time(row: Row, compress: () => unknown, restore: () => unknown): Promise<void> {
+  const begin = performance.now();
+  await compress();
+  const between = performance.now();
+  await restore();
+  row.compress = Math.min(row.compress, between - begin);
+  row.restore = Math.min(row.restore, performance.now() - between);
+}
+
+/** The coder's chunks of a cache, as lanes run them. */
+async function coderJobs(cache: KvCache) {
+  const kernels = await WasmLossless.open();
+  const entropy = await EntropyKernels.open();
+  const { layers, kvHeads, keyDim, valueDim, rope } = cache.model;
+  const jobs = [];
+  for (const kind of KINDS) {
+    const turns = kind === "key" && rope !== null ? ropeTurns(rope) : new Uint32Array(0);
+    const shape = { blocks: layers * kvHeads, dim: kind === "key" ? keyDim : valueDim, dtype: cache.dtype, turns };
+    const coder = new LosslessCoder(kernels, (tables) => new WasmRans(entropy, tables), shape);
+    for (let begin = 0; begin < cache.tokens; begin += CHUNK) {
+      const end = Math.min(begin + CHUNK, cache.tokens);
+      const data = cache.read(kind, begin, end);
+      jobs.push({ coder, data, tokens: end - begin, positions: cache.positions.slice(begin, end) });
+    }
+  }
+  return jobs;
+}
+
+async function inProcess(cache: KvCache, data: Uint8Array, zstd: ZstdWasm | null): Promise<Row[]> {
+  const jobs = await coderJobs(cache);
+  await using codec = await openCodec(null, { threads: 1 });
+  const row = (name: string, bytes: number): Row => ({ name, bytes, compress: Infinity, restore: Infinity });
+  const encode = () => jobs.map(({ coder, data, tokens, positions }) => coder.encode(data, tokens, positions));
+  const streams = encode();
+  const { bytes } = await codec.compress(cache, { tokenIds: false });
+  const coder = row(
+    "kvz, coder",
+    streams.reduce((sum, parts) => sum + Object.values(parts).reduce((n, { length }) => n + length, 0), 0),
+  );
+  const file = row("kvz, file", bytes.length);
+  const packed = zstd?.compress(data, 1);
+  const peer = row("zstd-wasm 1", packed?.length ?? 0);
+  for (let i = 0; i < RUNS; i++) {
+    await time(
+      coder,
+      encode,
+      () => jobs.forEach(({ coder, tokens, positions }, j) => coder.decode(streams[j], tokens, positions)),
+    );
+    if (zstd) await time(peer, () => zstd.compress(data, 1), () => zstd.decompress(packed!));
+    await time(file, () => codec.compress(cache, { tokenIds: false }), () => codec.decompress(bytes));
+  }
+  return zstd ? [coder, file, peer] : [coder, file];
+}
+
+async function run(command: string, args: string[]): Promise<string | null> {
+  try {
+    const { success, stdout, stderr } = await new Deno.Command(command, { args, stdout: "piped", stderr: "piped" })
+      .output();
+    if (success) return new TextDecoder().decode(stdout);
+    console.log(`${command} is left out: ${new TextDecoder().decode(stderr).trim().split("\n").at(-1)}`);
+  } catch (error) {
+    console.log(`${command} is left out: ${(error as Error).message}`);
+  }
+  return null;
+}
+
+async function outside(path: string, dtype: string, bytes: number): Promise<Row[]> {
+  const rows: Row[] = [];
+  for (const level of [1, 3, 19]) {
+    const text = await run("zstd", ["-q", `-b${level}`, `-e${level}`, "-i2", path]);
+    const [, size, compress, restore] = /(\d+) \([\d.]+\),?\s+([\d.]+) MB\/s,?\s+([\d.]+) MB\/s/.exec(text ?? "") ?? [];
+    if (size === undefined) continue;
+    const ms = (rate: string) => bytes / Number(rate) / 1e3;
+    rows.push({ name: `zstd -${level}`, bytes: Number(size), compress: ms(compress), restore: ms(restore) });
+  }
+  const script = new URL("lossless_zipnn.py", import.meta.url).pathname;
+  const text = await run(PYTHON, [script, path, dtype, `${RUNS}`]);
+  if (text !== null) rows.push({ name: "ZipNN", ...JSON.parse(text) });
+  return rows;
+}
+
+const zstd = await loadZstd();
+for (const path of files.length > 0 ? files : ["samples/smollm2-256.safetensors"]) {
+  const cache = await readSafetensors(await Deno.readFile(path));
+  const parts = KINDS.map((kind) => cache.read(kind, 0, cache.tokens));
+  const data = new Uint8Array(parts[0].length + parts[1].length);
+  data.set(parts[0]);
+  data.set(parts[1], parts[0].length);
+  const raw = await Deno.makeTempFile();
+  try {
+    await Deno.writeFile(raw, data);
+    const rows = [...await inProcess(cache, data, zstd), ...await outside(raw, cache.dtype, data.length)];
+    console.log(`\n${path}: ${cache.tokens} tokens, ${cache.dtype}, ${data.length} bytes`);
+    console.log("| coder | ratio | compress, MB/s | restore, MB/s |\n| --- | --- | --- | --- |");
+    for (const { name, bytes, compress, restore } of rows) {
+      const rate = (ms: number) => Number.isFinite(ms) ? (data.length / ms / 1e3).toFixed(0) : "";
+      console.log(`| ${name} | ${(data.length / bytes).toFixed(4)} | ${rate(compress)} | ${rate(restore)} |`);
+    }
+  } finally {
+    await Deno.remove(raw);
+  }
+}

@@ -9,7 +9,7 @@ import { KvzBackendError, KvzLimitError } from "../../errors.ts";
 import { PHASE_COSINES, PHASE_SINES } from "../../stages/lossless/choose.ts";
 import type { RowModel } from "../../stages/lossless/codes.ts";
 import {
-  type ElementForm,
+  baseBelow,
   type ElementParts,
   type LosslessKernels,
   planeLengths,
@@ -140,31 +140,25 @@ export class WasmLossless implements LosslessKernels {
     }
   }
 
-  topExponent(data: Uint8Array, dtype: DType): number {
-    const at = this.#exports.heapBase();
-    this.#reserve(at + data.length);
-    this.#bytes(at, data.length).set(data);
-    return this.#exports.topExponent(at, DTYPES[dtype], data.length / BYTES_PER_ELEMENT[dtype]);
-  }
-
-  split(data: Uint8Array, form: ElementForm, shape: LosslessShape, tokens: number, rows: Int32Array): ElementParts {
-    const { blocks, dim } = shape;
+  split(data: Uint8Array, shape: LosslessShape, tokens: number, rows: Int32Array): ElementParts {
+    const { blocks, dim, dtype } = shape;
     const count = rows.length * tokens;
     const lengths = planeLengths(shape, tokens);
     const place = this.#places(rows.length, tokens);
     const from = place.end;
     const planes = align(from + data.length);
     const escapes = align(lengths.reduce((at, length) => at + length, planes));
-    const work = align(escapes + (form.dtype === "f16" ? 0 : count));
+    const work = align(escapes + (dtype === "f16" ? 0 : count));
     const counts = align(work + tokens * dim);
     const order = align(counts + 4 * blocks);
     this.#reserve(order + rows.byteLength);
     this.#bytes(from, data.length).set(data);
     this.#ints(order, rows.length).set(rows);
+    const base = dtype === "f16" ? 0 : baseBelow(this.#exports.topExponent(from, DTYPES[dtype], count));
     this.#exports.split(
       from,
-      DTYPES[form.dtype],
-      form.base,
+      DTYPES[dtype],
+      base,
       blocks,
       tokens,
       dim,
@@ -178,6 +172,7 @@ export class WasmLossless implements LosslessKernels {
     const escapeCounts = new Uint32Array(this.#ints(counts, blocks));
     let at = planes;
     return {
+      base,
       symbols: this.#bytes(place.symbols, count),
       planes: lengths.map((length) => this.#bytes((at += length) - length, length)),
       escapes: this.#bytes(escapes, escapeCounts.reduce((sum, n) => sum + n, 0)),
@@ -187,14 +182,13 @@ export class WasmLossless implements LosslessKernels {
 
   join(
     parts: ElementParts,
-    form: ElementForm,
     shape: LosslessShape,
     tokens: number,
     rows: Int32Array,
     begin: number,
     end: number,
   ): Uint8Array {
-    const { dim } = shape;
+    const { dim, dtype } = shape;
     const blocks = end - begin;
     const [chosen, order] = this.#chosenRows(parts.symbols, tokens, rows, begin * dim, end * dim);
     const lengths = planeLengths({ ...shape, blocks }, tokens);
@@ -207,7 +201,7 @@ export class WasmLossless implements LosslessKernels {
     const list = align(counts + 4 * blocks);
     const work = align(list + order.byteLength);
     const out = align(work + tokens * dim);
-    const outBytes = blocks * tokens * dim * BYTES_PER_ELEMENT[form.dtype];
+    const outBytes = blocks * tokens * dim * BYTES_PER_ELEMENT[dtype];
     this.#reserve(out + outBytes);
     this.#bytes(symbols, chosen.length).set(chosen);
     lengths.reduce((at, length, i) => {
@@ -223,8 +217,8 @@ export class WasmLossless implements LosslessKernels {
       planes,
       escapes,
       counts,
-      DTYPES[form.dtype],
-      form.base,
+      DTYPES[dtype],
+      parts.base,
       blocks,
       tokens,
       dim,

@@ -13,11 +13,10 @@ import { RANS_SYMBOLS } from "../entropy/rans_tables.ts";
 import { type RansFactory, withRans } from "../entropy/rans_factory.ts";
 import { blockScale, chooseCodes } from "./choose.ts";
 import { CLASSES, type RowCodes, type RowModel, rowModel } from "./codes.ts";
-import { type ElementForm, type ElementParts, type LosslessKernels, planeLengths, sampledTokens } from "./kernels.ts";
+import { type ElementParts, type LosslessKernels, planeLengths, sampledTokens } from "./kernels.ts";
 import { type LosslessShape, PHASES, phasesMet, type RowGroup, rowGroups, rowOrder } from "./shape.ts";
 import {
   blockCodes,
-  type ChunkContexts,
   classNumbers,
   type CodedPlane,
   concat,
@@ -71,15 +70,13 @@ export class LosslessCoder {
 
   /** Elements [blocks][tokens][dim] → streams. */
   encode(data: Uint8Array, tokens: number, positions: Int32Array): LosslessStreams {
-    const { dtype } = this.shape;
-    const base = dtype === "f16" ? 0 : Math.max(0, this.#kernels.topExponent(data, dtype) - 31);
-    const parts = this.#kernels.split(data, { dtype, base }, this.shape, tokens, this.#rows);
+    const parts = this.#kernels.split(data, this.shape, tokens, this.#rows);
     // The views that split returned end with the next call of a kernel.
     const planes = parts.planes.map((plane) => this.#encodePlane(plane));
     const escapes = packEscapes(parts);
     const groups = rowGroups(this.shape, positions);
     const symbols = this.#encodeSymbols(parts.symbols, tokens, groups);
-    const contexts = { base, symbols: symbols.contexts, planes: planes.map(({ coded }) => coded) };
+    const contexts = { base: parts.base, symbols: symbols.contexts, planes: planes.map(({ coded }) => coded) };
     return {
       contexts: packContexts(contexts, symbols.scales),
       symbols: symbols.bytes,
@@ -100,15 +97,14 @@ export class LosslessCoder {
     begin = 0,
     end = this.shape.blocks,
   ): Uint8Array {
-    const { contexts, parts } = this.#parts(streams, tokens, positions);
-    const form: ElementForm = { dtype: this.shape.dtype, base: contexts.base };
-    return this.#kernels.join(parts, form, this.shape, tokens, this.#rows, begin, end);
+    const parts = this.#parts(streams, tokens, positions);
+    return this.#kernels.join(parts, this.shape, tokens, this.#rows, begin, end);
   }
 
   /** The same chunk in mode plain and with plain planes: quick to decode for one range of blocks after another. */
   expand(streams: LosslessStreams, tokens: number, positions: Int32Array): LosslessStreams {
-    const { contexts, parts } = this.#parts(streams, tokens, positions);
-    const plain = { base: contexts.base, symbols: null, planes: parts.planes.map(() => null) };
+    const parts = this.#parts(streams, tokens, positions);
+    const plain = { base: parts.base, symbols: null, planes: parts.planes.map(() => null) };
     return {
       contexts: packContexts(plain, []),
       symbols: parts.symbols,
@@ -117,17 +113,13 @@ export class LosslessCoder {
     };
   }
 
-  #parts(
-    streams: LosslessStreams,
-    tokens: number,
-    positions: Int32Array,
-  ): { contexts: ChunkContexts; parts: ElementParts } {
+  #parts(streams: LosslessStreams, tokens: number, positions: Int32Array): ElementParts {
     const groups = rowGroups(this.shape, positions);
     const lengths = planeLengths(this.shape, tokens);
     const contexts = unpackContexts(streams.contexts, this.shape, groups, this.#rows, lengths.length);
     const planes = this.#decodePlanes(streams.planes, contexts.planes, lengths);
     const symbols = this.#decodeSymbols(streams.symbols, contexts.symbols, tokens, groups);
-    return { contexts, parts: { symbols, planes, ...unpackEscapes(streams.escapes, this.shape) } };
+    return { base: contexts.base, symbols, planes, ...unpackEscapes(streams.escapes, this.shape) };
   }
 
   #encodeSymbols(symbols: Uint8Array, tokens: number, groups: readonly RowGroup[]): EncodedSymbols {

@@ -3,19 +3,17 @@
  *
  * @module
  */
-import type { DType } from "../../cache/types.ts";
 import { KvzFormatError } from "../../errors.ts";
 import type { RowModel } from "./codes.ts";
 import type { LosslessShape, RowGroup } from "./shape.ts";
 
-/** Exponents that symbols tell: base + 1 … base + 31. For f16 base is 0 and symbols have all of them, 0 included. */
-export interface ElementForm {
-  readonly dtype: DType;
-  readonly base: number;
-}
-
 /** The parts of a chunk's elements. */
 export interface ElementParts {
+  /**
+   * Symbols tell the exponents base + 1 … base + 31; what {@linkcode LosslessKernels.split} chooses ends with the greatest
+   * finite one. 0 for f16, whose symbols tell all exponents, 0 included.
+   */
+  readonly base: number;
   /** Sign (bit 7), exponent less base (bits 6–2, 0 for an escape), two fraction bits; [rows][tokens]. */
   readonly symbols: Uint8Array;
   /** What symbols leave of the fractions, as {@linkcode planeLengths} says. */
@@ -28,11 +26,8 @@ export interface ElementParts {
 
 /** Loops over a chunk. Arrays that these return may be views which end with the next call. */
 export interface LosslessKernels {
-  /** Greatest exponent field of a finite element of bf16 or f32. */
-  topExponent(data: Uint8Array, dtype: DType): number;
-
   /** Elements [blocks][tokens][dim] → parts. */
-  split(data: Uint8Array, form: ElementForm, shape: LosslessShape, tokens: number, rows: Int32Array): ElementParts;
+  split(data: Uint8Array, shape: LosslessShape, tokens: number, rows: Int32Array): ElementParts;
 
   /**
    * Inverse of {@linkcode split} for blocks [begin, end); escapes and counts are those of all blocks.
@@ -41,7 +36,6 @@ export interface LosslessKernels {
    */
   join(
     parts: ElementParts,
-    form: ElementForm,
     shape: LosslessShape,
     tokens: number,
     rows: Int32Array,
@@ -102,4 +96,9 @@ export function wrongEscapes(block: number): KvzFormatError {
   return new KvzFormatError(
     `Cannot decode elements: the exponents of block ${block} are not as many as its symbols need`,
   );
+}
+
+/** Base of the symbols where `top` is the greatest exponent of a finite element of bf16 or f32. */
+export function baseBelow(top: number): number {
+  return Math.max(0, top - 31);
 }

@@ -7,7 +7,7 @@ import type { DType } from "../../cache/types.ts";
 import { PHASE_COSINES, PHASE_SINES } from "./choose.ts";
 import type { RowModel } from "./codes.ts";
 import {
-  type ElementForm,
+  baseBelow,
   type ElementParts,
   fiveBitBytes,
   type LosslessKernels,
@@ -21,18 +21,9 @@ const fround = Math.fround;
 
 /** The reference. */
 export class ReferenceLossless implements LosslessKernels {
-  topExponent(data: Uint8Array, dtype: DType): number {
-    const width = dtype === "f32" ? 4 : 2;
-    let top = 0;
-    for (let at = width - 2; at < data.length; at += width) {
-      const exponent = ((data[at + 1] & 127) << 1) | (data[at] >> 7);
-      if (exponent < 255 && exponent > top) top = exponent;
-    }
-    return top;
-  }
-
-  split(data: Uint8Array, form: ElementForm, shape: LosslessShape, tokens: number, rows: Int32Array): ElementParts {
-    const { blocks, dim } = shape;
+  split(data: Uint8Array, shape: LosslessShape, tokens: number, rows: Int32Array): ElementParts {
+    const { blocks, dim, dtype } = shape;
+    const base = dtype === "f16" ? 0 : baseBelow(topExponent(data, dtype));
     const symbols = new Uint8Array(rows.length * tokens);
     const planes = planeLengths(shape, tokens).map((length) => new Uint8Array(length));
     const escapes: number[] = [];
@@ -40,7 +31,7 @@ export class ReferenceLossless implements LosslessKernels {
     for (let block = 0, at = 0; block < blocks; block++) {
       for (let t = 0; t < tokens; t++) {
         for (let i = 0; i < dim; i++, at++) {
-          const { symbol, escape } = splitElement(data, form, at, planes, block, tokens * dim);
+          const { symbol, escape } = splitElement(data, dtype, base, at, planes, block, tokens * dim);
           symbols[rows[block * dim + i] * tokens + t] = symbol;
           if (escape < 0) continue;
           escapes.push(escape);
@@ -48,20 +39,19 @@ export class ReferenceLossless implements LosslessKernels {
         }
       }
     }
-    return { symbols, planes, escapes: Uint8Array.from(escapes), escapeCounts };
+    return { base, symbols, planes, escapes: Uint8Array.from(escapes), escapeCounts };
   }
 
   join(
-    { symbols, planes, escapes, escapeCounts }: ElementParts,
-    form: ElementForm,
-    { dim }: LosslessShape,
+    { base, symbols, planes, escapes, escapeCounts }: ElementParts,
+    { dim, dtype }: LosslessShape,
     tokens: number,
     rows: Int32Array,
     begin: number,
     end: number,
   ): Uint8Array {
     const n = tokens * dim;
-    const out = new Uint8Array((end - begin) * n * (form.dtype === "f32" ? 4 : 2));
+    const out = new Uint8Array((end - begin) * n * (dtype === "f32" ? 4 : 2));
     let next = escapeCounts.subarray(0, begin).reduce((sum, count) => sum + count, 0);
     for (let block = begin, at = 0; block < end; block++) {
       const last = next + escapeCounts[block];
@@ -69,11 +59,11 @@ export class ReferenceLossless implements LosslessKernels {
         for (let i = 0; i < dim; i++, at++) {
           const symbol = symbols[rows[block * dim + i] * tokens + t];
           let escape = -1;
-          if (form.dtype !== "f16" && (symbol & 0x7c) === 0) {
+          if (dtype !== "f16" && (symbol & 0x7c) === 0) {
             if (next === last) throw wrongEscapes(block);
             escape = escapes[next++];
           }
-          joinElement(out, form, at, symbol, escape, planes, block, t * dim + i, n);
+          joinElement(out, dtype, base, at, symbol, escape, planes, block, t * dim + i, n);
         }
       }
       if (next !== last) throw wrongEscapes(block);
@@ -143,7 +133,8 @@ export function symbolValue(symbol: number): number {
 
 function splitElement(
   data: Uint8Array,
-  { dtype, base }: ElementForm,
+  dtype: DType,
+  base: number,
   at: number,
   planes: readonly Uint8Array[],
   block: number,
@@ -168,7 +159,8 @@ function splitElement(
 
 function joinElement(
   out: Uint8Array,
-  { dtype, base }: ElementForm,
+  dtype: DType,
+  base: number,
   at: number,
   symbol: number,
   escape: number,
@@ -203,4 +195,15 @@ function getFive(plane: Uint8Array, block: number, i: number, n: number): number
   const at = block * fiveBitBytes(n);
   const four = (plane[at + (i >> 1)] >> (4 * (i & 1))) & 15;
   return four | (((plane[at + ((n + 1) >> 1) + (i >> 3)] >> (i & 7)) & 1) << 4);
+}
+
+/** Greatest exponent field of a finite element of bf16 or f32. */
+function topExponent(data: Uint8Array, dtype: DType): number {
+  const width = dtype === "f32" ? 4 : 2;
+  let top = 0;
+  for (let at = width - 2; at < data.length; at += width) {
+    const exponent = ((data[at + 1] & 127) << 1) | (data[at] >> 7);
+    if (exponent < 255 && exponent > top) top = exponent;
+  }
+  return top;
 }

@@ -161,3 +161,33 @@ Deno.test("a failure leaves neither a partial nor a temporary file, nor harms wh
     assertEquals(namesIn(folder), before);
     assertEquals(Deno.readTextFileSync(at("old.safetensors")), "precious");
   }));
+
+Deno.test("lossless needs no profile and gives back every bit, piece by piece as well", () =>
+  withFiles(async ({ at, cache, input }) => {
+    const file = at("exact.kvz");
+    const c = await kvzJson(["compress", input, "-o", file, "--recipe", "lossless", "--threads", "2"]);
+    assertEquals([c.recipe, c.targetRatio, c.tokens], ["lossless", null, 400]);
+    const i = await kvzJson(["inspect", file, "--verify"]);
+    assertEquals(i.header.recipe, { name: "lossless", version: 1, options: {} });
+    assertEquals("profileFingerprint" in i.header, false);
+    assertStringIncludes((await kvz(["inspect", file])).out, "lossless 1\n");
+    await kvzJson(["decompress", file, "-o", at("back.safetensors")]);
+    assert((await readSafetensors(Deno.readFileSync(at("back.safetensors")))).equals(cache));
+    const { code, err } = await kvz(["compress", input, "-o", at("no.kvz"), "--recipe", "lossless", "--ratio", "4"]);
+    assertEquals(code, 2);
+    assertStringIncludes(err, '"ratio"');
+  }));
+
+Deno.test("kvtc codes its streams by rANS when it is told to", () =>
+  withFiles(async ({ at, input, profile }) => {
+    const base = ["compress", input, "-p", profile, "--ratio", "4"];
+    await kvzJson([...base, "-o", at("deflate.kvz")]);
+    await kvzJson([...base, "-o", at("rans.kvz"), "--entropy", "rans"]);
+    for (const name of ["deflate", "rans"]) {
+      await kvzJson(["decompress", at(`${name}.kvz`), "-o", at(`${name}.safetensors`), "-p", profile]);
+    }
+    assertEquals((await kvzJson(["inspect", at("rans.kvz")])).header.recipe.options.entropy, "rans");
+    const [a, b] = ["deflate", "rans"].map((name) => Deno.readFileSync(at(`${name}.safetensors`)));
+    assertEquals(a, b);
+    assertEquals((await kvz([...base, "-o", at("no.kvz"), "--entropy", "zip"])).code, 2);
+  }));

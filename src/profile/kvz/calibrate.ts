@@ -37,20 +37,23 @@ export interface CalibrateKvzOptions
   extends Pick<PartialOptions, "seed" | "sinks" | "heldOut" | "backend" | "onProgress" | "signal"> {
   /** File of tools/sensitivity.py. Default: errors count relative to the spread of their layer. */
   readonly sensitivity?: ByteSource;
-  /** Components fitted at most; how many are kept follows from the finest step. Default 1792. */
+  /** Components fitted at most; how many are kept follows from `ratio`. Default 1792. */
   readonly rank?: number;
+  /**
+   * Ratio of the coded tokens that the profile is made for: components far below the step of this ratio are left out, so that a
+   * higher one makes a smaller profile, and files of lower ratios lose some quality. Default 86.
+   */
+  readonly ratio?: number;
   /** Which decomposition. Default "randomized". */
   readonly svd?: "randomized" | "exact";
   /** Chunks of 512 tokens to train the coder on, at most. Default 24. */
   readonly trainingChunks?: number;
 }
 
-/** Ratio whose step is in the middle of those that a profile is trained for. */
-const MIDDLE_RATIO = 64;
-/** Steps of training, in 1/60 octave from the middle one. */
-const STEPS = [-90, -60, -30, 0, 30, 60];
-/** Finest step that components are kept for, from the middle one. */
-const FINEST = 40;
+/** Ratio of the default quality. */
+const DEFAULT_RATIO = 86;
+/** Steps of training, in 1/60 octave from that of the ratio. */
+const STEPS = [-60, -30, 0, 30, 60];
 /** Mean squared error of a coefficient in squared steps. */
 const STEP_NOISE = 0.25;
 /** Shares of reading, fitting and training in the progress of the second phase. */
@@ -64,11 +67,23 @@ const FIT_SHARE = 0.7;
  * @throws {KvzMismatchError} when it is of another model
  */
 export async function calibrateKvz(caches: CalibrationInputs, options: CalibrateKvzOptions = {}): Promise<KvzProfile> {
-  const { seed = 0, sinks = 4, rank = 1792, svd = "randomized", trainingChunks = 24, onProgress, signal } = options;
+  const {
+    seed = 0,
+    sinks = 4,
+    rank = 1792,
+    ratio = DEFAULT_RATIO,
+    svd = "randomized",
+    trainingChunks = 24,
+    onProgress,
+    signal,
+  } = options;
   for (const [name, value, max] of [["rank", rank, 4096], ["trainingChunks", trainingChunks, 4096]] as const) {
     if (!(Number.isInteger(value) && value >= 1 && value <= max)) {
       throw new RangeError(`Cannot calibrate: ${name} is ${value}, expected a whole number from 1 to ${max}`);
     }
+  }
+  if (!(ratio >= 1 && ratio <= 10000)) {
+    throw new RangeError(`Cannot calibrate: ratio is ${ratio}, expected 1 to 10000`);
   }
   const kernels = await CalibrateKernels.open(options.backend?.build ?? "auto");
   let reader: JointReader | null = null;
@@ -95,7 +110,7 @@ export async function calibrateKvz(caches: CalibrationInputs, options: Calibrate
     };
     const model = gatherer.model!;
     const { chunks, gram } = reader as JointReader;
-    const fitted = fitRounded(kernels, gram, model, blocks, {
+    const fitted = fitRounded(kernels, gram, model, blocks, ratio, {
       rank,
       svd,
       seed,
@@ -109,7 +124,7 @@ export async function calibrateKvz(caches: CalibrationInputs, options: Calibrate
       ...fitted.profile,
       curve: [],
     };
-    const steps = STEPS.map((offset) => fitted.middleS + offset);
+    const steps = STEPS.map((offset) => fitted.profile.finestS + offset);
     const coefficients = await project(untrained as KvzProfile, chunks, options.backend ?? {});
     const trellis = await TrellisKernels.open(options.backend?.build ?? "auto");
     const { stepSets, tables, bits } = train(trellis, coefficients, untrained.variance, {
@@ -131,6 +146,7 @@ function fitRounded(
   gram: JointReader["gram"],
   model: ModelSpec,
   blocks: SensitivityBlocks | null,
+  ratio: number,
   options: Parameters<typeof fitJoint>[4],
 ) {
   let used = blocks;
@@ -140,8 +156,7 @@ function fitRounded(
     return { key: weightingOf(key, model.keyDim), value: weightingOf(value, model.valueDim) };
   }, options);
   const features = gram.features;
-  const middleS = stepFor(joint.variance, features * 16 / MIDDLE_RATIO);
-  const finestS = middleS + FINEST;
+  const finestS = stepFor(joint.variance, features * 16 / ratio);
   const least = (KEEP_SHARE * stepOf(finestS)) ** 2;
   const components = Math.max(1, joint.variance.findIndex((value) => value < least) >>> 0);
   const kept = Math.min(components, joint.variance.length);
@@ -154,7 +169,6 @@ function fitRounded(
     stepOf(finestS),
   );
   return {
-    middleS,
     profile: {
       sensitivity: used!.source,
       features,

@@ -10,7 +10,7 @@
  * | `BCLS` | table of the basis rows, u8 [components] |
  * | `BTAB` | weights of the tables, u16 [tables][128] |
  * | `BASI` | basis, rANS of the zigzag codes of basis ÷ multiple |
- * | `SENS` | sensitivity blocks, binary16 |
+ * | `SENL`, `SENH` | sensitivity, upper triangles of the blocks, low and high bytes of binary16 |
  * | `RHO ` | step sets, rho32, i8 [sets][modes][components] |
  * | `SIGM` | step sets, logSigma, i16 [sets][modes][components] |
  * | `TABL` | frequency tables, u16 [128][256] |
@@ -32,11 +32,26 @@ import { MAX_COMPONENTS } from "../../stages/transform/integer_basis.ts";
 import { readSection, requireKnownTags, writeSection } from "../sections.ts";
 import { featuresOf } from "../statistics.ts";
 import { type CodedBasis, decodeBasis, encodeBasis, TABLE_SYMBOLS } from "./basis_coding.ts";
-import { blocksLength } from "./sensitivity.ts";
+import { fromTriangles, toTriangles, trianglesLength } from "./sensitivity.ts";
 import type { CurvePoint, KvzProfile } from "./types.ts";
 
 const WHAT = "profile";
-const TAGS = ["MEAN", "SCAL", "VARI", "BMUL", "BCLS", "BTAB", "BASI", "SENS", "RHO ", "SIGM", "TABL", "CURV", "SHNG"];
+const TAGS = [
+  "MEAN",
+  "SCAL",
+  "VARI",
+  "BMUL",
+  "BCLS",
+  "BTAB",
+  "BASI",
+  "SENL",
+  "SENH",
+  "RHO ",
+  "SIGM",
+  "TABL",
+  "CURV",
+  "SHNG",
+];
 const MAX_TOKENS = 2 ** 53 - 1;
 const MAX_SHINGLES = 2 ** 31;
 const MAX_SETS = 64;
@@ -46,6 +61,7 @@ const MAX_POINTS = 256;
 export async function writeKvzProfile(profile: KvzProfile, sink: ByteSink): Promise<void> {
   const { stepSets, tables, curve, shingles } = profile;
   const coded = await encodeBasis(profile);
+  const triangles = toTriangles(profile.sensitivityBlocks, profile.model);
   const writer = new FrameWriter(sink, "profile", header(profile, coded));
   await writer.start();
   const sections: [string, ArrayBufferView][] = [
@@ -57,7 +73,8 @@ export async function writeKvzProfile(profile: KvzProfile, sink: ByteSink): Prom
     ["BCLS", coded.tableOf],
     ["BTAB", coded.frequencies],
     ["BASI", coded.bytes],
-    ["SENS", profile.sensitivityBlocks],
+    ["SENL", new Uint8Array(triangles)],
+    ["SENH", new Uint8Array(triangles.map((bits) => bits >>> 8))],
     ["RHO ", concat(stepSets.map(({ rho32 }) => bytesOf(rho32)))],
     ["SIGM", concat(stepSets.map(({ logSigma }) => bytesOf(logSigma)))],
     ["TABL", tables.frequencies],
@@ -124,7 +141,9 @@ export async function readKvzProfile(reader: FrameReader): Promise<KvzProfile> {
     new Float32Array(await section("SCAL", features * 4)),
   ];
   const variance = new Float32Array(await section("VARI", components * 4));
-  const sensitivityBlocks = new Uint16Array(await section("SENS", blocksLength(model) * 2));
+  const triangles = new Uint16Array(new Uint8Array(await section("SENL", trianglesLength(model))));
+  const high = new Uint8Array(await section("SENH", trianglesLength(model)));
+  for (let i = 0; i < triangles.length; i++) triangles[i] |= high[i] << 8;
   const row = MODES * components;
   const rho32 = new Int8Array(await section("RHO ", steps.length * row));
   const logSigma = new Int16Array(await section("SIGM", steps.length * row * 2));
@@ -134,7 +153,7 @@ export async function readKvzProfile(reader: FrameReader): Promise<KvzProfile> {
     mean: mean.every(Number.isFinite),
     scales: scales.every((value) => value >= 0 && value < Infinity),
     variance: variance.every((value) => value >= 0 && value < Infinity),
-    sensitivity: sensitivityBlocks.every((bits) => (bits & 0x7c00) !== 0x7c00),
+    sensitivity: triangles.every((bits) => (bits & 0x7c00) !== 0x7c00),
     prediction: rho32.every((value) => value >= 0 && value <= 32),
     curve: curve.every(Number.isFinite),
   };
@@ -156,7 +175,7 @@ export async function readKvzProfile(reader: FrameReader): Promise<KvzProfile> {
     mean,
     scales,
     basis: await decodeBasis(coded, components, features),
-    sensitivityBlocks,
+    sensitivityBlocks: fromTriangles(triangles, model),
     stepSets: steps.map((s, i): StepSet => ({
       s: s as number,
       rho32: rho32.slice(i * row, (i + 1) * row),

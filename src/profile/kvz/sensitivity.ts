@@ -27,9 +27,42 @@ export function kindDim(model: ModelSpec, kind: Kind): number {
   return kind === "key" ? model.keyDim : model.valueDim;
 }
 
-/** Elements of all blocks of both kinds. */
-export function blocksLength({ layers, kvHeads, keyDim, valueDim }: ModelSpec): number {
-  return layers * kvHeads * (keyDim * keyDim + valueDim * valueDim);
+/** Elements of all blocks' upper triangles, both kinds. */
+export function trianglesLength({ layers, kvHeads, keyDim, valueDim }: ModelSpec): number {
+  return layers * kvHeads * (keyDim * (keyDim + 1) + valueDim * (valueDim + 1)) / 2;
+}
+
+/** The blocks' upper triangles, row by row: blocks are symmetric. */
+export function toTriangles(blocks: Uint16Array, model: ModelSpec): Uint16Array {
+  const out = new Uint16Array(trianglesLength(model));
+  let to = 0;
+  eachEntry(model, (at, i, j) => {
+    if (j >= i) out[to++] = blocks[at];
+  });
+  return out;
+}
+
+/** Inverse of {@linkcode toTriangles}. */
+export function fromTriangles(triangles: Uint16Array, model: ModelSpec): Uint16Array {
+  const { layers, kvHeads, keyDim, valueDim } = model;
+  const out = new Uint16Array(layers * kvHeads * (keyDim * keyDim + valueDim * valueDim));
+  let from = 0;
+  eachEntry(model, (at, i, j, dim) => {
+    if (j < i) return;
+    out[at] = out[at + (j - i) * (dim - 1)] = triangles[from++];
+  });
+  return out;
+}
+
+/** Visits the entries of all blocks, keys' first: index, row and column. */
+function eachEntry(model: ModelSpec, visit: (at: number, i: number, j: number, dim: number) => void): void {
+  let at = 0;
+  for (const kind of KINDS) {
+    const dim = kindDim(model, kind);
+    for (let block = 0; block < model.layers * model.kvHeads; block++) {
+      for (let i = 0; i < dim; i++) for (let j = 0; j < dim; j++) visit(at++, i, j, dim);
+    }
+  }
 }
 
 /**

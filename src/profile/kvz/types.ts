@@ -30,7 +30,7 @@ export interface KvzProfile extends ProfileBase {
   readonly features: number;
   /** Kept components. */
   readonly components: number;
-  /** Finest step that the components were kept for. */
+  /** Finest step that the components were kept for, that of the profile's ratio. */
   readonly finestS: number;
   /** Variance of each component in the weighted space, [components]. */
   readonly variance: Float32Array;

@@ -27,7 +27,7 @@ export interface LosslessStreams {
 export const MODES = ["plain", "blocks", "rows"] as const;
 
 /** Resolution of all tables here. */
-export const TABLE_BITS: RansBits = 11;
+export const TABLE_BITS: RansBits = 12;
 
 /** A plane coded with a table of its own. */
 export interface CodedPlane {

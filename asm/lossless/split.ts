@@ -4,6 +4,15 @@ import { toRows } from "./transpose";
 const F32: i32 = 0;
 const F16: i32 = 1;
 
+// Constants lie in memory: engines build those in the code anew wherever they stand, three instructions each.
+/** 1 and 16 in turn. */
+const PAIR_WEIGHTS: usize = memory.data<i16>([1, 16, 1, 16, 1, 16, 1, 16]);
+/** Exponents that symbols tell. */
+const RANGE: usize = memory.data<i16>([31, 31, 31, 31, 31, 31, 31, 31]);
+/** Exponent and fraction of a symbol. */
+const EXPONENT: usize = memory.data<i16>([124, 124, 124, 124, 124, 124, 124, 124]);
+const FRACTION: usize = memory.data<i16>([3, 3, 3, 3, 3, 3, 3, 3]);
+
 /** Greatest exponent field below 255 of `count` elements of bf16 or f32. */
 export function topExponent(data: usize, dtype: i32, count: usize): u32 {
   const width: usize = dtype == F32 ? 4 : 2;
@@ -114,7 +123,7 @@ function splitWide(
   let next = escapes;
   let i: usize = 0;
   if (ASC_FEATURE_SIMD) {
-    const bases = i16x8.splat(<i16>base);
+    const bases = i16x8.splat(<i16>(base + 1)), quadrupled = i16x8.splat(<i16>(base << 2));
     for (; i + 16 <= n; i += 16) {
       let a: v128, b: v128;
       if (dtype == F32) {
@@ -130,15 +139,16 @@ function splitWide(
         a = v128.load(data + (i << 1));
         b = v128.load(data + (i << 1), 16);
       }
-      const p = distance(a, bases), q = distance(b, bases);
-      const pIn = inside(p), qIn = inside(q);
-      v128.store(symbols + i, i8x16.narrow_i16x8_u(symbolOf(a, v128.and(p, pIn)), symbolOf(b, v128.and(q, qIn))));
-      const rest = i8x16.narrow_i16x8_u(v128.and(a, i16x8.splat(31)), v128.and(b, i16x8.splat(31)));
-      store<u16>(fifth + (i >> 3), i8x16.bitmask(i8x16.shl(rest, 3)));
-      const four = v128.and(rest, i8x16.splat(15));
-      const pairs = v128.and(v128.or(four, i16x8.shr_u(four, 4)), i16x8.splat(255));
+      const aIn = inside(a, bases), bIn = inside(b, bases);
+      v128.store(symbols + i, i8x16.narrow_i16x8_u(symbolOf(a, aIn, quadrupled), symbolOf(b, bIn, quadrupled)));
+      // The fifth bit of the rest as the sign of what is narrowed; pairs of the other four as sums of products by 1, 16.
+      store<u16>(fifth + (i >> 3), i8x16.bitmask(i8x16.narrow_i16x8_s(i16x8.shl(a, 11), i16x8.shl(b, 11))));
+      const weights = v128.load(PAIR_WEIGHTS);
+      const low = i32x4.dot_i16x8_s(i16x8.shr_u(i16x8.shl(a, 12), 12), weights);
+      const high = i32x4.dot_i16x8_s(i16x8.shr_u(i16x8.shl(b, 12), 12), weights);
+      const pairs = i16x8.narrow_i32x4_u(low, high);
       v128.store64_lane(five + (i >> 1), i8x16.narrow_i16x8_u(pairs, pairs), 0);
-      if (!i8x16.all_true(i8x16.narrow_i16x8_s(pIn, qIn))) {
+      if (!i16x8.all_true(v128.and(aIn, bIn))) {
         for (let k = i; k < i + 16; k++) next = escape(dtype, data, k, base, next);
       }
     }
@@ -177,25 +187,18 @@ function escape(dtype: i32, data: usize, i: usize, base: u32, next: usize): usiz
   return next + 1;
 }
 
-/** Exponents less the base. */
+/** Where exponents are base + 1 to base + 31. `bases`: base + 1. */
 // @ts-ignore: decorator
 @inline
-function distance(bits: v128, bases: v128): v128 {
-  return i16x8.sub(v128.and(i16x8.shr_u(bits, 7), i16x8.splat(255)), bases);
+function inside(bits: v128, bases: v128): v128 {
+  return i16x8.lt_u(i16x8.sub(i16x8.shr_u(i16x8.shl(bits, 1), 8), bases), v128.load(RANGE));
 }
 
-/** Where a distance is 1 to 31. */
+/** Sign, exponent less the base where it is inside, and two fraction bits. `quadrupled`: 4 · base. */
 // @ts-ignore: decorator
 @inline
-function inside(distance: v128): v128 {
-  return i16x8.lt_u(i16x8.sub(distance, i16x8.splat(1)), i16x8.splat(31));
-}
-
-/** Sign, distance and two fraction bits. */
-// @ts-ignore: decorator
-@inline
-function symbolOf(bits: v128, distance: v128): v128 {
-  const sign = v128.and(i16x8.shr_u(bits, 8), i16x8.splat(128));
-  const fraction = v128.and(i16x8.shr_u(bits, 5), i16x8.splat(3));
-  return v128.or(v128.or(sign, fraction), i16x8.shl(distance, 2));
+function symbolOf(bits: v128, inside: v128, quadrupled: v128): v128 {
+  const exponent = v128.and(i16x8.sub(i16x8.shr_u(bits, 5), quadrupled), v128.load(EXPONENT));
+  const fraction = v128.and(i16x8.shr_u(bits, 5), v128.load(FRACTION));
+  return v128.or(v128.or(i16x8.shl(i16x8.shr_u(bits, 15), 7), fraction), v128.and(exponent, inside));
 }

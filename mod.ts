@@ -39,6 +39,8 @@ export {
   type NamedCache,
   type PartialOptions,
 } from "./src/profile/calibrate.ts";
+export { trimKvzProfile } from "./src/profile/kvz/trim.ts";
+export { calibrateKvz, type CalibrateKvzOptions } from "./src/profile/kvz/calibrate.ts";
 export type { KindStatistics } from "./src/profile/kind_fitter.ts";
 export type { Moments } from "./src/profile/gram.ts";
 export type { Statistics, StatisticsHead } from "./src/profile/statistics.ts";

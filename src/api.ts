@@ -35,6 +35,8 @@ export { listRecipes } from "./recipes/registry.ts";
 export type { OptionSpec, RecipeInfo } from "./recipes/recipe.ts";
 export { loadProfile } from "./profile/load.ts";
 export type { CurvePoint, KvzProfile, Sensitivity } from "./profile/kvz/types.ts";
+export type { RansBits, RansTables } from "./stages/entropy/rans_tables.ts";
+export type { StepSet } from "./stages/quantize/trellis/model.ts";
 export { serializeProfile, trimProfile } from "./profile/profile.ts";
 export type {
   CalibrationFacts,

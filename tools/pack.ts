@@ -49,6 +49,7 @@ export async function pack(dir: string): Promise<Packed> {
   for (const build of WASM_BUILDS) {
     await Deno.writeFile(`${root}/wasm/codec_${build}.wasm`, await inlinedModule(build));
   }
+  await dropDocComments(root);
   await replaceShebang(`${root}/cli/main.js`);
   const path = `${root}/package.json`;
   await Deno.writeTextFile(path, JSON.stringify(complete(JSON.parse(await Deno.readTextFile(path))), null, 2) + "\n");
@@ -78,6 +79,18 @@ function complete(json: PackageJson): PackageJson {
     peerDependencies: OPTIONAL_PEERS,
     peerDependenciesMeta: Object.fromEntries(Object.keys(OPTIONAL_PEERS).map((name) => [name, { optional: true }])),
   };
+}
+
+/** Docstrings stand in the declarations beside the code, where editors read them; the code goes without. */
+async function dropDocComments(dir: string): Promise<void> {
+  for await (const { name, isDirectory } of Deno.readDir(dir)) {
+    const path = `${dir}/${name}`;
+    if (isDirectory) await dropDocComments(path);
+    else if (name.endsWith(".js")) {
+      const text = await Deno.readTextFile(path);
+      await Deno.writeTextFile(path, text.replace(/^[ \t]*\/\*\*(?:[^*]|\*(?!\/))*\*\/[ \t]*\n?/gm, ""));
+    }
+  }
 }
 
 /** The command's first line names Deno; npm links it as a program of Node. */

@@ -5,6 +5,7 @@
  */
 import type { Command } from "commander";
 import { exportProfile } from "../../src/profile/export.ts";
+import { trimKvzProfile } from "../../src/profile/kvz/trim.ts";
 import { requireProfile } from "../../src/profile/require.ts";
 import { serializeProfile } from "../../src/profile/profile_format.ts";
 import { trimProfile } from "../../src/profile/trim.ts";
@@ -41,7 +42,10 @@ export function addProfile(program: Command, context: CliContext): void {
   addOutputOptions(trim, "trimmed profile (.kvzp)");
   addJsonOption(trim).action(async (path: string, flags: OutputFlags & JsonFlag & { ratios: number[] }) => {
     checkOneStdout(flags);
-    const trimmed = trimProfile(requireProfile(await readProfile(path), "kvtc"), flags.ratios);
+    const profile = await readProfile(path);
+    const trimmed = profile.method === "kvz"
+      ? trimKvzProfile(profile, Math.min(...flags.ratios))
+      : trimProfile(profile, flags.ratios);
     const bytes = await serializeProfile(trimmed);
     await writeOutput(flags.output, flags.force ?? false, async (sink) => await sink.write(bytes));
     const { json, lines } = profileFacts(trimmed);

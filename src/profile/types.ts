@@ -82,7 +82,9 @@ export interface ProfileBase {
 
 /** A profile for KVTC. One basis serves all ratios (paper, B.1). */
 export interface KvtcProfile extends ProfileBase {
+  /** The method that it is for. */
   readonly method: "kvtc";
+  /** How it was made. */
   readonly calibration: KvtcCalibrationFacts;
   /** Bases and tables of keys and of values. */
   readonly kinds: Readonly<Record<Kind, KindProfile>>;

@@ -10,33 +10,9 @@
  *
  * @module
  */
-import type { Backend, QuantGroup } from "../backend/backend.ts";
-import { requireFinite } from "../cache/finite.ts";
-import { BYTES_PER_ELEMENT, type DType, type Kind, type RopeSpec } from "../cache/types.ts";
-import { KvzMismatchError } from "../errors.ts";
-import { planFor } from "../profile/plan.ts";
+import type { Kind } from "../cache/types.ts";
 import { requireProfile } from "../profile/require.ts";
-import type { KindProfile, KvtcProfile } from "../profile/types.ts";
-import { type CodedStream, decodeStream, encodeStream, rawStream } from "../stages/entropy/deflate.ts";
-import { GroupQuantizer, type QuantStreams } from "../stages/quantize/groups.ts";
-import { type RowForm, rowForms } from "../stages/quantize/row_forms.ts";
-import { decodePlan, encodePlan, planComponents } from "../stages/quantize/plan_format.ts";
-import type { ChunkContext } from "../stages/stage.ts";
-import { SinkStage } from "../stages/tokens/sinks.ts";
-import { splitPlanes } from "../stages/tokens/window.ts";
-import { PcaTransform } from "../stages/transform/pca.ts";
-import { decodeRawRegion } from "./raw_region.ts";
-import type {
-  ChunkCodec,
-  DecodeJob,
-  EncodeJob,
-  InflateJob,
-  Recipe,
-  Region,
-  Setup,
-  SetupFacts,
-  TaggedStream,
-} from "./recipe.ts";
+import type { Recipe, Region } from "./recipe.ts";
 
 /** Options of recipe kvtc after defaults. */
 export interface KvtcOptions {
@@ -52,26 +28,8 @@ export interface KvtcOptions {
   readonly entropy?: "rans";
 }
 
-/** What a lane needs of one kind. */
-interface KindSetup {
-  readonly layers: number;
-  readonly heads: number;
-  readonly dim: number;
-  readonly rope: RopeSpec | null;
-  readonly mean: Float32Array;
-  readonly basis: Uint16Array;
-  readonly components: number;
-  readonly groups: readonly QuantGroup[];
-}
-
-interface KvtcSetup extends Setup {
-  readonly storedDType: DType;
-  readonly dtype: DType;
-  readonly kinds: Readonly<Record<Kind, KindSetup>>;
-  readonly rans: boolean;
-}
-
-const TAGS: Record<Region, Record<Kind, readonly string[]>> = {
+/** Record tags. */
+export const KVTC_TAGS: Record<Region, Record<Kind, readonly string[]>> = {
   chunk: {
     key: ["KQ2 ", "KQ4 ", "KQ8 ", "KSLO", "KSHI"],
     value: ["VQ2 ", "VQ4 ", "VQ8 ", "VSLO", "VSHI"],
@@ -80,7 +38,7 @@ const TAGS: Record<Region, Record<Kind, readonly string[]>> = {
   window: { key: ["KRAW"], value: ["VRAW"] },
 };
 
-/** The recipe. */
+/** The recipe. What its lanes run is loaded when it is used. */
 export const kvtc: Recipe<KvtcOptions> = {
   name: "kvtc",
   version: 1,
@@ -146,219 +104,13 @@ export const kvtc: Recipe<KvtcOptions> = {
 
   regions: ({ sinks, window }) => ({ sinks, window }),
 
-  planSetup(given, facts, options) {
-    const profile = requireProfile(given, "kvtc");
-    const plan = {
-      key: planFor(profile, "key", options.keyRatio),
-      value: planFor(profile, "value", options.valueRatio),
-      ...(options.entropy === undefined ? {} : { entropy: options.entropy }),
-    };
-    return makeSetup(profile, facts, encodePlan(plan));
-  },
+  planSetup: async (profile, facts, options) =>
+    (await import("./kvtc_codec.ts")).planSetup(requireProfile(profile, "kvtc"), facts, options),
 
-  loadSetup: (profile, facts, plan) => makeSetup(requireProfile(profile, "kvtc"), facts, plan),
+  loadSetup: async (profile, facts, plan) =>
+    (await import("./kvtc_codec.ts")).loadSetup(requireProfile(profile, "kvtc"), facts, plan),
 
-  tags: (region, [kind]) => TAGS[region][kind],
+  tags: (region, [kind]) => KVTC_TAGS[region][kind],
 
-  async open(backend, setup) {
-    const kvtcSetup = setup as KvtcSetup;
-    return new KvtcCodec(backend, kvtcSetup, kvtcSetup.rans ? await openFormCoder(backend) : null);
-  },
+  open: async (backend, setup) => (await import("./kvtc_codec.ts")).openCodec(backend, setup),
 };
-
-/** rANS for the streams of chunks, loaded when it is used. */
-interface FormCoder {
-  encode(form: RowForm, tokens: number, bytes: Uint8Array): Promise<CodedStream>;
-  decode(form: RowForm, tokens: number, stream: CodedStream, what: string): Promise<Uint8Array>;
-}
-
-async function openFormCoder(backend: Backend): Promise<FormCoder> {
-  const { openRans } = await import("../stages/entropy/rans_factory.ts");
-  const { decodeForm, encodeForm } = await import("../stages/quantize/coded_streams.ts");
-  const rans = await openRans(backend);
-  return {
-    encode: (form, tokens, bytes) => encodeForm(rans, form, tokens, bytes),
-    decode: (form, tokens, stream, what) => decodeForm(rans, form, tokens, stream, what),
-  };
-}
-
-function makeSetup(profile: KvtcProfile, facts: SetupFacts, planBytes: Uint8Array): KvtcSetup {
-  const plan = decodePlan(planBytes);
-  const { model } = facts;
-  const kind = (name: Kind): KindSetup => {
-    const part: KindProfile = profile.kinds[name];
-    const components = planComponents(plan[name]);
-    if (components > part.components) {
-      throw new KvzMismatchError(
-        `Cannot use profile ${profile.fingerprint.slice(0, 12)}: the plan needs ${components} ${name} components, ` +
-          `it holds ${part.components} (trimmed for ratios ${profile.calibration.ratios.join(", ") || "none"})`,
-      );
-    }
-    return {
-      layers: model.layers,
-      heads: model.kvHeads,
-      dim: name === "key" ? model.keyDim : model.valueDim,
-      rope: name === "key" ? model.rope : null,
-      mean: part.mean,
-      basis: part.basis.subarray(0, components * part.features),
-      components,
-      groups: plan[name],
-    };
-  };
-  const planText = Array.from(planBytes, (b) => b.toString(16).padStart(2, "0")).join("");
-  return {
-    recipe: "kvtc",
-    key: `kvtc ${profile.fingerprint} ${facts.storedDType} ${facts.dtype} ${planText}`,
-    plan: planBytes,
-    storedDType: facts.storedDType,
-    dtype: facts.dtype,
-    kinds: { key: kind("key"), value: kind("value") },
-    rans: plan.entropy === "rans",
-  };
-}
-
-/** The stages of one kind in one lane. */
-interface KindStages {
-  readonly layers: number;
-  readonly heads: number;
-  readonly dim: number;
-  readonly rope: RopeSpec | null;
-  readonly sinks: SinkStage;
-  readonly pca: PcaTransform;
-  readonly groups: GroupQuantizer;
-  /** Forms of the five streams of a chunk. */
-  readonly forms: readonly RowForm[];
-}
-
-class KvtcCodec implements ChunkCodec {
-  readonly #backend: Backend;
-  readonly #storedDType: DType;
-  readonly #dtype: DType;
-  /** The setup itself is not kept: a worker's copy of the basis ends with the constructor. */
-  readonly #kinds: Record<Kind, KindStages>;
-  /** null where streams are deflated. */
-  readonly #coder: FormCoder | null;
-
-  constructor(backend: Backend, { storedDType, dtype, kinds }: KvtcSetup, coder: FormCoder | null) {
-    this.#backend = backend;
-    this.#coder = coder;
-    this.#storedDType = storedDType;
-    this.#dtype = dtype;
-    const open = ({ layers, heads, dim, rope, mean, basis, components, groups }: KindSetup): KindStages => {
-      const geometry = { layers, heads, dim, rope, dtype };
-      const pca = new PcaTransform(backend, { ...geometry, mean, basis, components });
-      const quantizer = new GroupQuantizer(backend, groups, (tokens) => pca.coefficients(tokens));
-      const sinks = new SinkStage(backend, geometry);
-      return { layers, heads, dim, rope, sinks, pca, groups: quantizer, forms: rowForms(groups) };
-    };
-    this.#kinds = { key: open(kinds.key), value: open(kinds.value) };
-  }
-
-  async encode(job: EncodeJob): Promise<TaggedStream[]> {
-    const { region, tokens, positions } = job;
-    const [kind] = job.kinds;
-    const [data] = job.data;
-    const { layers, heads, dim, sinks, pca, groups } = this.#kinds[kind];
-    const tags = TAGS[region][kind];
-    if (region === "window") {
-      return await deflate(tags, [splitPlanes(data, BYTES_PER_ELEMENT[this.#storedDType])]);
-    }
-    requireFinite(data, this.#storedDType, {
-      kind,
-      heads,
-      tokens,
-      dim,
-      firstToken: job.begin,
-    });
-    const ctx = { tokens, positions, layerBegin: 0, layerEnd: layers };
-    if (region === "sinks") return await deflate(tags, [await sinks.encode(data, ctx)]);
-    const coefficients = pca.encode(data, ctx);
-    let old = null;
-    const oldTokens = job.previous?.tokens ?? 0;
-    if (job.previous !== undefined) {
-      old = toQuantStreams(await this.#inflate("chunk", kind, oldTokens, job.previous.streams));
-    }
-    const { codes, params } = await groups.extend(old, oldTokens, coefficients, ctx);
-    const raw = [...codes, params.low, params.high];
-    const coder = this.#coder;
-    if (coder === null) return await deflate(tags, raw);
-    const { forms } = this.#kinds[kind];
-    const all = oldTokens + tokens;
-    return await Promise.all(
-      raw.map(async (bytes, i) => ({ ...await coder.encode(forms[i], all, bytes), tag: tags[i] })),
-    );
-  }
-
-  async decode(job: DecodeJob): Promise<Uint8Array[]> {
-    return [await this.#decode(job, job.kinds[0])];
-  }
-
-  async #decode(job: DecodeJob, kind: Kind): Promise<Uint8Array> {
-    const { region, tokens, targetPositions, layerBegin, layerEnd } = job;
-    const { heads, dim, rope, sinks, pca, groups } = this.#kinds[kind];
-    const streams = await this.#inflate(region, kind, tokens, job.streams);
-    const ctx: ChunkContext = { tokens, positions: targetPositions, layerBegin, layerEnd };
-    if (region === "chunk") return await pca.decode(groups.decode(toQuantStreams(streams), ctx), ctx);
-    if (region === "sinks") return await sinks.decode(streams[0], ctx);
-    const shape = { heads, dim, rope, storedDType: this.#storedDType, dtype: this.#dtype };
-    return await decodeRawRegion(this.#backend, streams[0], job, shape);
-  }
-
-  async inflate(job: InflateJob): Promise<TaggedStream[]> {
-    const [kind] = job.kinds;
-    const streams = await this.#inflate(job.region, kind, job.tokens, job.streams);
-    // With rANS a byte before each stream says how it is coded: 0, not at all.
-    const marked = job.region === "chunk" && this.#coder !== null;
-    return streams.map((bytes, i) => ({
-      ...rawStream(marked ? behindZero(bytes) : bytes),
-      tag: TAGS[job.region][kind][i],
-    }));
-  }
-
-  [Symbol.dispose](): void {
-    for (const { pca, groups } of Object.values(this.#kinds)) {
-      pca[Symbol.dispose]();
-      groups[Symbol.dispose]();
-    }
-  }
-
-  /** Entropy decoding with lengths that geometry and plan dictate, so that nothing can inflate beyond them. */
-  async #inflate(
-    region: Region,
-    kind: Kind,
-    tokens: number,
-    streams: readonly TaggedStream[],
-  ): Promise<Uint8Array[]> {
-    const { layers, heads, dim, sinks, groups, forms } = this.#kinds[kind];
-    const coder = this.#coder;
-    if (region === "chunk" && coder !== null) {
-      return await Promise.all(
-        streams.map((stream, i) => coder.decode(forms[i], tokens, stream, `stream ${stream.tag}`)),
-      );
-    }
-    let lengths: number[];
-    if (region === "chunk") {
-      const { codes, params } = groups.lengths(tokens);
-      lengths = [...codes, ...params];
-    } else if (region === "sinks") {
-      lengths = [sinks.byteLength(tokens)];
-    } else {
-      lengths = [layers * heads * tokens * dim * BYTES_PER_ELEMENT[this.#storedDType]];
-    }
-    return await Promise.all(streams.map((stream, i) => decodeStream(stream, lengths[i], `stream ${stream.tag}`)));
-  }
-}
-
-function toQuantStreams([int2, int4, fp8, low, high]: Uint8Array[]): QuantStreams {
-  return { codes: [int2, int4, fp8], params: { low, high } };
-}
-
-async function deflate(tags: readonly string[], streams: readonly Uint8Array[]): Promise<TaggedStream[]> {
-  return await Promise.all(streams.map(async (bytes, i) => ({ ...await encodeStream(bytes), tag: tags[i] })));
-}
-
-function behindZero(bytes: Uint8Array): Uint8Array {
-  const out = new Uint8Array(1 + bytes.length);
-  out.set(bytes, 1);
-  return out;
-}

@@ -6,12 +6,12 @@
 import type { DType, ModelSpec } from "../cache/types.ts";
 import { KvzFormatError, KvzMismatchError } from "../errors.ts";
 import { forwardMatrix } from "../profile/kvz/forward.ts";
-import { KEEP_SHARE } from "../profile/kvz/limits.ts";
+import { cutStepSet, keptComponents } from "../profile/kvz/trim.ts";
 import type { KvzProfile } from "../profile/kvz/types.ts";
 import type { RansTables } from "../stages/entropy/rans_tables.ts";
-import { MODES, type StepSet } from "../stages/quantize/trellis/model.ts";
+import type { StepSet } from "../stages/quantize/trellis/model.ts";
 import { MAX_S } from "../stages/quantize/trellis/side.ts";
-import { nearestS, stepOf } from "../stages/quantize/trellis/step.ts";
+import { nearestS } from "../stages/quantize/trellis/step.ts";
 import type { IntegerBasis } from "../stages/transform/integer_basis.ts";
 import type { KvzOptions, KvzQuality } from "./kvz.ts";
 import type { Setup, SetupFacts } from "./recipe.ts";
@@ -108,10 +108,8 @@ function clampS(s: number): number {
 
 /** Components whose standard deviation is not far below the step. */
 function componentsFor({ variance, components }: KvzProfile, s: number): number {
-  const least = (KEEP_SHARE * stepOf(s)) ** 2;
-  const first = variance.findIndex((value) => value < least);
-  const wanted = first < 0 ? components : first;
-  return Math.max(1, Math.min(components, Math.ceil(wanted / COMPONENT_GROUP) * COMPONENT_GROUP));
+  const wanted = keptComponents(variance, s);
+  return Math.min(components, Math.ceil(wanted / COMPONENT_GROUP) * COMPONENT_GROUP);
 }
 
 function makeSetup(
@@ -138,23 +136,8 @@ function makeSetup(
       mean,
       ...(forward === null ? {} : { forward: forward.subarray(0, length) }),
     },
-    stepSets: stepSets.map((set) => cutSet(set, profile.components, components)),
+    stepSets: stepSets.map((set) => cutStepSet(set, profile.components, components)),
     tables,
     encoder,
-  };
-}
-
-/** The leading components of a step set. */
-function cutSet({ s, rho32, logSigma }: StepSet, all: number, components: number): StepSet {
-  const cut = <T extends Int8Array | Int16Array>(from: T, to: T): T => {
-    for (let mode = 0; mode < MODES; mode++) {
-      to.set(from.subarray(mode * all, mode * all + components), mode * components);
-    }
-    return to;
-  };
-  return {
-    s,
-    rho32: cut(rho32, new Int8Array(MODES * components)),
-    logSigma: cut(logSigma, new Int16Array(MODES * components)),
   };
 }

@@ -1,23 +1,17 @@
 import { assert, assertEquals, assertRejects } from "deno-std/assert";
 import fc from "fast-check";
 import { mapHeads } from "../../src/cache/cast.ts";
-import { openFile } from "../../src/codec/groups.ts";
 import { openCodec } from "../../src/codec/open.ts";
 import { KvzFormatError, KvzMismatchError } from "../../src/errors.ts";
 import { parseProfile, serializeProfile } from "../../src/profile/profile_format.ts";
+import { trimKvzProfile } from "../../src/profile/kvz/trim.ts";
+import { stepOf } from "../../src/stages/quantize/trellis/step.ts";
 import { SMALL_MODEL, syntheticCache, syntheticProfile } from "../synthetic.ts";
 import { BACKENDS } from "./backends.ts";
 import { relativeError } from "./helpers.ts";
 import { smallKvzProfile } from "./kvz_profile.ts";
 
 const profile = await smallKvzProfile();
-
-async function payloads(bytes: Uint8Array): Promise<Map<string, Uint8Array>> {
-  const { reader } = await openFile(bytes);
-  const out = new Map<string, Uint8Array>();
-  for (const info of reader.records) out.set(`${info.tag} ${info.chunk}`, (await reader.read(info)).slice());
-  return out;
-}
 
 Deno.test("a file decodes to the same bits on every backend and thread count", async () => {
   const cache = syntheticCache(530, { seed: 9 });
@@ -219,4 +213,19 @@ Deno.test("streams of a chunk that no encoder makes: typed errors, whatever the 
     { numRuns: 300 },
   );
   encoder[Symbol.dispose]();
+});
+
+Deno.test("a trimmed profile opens what the whole one made at its ratio, and says what it lacks", async () => {
+  const trimmed = trimKvzProfile(profile, 600);
+  assert(trimmed.components < profile.components && trimmed.fingerprint === profile.fingerprint);
+  assert((await serializeProfile(trimmed)).length < (await serializeProfile(profile)).length);
+  assertEquals(await parseProfile(await serializeProfile(trimmed)), trimmed);
+  const cache = syntheticCache(300);
+  await using whole = await openCodec(profile);
+  await using small = await openCodec(trimmed);
+  const fine = (await whole.compress(cache, { step: stepOf(profile.finestS) })).bytes;
+  await assertRejects(() => small.decompress(fine), KvzMismatchError, "components");
+  const coarse = (await small.compress(cache)).bytes;
+  const [a, b] = [await small.decompress(coarse), await whole.decompress(coarse)];
+  assert(a.cache.equals(b.cache));
 });

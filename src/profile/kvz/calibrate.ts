@@ -9,7 +9,7 @@ import { CalibrateKernels } from "../../backend/wasm/calibrate_kernels.ts";
 import { TrellisKernels } from "../../backend/wasm/trellis_kernels.ts";
 import { type Kind, KINDS, type ModelSpec } from "../../cache/types.ts";
 import type { ByteSource } from "../../container/bytes.ts";
-import { nearestS, stepOf } from "../../stages/quantize/trellis/step.ts";
+import { stepOf } from "../../stages/quantize/trellis/step.ts";
 import { openIntegerTransform } from "../../stages/transform/integer.ts";
 import { type CalibrationInputs, type PartialOptions, readAll } from "../calibrate.ts";
 import { Gatherer } from "../gatherer.ts";
@@ -19,7 +19,8 @@ import { forwardMatrix } from "./forward.ts";
 import { roundBasis } from "./int7.ts";
 import { fitJoint } from "./joint_fitter.ts";
 import { JointReader, type RawChunk } from "./joint_reader.ts";
-import { KEEP_SHARE, LAMBDA } from "./limits.ts";
+import { LAMBDA } from "./limits.ts";
+import { stepFor } from "./rate.ts";
 import {
   joinStored,
   kindDim,
@@ -30,6 +31,7 @@ import {
   weightingOf,
 } from "./sensitivity.ts";
 import { train, type TrainingChunk } from "./train.ts";
+import { keptComponents } from "./trim.ts";
 import type { KvzProfile } from "./types.ts";
 
 /** Options of {@linkcode calibrateKvz}. */
@@ -54,8 +56,6 @@ export interface CalibrateKvzOptions
 const DEFAULT_RATIO = 86;
 /** Steps of training, in 1/60 octave from that of the ratio. */
 const STEPS = [-60, -30, 0, 30, 60];
-/** Mean squared error of a coefficient in squared steps. */
-const STEP_NOISE = 0.25;
 /** Shares of reading, fitting and training in the progress of the second phase. */
 const FIT_SHARE = 0.7;
 
@@ -157,9 +157,7 @@ function fitRounded(
   }, options);
   const features = gram.features;
   const finestS = stepFor(joint.variance, features * 16 / ratio);
-  const least = (KEEP_SHARE * stepOf(finestS)) ** 2;
-  const components = Math.max(1, joint.variance.findIndex((value) => value < least) >>> 0);
-  const kept = Math.min(components, joint.variance.length);
+  const kept = keptComponents(joint.variance, finestS);
   const variance = joint.variance.slice(0, kept);
   const { basis, scales } = roundBasis(
     joint.back.subarray(0, kept * features),
@@ -181,22 +179,6 @@ function fitRounded(
       sensitivityBlocks: joinStored(joint.weightings),
     },
   };
-}
-
-/** The `s` of the step at which the components' Gaussian rate is `bits` a token. */
-function stepFor(variance: Float64Array, bits: number): number {
-  const rate = (s: number) => {
-    const noise = STEP_NOISE * stepOf(s) ** 2;
-    return variance.reduce((sum, value) => sum + Math.max(0, 0.5 * Math.log2(value / noise)), 0);
-  };
-  let low = nearestS(Math.sqrt(variance[0]) * 16);
-  let high = nearestS(Math.sqrt(variance[variance.length - 1]) / 16);
-  while (high - low > 1) {
-    const middle = (low + high) >> 1;
-    if (rate(middle) < bits) low = middle;
-    else high = middle;
-  }
-  return high;
 }
 
 /** Diagonal of A², [features]. */

@@ -6,11 +6,10 @@
  */
 import { INT7_MAX } from "../../stages/transform/integer_basis.ts";
 import { MULTIPLES } from "./basis_coding.ts";
+import { STEP_NOISE } from "./rate.ts";
 
 /** Share of the quantization noise of the finest step that rounding the basis may add. */
 const NOISE_SHARE = 0.06;
-/** Mean squared error of a coefficient in squared steps at the usual λ. */
-const STEP_NOISE = 0.25;
 
 /** An integer basis. */
 export interface Int7Basis {

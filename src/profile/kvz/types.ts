@@ -23,6 +23,7 @@ export interface CurvePoint {
 
 /** A profile for kvz. Features: all of keys [layer][head][keyDim] before RoPE, then all of values. */
 export interface KvzProfile extends ProfileBase {
+  /** The method that it is for. */
   readonly method: "kvz";
   /** What weighted the fit. */
   readonly sensitivity: Sensitivity;

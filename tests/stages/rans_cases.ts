@@ -20,7 +20,13 @@ export const CODERS: readonly (readonly [string, (tables: RansTables) => Promise
   ["reference", async (tables) => new ReferenceRans(tables)],
   ...WASM_BUILDS.map((build): [string, (tables: RansTables) => Promise<Rans>] => {
     let kernels: Promise<EntropyKernels> | undefined;
-    return [`wasm ${build}`, async (tables) => new WasmRans(await (kernels ??= EntropyKernels.open(build)), tables)];
+    let last: WasmRans | undefined;
+    return [`wasm ${build}`, async (tables) => {
+      const on = await (kernels ??= EntropyKernels.open(build));
+      // Tests use one coder at a time.
+      last?.free();
+      return last = new WasmRans(on, tables);
+    }];
   }),
 ];
 

@@ -1,9 +1,15 @@
 import { assert, assertEquals, assertThrows } from "deno-std/assert";
 import fc from "fast-check";
-import { KvzFormatError } from "../../src/errors.ts";
+import { EntropyKernels } from "../../src/backend/wasm/entropy_kernels.ts";
+import { WASM_BUILDS } from "../../src/backend/wasm/exports.ts";
+import { KvzBackendError, KvzFormatError } from "../../src/errors.ts";
 import { countSymbols, modelBits } from "../../src/stages/entropy/rans_counts.ts";
+import { escapeLevels } from "../../src/stages/entropy/escapes.ts";
+import { escapeLevelsOn, unescapeLevelsOn } from "../../src/stages/entropy/rans_levels.ts";
+import { WasmRans } from "../../src/stages/entropy/rans.ts";
 import { ReferenceRans } from "../../src/stages/entropy/rans_reference.ts";
 import { normalizeTables } from "../../src/stages/entropy/rans_tables.ts";
+import { generator } from "../backend/backends.ts";
 import { cases, CODERS, NEXT, randomCase } from "./rans_cases.ts";
 
 /** A typed refusal of the bytes, or a whole matrix; anything else fails. */
@@ -91,6 +97,24 @@ for (const [label, open] of CODERS) {
     }
   });
 
+  Deno.test(`rans ${label}: every frequency divides exactly`, async () => {
+    const next = generator(3);
+    const contexts = { variant: "plain" as const, tableOf: new Uint16Array(8) };
+    for (const bits of [11, 12] as const) {
+      for (let f = 1; f < 1 << bits; f++) {
+        const frequencies = new Uint16Array(256);
+        frequencies[0] = f;
+        frequencies[1] = (1 << bits) - f;
+        const rans = await open({ bits, frequencies });
+        // Both symbols as often, whatever their frequencies, so that states of all sizes meet both.
+        const symbols = Uint8Array.from({ length: 8 * 33 }, () => next() * 2);
+        const bytes = rans.encode(symbols, 8, 33, contexts);
+        assertEquals(bytes, new ReferenceRans({ bits, frequencies }).encode(symbols, 8, 33, contexts));
+        assertEquals(rans.decode(bytes, 8, 33, contexts), symbols);
+      }
+    }
+  });
+
   Deno.test(`rans ${label}: what does not fit is refused`, async () => {
     const tables = normalizeTables([[1, 1], [1, 1], [1, 0, 1], [1]], 11);
     const rans = await open(tables);
@@ -125,6 +149,30 @@ for (const [label, open] of CODERS) {
     assertThrows(() => rans.encode(symbols, 1, 3, { ...trellis, classes: new Uint8Array(16).fill(2) }), RangeError);
     assertThrows(() => rans.encode(symbols, 1, 3, { ...trellis, next: new Uint8Array(16).fill(8) }), RangeError);
     assertThrows(() => rans.encode(symbols, 1, 3, { ...trellis, next: new Uint8Array(15) }), RangeError);
+  });
+}
+
+for (const build of WASM_BUILDS) {
+  Deno.test(`rans wasm ${build}: memory beyond 2 GiB, and memory given back`, async () => {
+    const kernels = await EntropyKernels.open(build);
+    const before = kernels.bytesInUse;
+    const low = kernels.alloc(2 ** 31);
+    const { rows, tokens, symbols, contexts, tables } = randomCase({
+      ...{ rows: 9, tokens: 70, variant: "trellis", bits: 11, tables: 6, alphabet: 16, decay: 0.8, seed: 2 },
+    });
+    const rans = new WasmRans(kernels, tables);
+    const bytes = rans.encode(symbols, rows, tokens, contexts);
+    assertEquals(bytes, new ReferenceRans(tables).encode(symbols, rows, tokens, contexts));
+    assertEquals(rans.decode(bytes, rows, tokens, contexts), symbols);
+    const levels = Int32Array.from(symbols, (symbol) => 7 - symbol);
+    const limits = new Uint8Array(6).fill(4);
+    const coded = escapeLevelsOn(kernels, levels, rows, tokens, contexts, limits);
+    assertEquals(coded, escapeLevels(levels, rows, tokens, contexts, limits));
+    assertEquals(unescapeLevelsOn(kernels, coded.symbols, coded.escapes, rows, tokens, contexts, limits), levels);
+    rans.free();
+    assertThrows(() => rans.encode(symbols, rows, tokens, contexts), KvzBackendError, "freed");
+    kernels.free(low);
+    assertEquals(kernels.bytesInUse, before);
   });
 }
 

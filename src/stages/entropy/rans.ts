@@ -79,7 +79,8 @@ export class WasmRans implements Rans {
         kernels.exports.tableIndices(from, rows, tokens, ...placed, trellis, indices);
       }
       const end = words + wordBytes;
-      const begin = kernels.exports.encode(from, rows, tokens, bits, tables, tableOf, indices, states, end);
+      // Addresses come back signed.
+      const begin = kernels.exports.encode(from, rows, tokens, bits, tables, tableOf, indices, states, end) >>> 0;
       if (begin === 0) throw uncodable();
       const stateBytes = 4 * usedLanes(rows, tokens);
       const bytes = new Uint8Array(stateBytes + end - begin);

@@ -41,7 +41,8 @@ export function escapeLevelsOn(
     const escapes = alloc(ESCAPE_BYTES * count + 1);
     const placed = place(kernels, contexts, tokens, limits, alloc);
     kernels.write(from, levels);
-    const end = kernels.exports.escape(from, rows, tokens, ...placed, symbols, escapes);
+    // Addresses come back signed.
+    const end = kernels.exports.escape(from, rows, tokens, ...placed, symbols, escapes) >>> 0;
     if (end === 0) throw levelOutOfRange();
     return {
       symbols: kernels.bytes(symbols, count).slice(),

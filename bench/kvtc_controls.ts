@@ -7,8 +7,8 @@
  *         [--model models/smollm2] [--context 1024] [--continuation 512] [--window 128] [--ratios 8,16,32,64]
  *         [--layers 1,2,5,10,15,30] [--sinks 4,0] [--json FILE]
  *
- * The profile is a whole one (not trimmed), the statistics are of the same caches (`kvz calibrate --partial`). Every
- * variant keeps the oldest tokens in FP8 and the window bit-exact, as the codec does; truncation keeps as many as
+ * The profile is a whole one (not trimmed), the statistics are of the same caches (`kvz calibrate --recipe kvtc
+ * --partial`). Every variant keeps the oldest tokens in FP8 and the window bit-exact, as the codec does; truncation keeps as many as
  * `--sinks` names first.
  *
  * @module

@@ -1,11 +1,11 @@
 /**
- * `kvz calibrate`: caches of a model → profile, at once or in jobs whose partial statistics are merged.
+ * `kvz calibrate`: caches of a model → profile; for KVTC also in jobs whose partial statistics are merged.
  *
  * @module
  */
 import { type Command, Option } from "commander";
 import { describeModel } from "../../src/codec/decode.ts";
-import type { ByteSink } from "../../src/container/bytes.ts";
+import type { ByteSink, ByteSource } from "../../src/container/bytes.ts";
 import { KvzMismatchError } from "../../src/errors.ts";
 import {
   calibrate,
@@ -14,6 +14,7 @@ import {
   mergeCalibration,
   type NamedCache,
 } from "../../src/profile/calibrate.ts";
+import { calibrateKvz } from "../../src/profile/kvz/calibrate.ts";
 import { readPartial, writePartial } from "../../src/profile/partial.ts";
 import { writeProfile } from "../../src/profile/profile_format.ts";
 import { shingleHashes } from "../../src/profile/shingles.ts";
@@ -36,6 +37,7 @@ import {
   type JsonFlag,
   laneOptions,
   type OutputFlags,
+  positiveNumber,
   ratioList,
   wholeNumber,
 } from "../options.ts";
@@ -44,6 +46,9 @@ import { type Facts, profileFacts } from "../profile_facts.ts";
 import { progressLine, type ProgressUpdate } from "../progress.ts";
 
 type CalibrateFlags = BackendFlags & JsonFlag & OutputFlags & CacheFlags & {
+  readonly recipe: "kvz" | "kvtc";
+  readonly sensitivity?: string;
+  readonly ratio?: number;
   readonly rank?: number;
   readonly ratios?: number[];
   readonly partial?: boolean;
@@ -57,16 +62,23 @@ type CalibrateFlags = BackendFlags & JsonFlag & OutputFlags & CacheFlags & {
 /** Adds the command. */
 export function addCalibrate(program: Command, context: CliContext): void {
   const command = program.command("calibrate")
-    .description("fit a profile on caches of a model; --partial and --merge spread it over jobs")
+    .description("fit a profile on caches of a model; for kvtc --partial and --merge spread it over jobs")
     .argument("<files...>", ".safetensors or llama.cpp caches; with --merge partial statistics (.kvzs)");
   addOutputOptions(command, "profile (.kvzp); with --partial statistics (.kvzs)");
   command
-    .option("--rank <n>", "components kept at most (default 2048)", wholeNumber("--rank", 1, 1 << 20))
-    .option("--ratios <list>", "trim the profile for these ratios, for instance 8,16,32,64", ratioList("--ratios"))
-    .option("--partial", "write statistics to be merged later instead of a profile")
-    .option("--merge", "fit a profile on partial statistics")
+    .addOption(new Option("--recipe <name>", "recipe that the profile is for").choices(["kvz", "kvtc"]).default("kvz"))
+    .option("--sensitivity <file>", "kvz: what errors cost, of tools/sensitivity.py (default: their layer's spread)")
+    .option("--ratio <r>", "kvz: highest quality served, as a ratio (default 86)", positiveNumber("--ratio"))
+    .option(
+      "--rank <n>",
+      "components fitted at most (default 1792 for kvz, 2048 for kvtc)",
+      wholeNumber("--rank", 1, 1 << 20),
+    )
+    .option("--ratios <list>", "kvtc: trim the profile for these ratios, as 8,16,32,64", ratioList("--ratios"))
+    .option("--partial", "kvtc: write statistics to be merged later instead of a profile")
+    .option("--merge", "kvtc: fit a profile on partial statistics")
     .addOption(
-      new Option("--svd <kind>", "randomized: Halko, 8 iterations; exact: all eigenpairs (default randomized)")
+      new Option("--svd <kind>", "randomized: Halko; exact: all eigenpairs (default randomized)")
         .choices(["randomized", "exact"]),
     )
     .option("--seed <n>", "seed of the sample and of the decomposition", wholeNumber("--seed", 0, 2 ** 32 - 1))
@@ -97,6 +109,18 @@ async function runCalibrate(context: CliContext, files: readonly string[], flags
       const caches: NamedCache[] = [];
       for (const file of files) caches.push(await openNamed(file, flags, scope));
       const heldOut = await readHeldOut(flags.heldOut ?? [], flags);
+      if (flags.recipe === "kvz") {
+        const { sensitivity: path } = flags;
+        const sensitivity = path === undefined ? {} : { sensitivity: await openSensitivity(path, scope) };
+        // On one thread: most of the time goes to one decomposition.
+        const { threads: _, ...rest } = options;
+        return await calibrateKvz(caches, {
+          ...rest,
+          ...given(flags, ["rank", "ratio", "svd"]),
+          ...sensitivity,
+          heldOut,
+        });
+      }
       if (flags.partial) return await calibratePartial(caches, { ...options, heldOut });
       return await calibrate(caches, { ...options, ...fit, heldOut });
     });
@@ -128,13 +152,18 @@ async function runCalibrate(context: CliContext, files: readonly string[], flags
 
 function checkFlags(files: readonly string[], flags: CalibrateFlags): void {
   checkOneStdout(flags);
-  checkOneStdin(...files, ...(flags.heldOut ?? []));
+  checkOneStdin(...files, ...(flags.heldOut ?? []), flags.sensitivity ?? "");
   const refuse = (names: readonly (keyof CalibrateFlags)[], mode: string, why: string) => {
     const found = names.find((name) => flags[name] !== undefined);
     if (found === undefined) return;
     const option = `--${found.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
     throw new UsageError(`Cannot use ${option} with ${mode}: ${why}`);
   };
+  if (flags.recipe === "kvz") {
+    refuse(["partial", "merge", "ratios"], "--recipe kvz", "it is an option of --recipe kvtc");
+  } else {
+    refuse(["sensitivity", "ratio"], "--recipe kvtc", "it is an option of --recipe kvz");
+  }
   if (flags.partial) refuse(["merge", "rank", "ratios", "svd"], "--partial", "nothing is fitted");
   if (flags.merge) {
     refuse(["seed", "sinks"], "--merge", "the statistics say it");
@@ -149,6 +178,10 @@ async function openNamed(path: string, flags: CacheFlags, scope: Scope): Promise
   }
   // Caches are read once, run by run: none is held, however small.
   return { name: path, cache: await openCacheFile(path, scope.use(await openFileSource(path)), flags) };
+}
+
+async function openSensitivity(path: string, scope: Scope): Promise<ByteSource> {
+  return path === "-" ? (await openInput(path)).source : scope.use(await openFileSource(path));
 }
 
 /** Shingles of the held-out caches' token ids. */

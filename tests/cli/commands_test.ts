@@ -65,7 +65,7 @@ Deno.test("append grows a file in place or into another", () =>
     assert(!namesIn(folder).some((name) => name.endsWith(".tmp")));
   }));
 
-Deno.test("calibrate fits at once and in jobs, and keeps held-out texts out", () =>
+Deno.test("calibrate --recipe kvtc fits at once and in jobs, and keeps held-out texts out", () =>
   withFiles(async ({ at }) => {
     const caches: string[] = [];
     for (let i = 0; i < 3; i++) {
@@ -74,29 +74,118 @@ Deno.test("calibrate fits at once and in jobs, and keeps held-out texts out", ()
     }
     const held = at("held.safetensors");
     Deno.writeFileSync(held, await writeSafetensors(syntheticCache(90, { seed: 50 })));
+    const kvtc = ["--recipe", "kvtc"];
     const fit = ["--rank", "16", "--svd", "exact", "--threads", "1"];
-    const c = await kvzJson(["calibrate", ...caches, "-o", at("p.kvzp"), "--force", "--held-out", held, ...fit]);
+    const c = await kvzJson([
+      "calibrate",
+      ...kvtc,
+      ...caches,
+      "-o",
+      at("p.kvzp"),
+      "--force",
+      "--held-out",
+      held,
+      ...fit,
+    ]);
     assertEquals(c.calibration, { tokens: 348, sinks: 4, sequences: 3, svd: "exact", seed: 0, ratios: [] });
     assertEquals([c.key.rank, c.key.features, c.bytesOut], [16, 60, Deno.statSync(at("p.kvzp")).size]);
     assertMatch(c.fingerprint, /^[0-9a-f]{64}$/);
     assertEquals(c.model.id, "small-test-model");
 
     for (let i = 0; i < 3; i++) {
-      const s = await kvzJson(["calibrate", caches[i], "-o", at(`s${i}.kvzs`), "--partial", "--threads", "1"]);
+      const s = await kvzJson(["calibrate", ...kvtc, caches[i], "-o", at(`s${i}.kvzs`), "--partial", "--threads", "1"]);
       assertEquals([s.tokens, s.sequences], [116, 1]);
     }
     const parts = [0, 1, 2].map((i) => at(`s${i}.kvzs`));
-    const m = await kvzJson(["calibrate", "--merge", ...parts, "-o", at("m.kvzp"), ...fit]);
+    const m = await kvzJson(["calibrate", ...kvtc, "--merge", ...parts, "-o", at("m.kvzp"), ...fit]);
     assertEquals(m.calibration, c.calibration);
     assert(Math.abs(m.key.explainedVariance - c.key.explainedVariance) < 1e-6);
 
-    const refused = await kvzJson(["calibrate", ...caches, held, "-o", at("x.kvzp"), "--held-out", held, ...fit], 4);
+    const refused = await kvzJson([
+      "calibrate",
+      ...kvtc,
+      ...caches,
+      held,
+      "-o",
+      at("x.kvzp"),
+      "--held-out",
+      held,
+      ...fit,
+    ], 4);
     assertStringIncludes(refused.error.message, "held-out");
-    const wrong = await kvzJson(["calibrate", "--merge", ...parts, "-o", at("x.kvzp"), "--seed", "3"], 2);
+    const wrong = await kvzJson(["calibrate", ...kvtc, "--merge", ...parts, "-o", at("x.kvzp"), "--seed", "3"], 2);
     assertStringIncludes(wrong.error.message, "--seed");
-    await kvzJson(["calibrate", caches[0], "-o", at("x.kvzp"), "--partial", "--rank", "4"], 2);
-    await kvzJson(["calibrate", caches[0], caches[0], "-o", at("x.kvzp"), ...fit], 4);
+    await kvzJson(["calibrate", ...kvtc, caches[0], "-o", at("x.kvzp"), "--partial", "--rank", "4"], 2);
+    await kvzJson(["calibrate", ...kvtc, caches[0], caches[0], "-o", at("x.kvzp"), ...fit], 4);
   }));
+
+Deno.test("calibrate makes profiles for recipe kvz, which compress then uses", () =>
+  withFiles(async ({ at, input, profile }) => {
+    const caches = [1, 2].map((seed) => at(`c${seed}.safetensors`));
+    for (const [i, path] of caches.entries()) {
+      Deno.writeFileSync(path, await writeSafetensors(syntheticCache(200, { seed: i + 1 })));
+    }
+    const fit = ["--rank", "24", "--svd", "exact", "--ratio", "12"];
+    const c = await kvzJson(["calibrate", ...caches, "-o", at("z.kvzp"), ...fit]);
+    assertEquals([c.method, c.sensitivity, c.features], ["kvz", "none", 96]);
+    assertEquals(c.calibration, { tokens: 392, sinks: 4, sequences: 2, svd: "exact", seed: 0 });
+    assert(c.components >= 1 && c.components <= 24);
+    assertEquals(c.bytesOut, Deno.statSync(at("z.kvzp")).size);
+    const text = await kvz(["profile", "info", at("z.kvzp")]);
+    assertStringIncludes(text.out, `${c.fingerprint}, for recipe kvz`);
+
+    const made = await kvzJson(["compress", input, "-o", at("a.kvz"), "-p", at("z.kvzp")]);
+    assertEquals(made.recipe, "kvz");
+    await kvzJson(["decompress", at("a.kvz"), "-o", at("b.safetensors"), "-p", at("z.kvzp")]);
+    assertEquals((await readSafetensors(Deno.readFileSync(at("b.safetensors")))).tokens, 400);
+
+    const weighted = await kvzJson(
+      ["calibrate", ...caches, "-o", at("w.kvzp"), "--sensitivity", fisherFile(at("fisher.safetensors")), ...fit],
+    );
+    assertEquals(weighted.sensitivity, "fisher");
+    assert(weighted.fingerprint !== c.fingerprint);
+    // A profile is no sensitivity file, nor is there one where none is.
+    await kvzJson(["calibrate", ...caches, "-o", at("x.kvzp"), "--sensitivity", profile, ...fit], 3);
+    await kvzJson(["calibrate", ...caches, "-o", at("x.kvzp"), "--sensitivity", at("none"), ...fit], 8);
+    await kvzJson(["calibrate", ...caches, "-o", at("x.kvzp"), "--held-out", caches[0], ...fit], 4);
+    for (const flags of [["--partial"], ["--merge"], ["--ratios", "8"]]) {
+      const { error } = await kvzJson(["calibrate", ...caches, "-o", at("x.kvzp"), ...flags], 2);
+      assertStringIncludes(error.message, `Cannot use ${flags[0]} with --recipe kvz`);
+    }
+    for (const flags of [["--ratio", "8"], ["--sensitivity", "x"]]) {
+      const { error } = await kvzJson(["calibrate", ...caches, "-o", at("x.kvzp"), "--recipe", "kvtc", ...flags], 2);
+      assertStringIncludes(error.message, `Cannot use ${flags[0]} with --recipe kvtc`);
+    }
+    await kvzJson(["calibrate", ...caches, "-o", at("x.kvzp"), "--recipe", "zip"], 2);
+  }));
+
+/** Blocks with a diagonal that rises along each head, as tools/sensitivity.py writes them. */
+function fisherFile(path: string): string {
+  const { layers, kvHeads, keyDim, valueDim } = SMALL_MODEL;
+  const header: Record<string, unknown> = {};
+  const data: number[] = [];
+  for (let layer = 0; layer < layers; layer++) {
+    for (const [kind, dim] of [["key", keyDim], ["value", valueDim]] as const) {
+      const begin = data.length * 4;
+      for (let i = 0; i < kvHeads * dim * dim; i++) {
+        const [row, column] = [Math.floor(i / dim) % dim, i % dim];
+        data.push(row === column ? 1 + row : 0);
+      }
+      header[`layers.${layer}.${kind}.fisher`] = {
+        dtype: "F32",
+        shape: [kvHeads, dim, dim],
+        data_offsets: [begin, data.length * 4],
+      };
+    }
+  }
+  const json = new TextEncoder().encode(JSON.stringify(header));
+  const bytes = new Uint8Array(8 + json.length + data.length * 4);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(json.length), true);
+  bytes.set(json, 8);
+  bytes.set(new Uint8Array(Float32Array.from(data).buffer), 8 + json.length);
+  Deno.writeFileSync(path, bytes);
+  return path;
+}
 
 Deno.test("profile info, trim and export", () =>
   withFiles(async ({ at, input, profile }) => {

@@ -105,7 +105,7 @@ Deno.test("3: file format", () =>
         ["compress", at("a.kvz"), "-o", at("b.kvz"), "-p", profile],
         ["compress", at("empty"), "-o", at("b.kvz"), "-p", profile],
         ["compress", input, "-o", at("b.kvz"), "-p", input],
-        ["calibrate", "--merge", profile, "-o", at("q.kvzp")],
+        ["calibrate", "--recipe", "kvtc", "--merge", profile, "-o", at("q.kvzp")],
       ]
     ) {
       assertEquals((await kvzJson(args, 3)).error.name, "KvzFormatError", args.join(" "));

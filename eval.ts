@@ -42,6 +42,15 @@ export { AgreementMeter } from "./src/eval/agreement.ts";
 export { type ComponentErrors, ComponentMeter } from "./src/eval/component_meter.ts";
 export type { RegionCounts } from "./src/eval/error_meter.ts";
 export { type EvaluateOptions, evaluateText, prefill, type StepOptions } from "./src/eval/evaluate.ts";
+export {
+  curveOf,
+  type CurveOptions,
+  curveSteps,
+  type CurveText,
+  curveTokens,
+  measureSteps,
+  type StepMeasurement,
+} from "./src/eval/kl_curve.ts";
 export { CONTROLS, type Method, type MethodOutcome, parseMethodSpec, recipeMethod } from "./src/eval/method.ts";
 export { summarize } from "./src/eval/summary.ts";
 export {

@@ -107,12 +107,12 @@ export const kvz: Recipe<KvzOptions> = {
 
   planSetup: async (profile, facts, options) => {
     const { planSetup } = await import("./kvz_setup.ts");
-    return planSetup(requireProfile(profile, "kvz"), facts, options);
+    return await planSetup(requireProfile(profile, "kvz"), facts, options);
   },
 
   loadSetup: async (profile, facts, plan, append) => {
     const { loadSetup } = await import("./kvz_setup.ts");
-    return loadSetup(requireProfile(profile, "kvz"), facts, plan, append);
+    return await loadSetup(requireProfile(profile, "kvz"), facts, plan, append);
   },
 
   tags: (region) => KVZ_TAGS[region],

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { createBackend } from "../backend/select.ts";
 import type { DType, ModelSpec } from "../cache/types.ts";
 import { KvzFormatError, KvzMismatchError } from "../errors.ts";
 import { forwardMatrix } from "../profile/kvz/forward.ts";
@@ -36,18 +37,27 @@ const QUALITY_OFFSET: Readonly<Record<KvzQuality, number>> = { small: -24, balan
 const COMPONENT_GROUP = 16;
 
 /** Forward matrices made so far. */
-const forwards = new WeakMap<KvzProfile, Uint16Array>();
+const forwards = new WeakMap<KvzProfile, Promise<Uint16Array>>();
 
 /** The setup of an encoder. */
-export function planSetup(profile: KvzProfile, facts: SetupFacts, options: KvzOptions): KvzSetup {
+export async function planSetup(profile: KvzProfile, facts: SetupFacts, options: KvzOptions): Promise<KvzSetup> {
   const s = chooseS(profile, options);
-  return makeSetup(profile, facts, componentsFor(profile, s), forwardOf(profile), { s, lambda: options.lambda });
+  return makeSetup(profile, facts, componentsFor(profile, s), await forwardOf(profile), { s, lambda: options.lambda });
 }
 
-function forwardOf(profile: KvzProfile): Uint16Array {
+function forwardOf(profile: KvzProfile): Promise<Uint16Array> {
   let forward = forwards.get(profile);
-  if (forward === undefined) forwards.set(profile, forward = forwardMatrix(profile));
+  if (forward === undefined) forwards.set(profile, forward = computeForward(profile));
   return forward;
+}
+
+async function computeForward(profile: KvzProfile): Promise<Uint16Array> {
+  const backend = await createBackend({});
+  try {
+    return await forwardMatrix(profile, backend);
+  } finally {
+    backend[Symbol.dispose]();
+  }
 }
 
 /**
@@ -56,12 +66,12 @@ function forwardOf(profile: KvzProfile): Uint16Array {
  * @throws {KvzFormatError} when the plan is not one
  * @throws {KvzMismatchError} when it needs more components than the profile has
  */
-export function loadSetup(
+export async function loadSetup(
   profile: KvzProfile,
   facts: SetupFacts,
   plan: Uint8Array,
   append?: KvzOptions,
-): KvzSetup {
+): Promise<KvzSetup> {
   if (plan.length !== 2) {
     throw new KvzFormatError(`Cannot read file: the plan of recipe kvz has ${plan.length} bytes, expected 2`);
   }
@@ -74,7 +84,7 @@ export function loadSetup(
   }
   if (append === undefined) return makeSetup(profile, facts, components, null, null);
   const encoder = { s: chooseS(profile, append), lambda: append.lambda };
-  return makeSetup(profile, facts, components, forwardOf(profile), encoder);
+  return makeSetup(profile, facts, components, await forwardOf(profile), encoder);
 }
 
 /** The step asked for, as its s. */

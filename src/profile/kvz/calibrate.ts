@@ -205,7 +205,7 @@ async function project(
   const backend = await createBackend(options);
   const out: TrainingChunk[] = [];
   try {
-    const forward = forwardMatrix(profile);
+    const forward = await forwardMatrix(profile, backend);
     const opened = new Map<string, Awaited<ReturnType<typeof openIntegerTransform>>>();
     for (const { tokens, dtype, data, positions } of chunks) {
       let transform = opened.get(dtype);

@@ -10,6 +10,7 @@
 import type { Backend } from "../../backend/backend.ts";
 import type { WasmBuild } from "../../backend/wasm/exports.ts";
 import { IntegerKernels } from "../../backend/wasm/integer_kernels.ts";
+import { f16ToNumber, numberToF16 } from "../../cache/elements.ts";
 import { rotationTable } from "../../cache/rope.ts";
 import { BYTES_PER_ELEMENT, type DType, type Kind, KINDS } from "../../cache/types.ts";
 import type { ChunkContext } from "../stage.ts";
@@ -54,6 +55,8 @@ export class IntegerTransform implements Disposable {
   /** Kept for the reference only. */
   readonly #basis: IntegerBasis | null;
   readonly #forward: Record<Kind, PcaTransform> | null;
+  /** What the device's forward matrix has to be multiplied with: its entries are kept below 4. */
+  readonly #gain: number = 1;
   /** Addresses in the kernels' memory. */
   readonly #tiles: number = 0;
   readonly #scales: number = 0;
@@ -69,7 +72,12 @@ export class IntegerTransform implements Disposable {
     this.#components = components;
     this.#features = features;
     this.#basis = kernels === null ? basis : null;
-    this.#forward = basis.forward === undefined ? null : openForward(backend, geometry, basis, basis.forward);
+    if (basis.forward === undefined) this.#forward = null;
+    else {
+      const { bits, gain } = withinDevice(basis.forward);
+      this.#gain = gain;
+      this.#forward = openForward(backend, geometry, basis, bits);
+    }
     if (kernels === null) return;
     // Whole tiles of 16 features, so that every one can be read and scaled.
     const padded = Math.ceil(features / 16) * 16;
@@ -101,7 +109,7 @@ export class IntegerTransform implements Disposable {
       const bytes = await this.#backend.read(buffer, 0, ctx.tokens * stride * 4);
       const values = new Float32Array(bytes.buffer, bytes.byteOffset, ctx.tokens * stride);
       for (let t = 0; t < ctx.tokens; t++) {
-        for (let c = 0; c < components; c++) out[t * components + c] += values[t * stride + c];
+        for (let c = 0; c < components; c++) out[t * components + c] += this.#gain * values[t * stride + c];
       }
     }
     return out;
@@ -165,6 +173,14 @@ export class IntegerTransform implements Disposable {
     if (this.#kernels === null) return;
     for (const address of [this.#tiles, this.#scales, this.#mean]) this.#kernels.free(address);
   }
+}
+
+/** A matrix of entries below 4, as the device takes it, and the power of two that it has been divided by. */
+function withinDevice(forward: Uint16Array): { bits: Uint16Array; gain: number } {
+  let largest = 0;
+  for (const bits of forward) largest = Math.max(largest, bits & 0x7fff);
+  const gain = 2 ** Math.max(0, Math.ceil(Math.log2(f16ToNumber(largest) || 1)) - 1);
+  return { bits: gain === 1 ? forward : forward.map((bits) => numberToF16(f16ToNumber(bits) / gain)), gain };
 }
 
 function openForward(

@@ -31,7 +31,7 @@ export interface KvzSetup extends Setup {
 
 /** KL that the qualities promise where the profile has a measured curve, nats. */
 const QUALITY_KL: Readonly<Record<KvzQuality, number>> = { small: 0.05, balanced: 0.025, high: 0.012 };
-/** Otherwise their distance in s from the step of the profile's middle ratio. */
+/** Otherwise their distance in s from the step of the ratio that the profile is made for. */
 const QUALITY_OFFSET: Readonly<Record<KvzQuality, number>> = { small: -24, balanced: 0, high: 24 };
 /** Components go by groups, so that steps near each other share a basis. */
 const COMPONENT_GROUP = 16;
@@ -96,8 +96,7 @@ function chooseS(profile: KvzProfile, { step, quality, maxKl }: KvzOptions): num
     );
   }
   if (profile.curve.length > 0) return clampS(stepForKl(profile, maxKl ?? QUALITY_KL[quality]));
-  const middle = profile.stepSets[profile.stepSets.length >> 1].s;
-  return clampS(middle + QUALITY_OFFSET[quality]);
+  return clampS(profile.finestS + QUALITY_OFFSET[quality]);
 }
 
 /** Straight lines through the logarithms of the curve's KL. */

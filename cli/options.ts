@@ -79,6 +79,27 @@ export function checkOneStdout({ output, json }: { output?: string; json?: boole
   }
 }
 
+/** `--model`, `--graph`, `--weights`. */
+export interface ModelFlags {
+  readonly model: string;
+  readonly graph: string;
+  readonly weights: string;
+}
+
+/** Adds how a model is loaded. */
+export function addModelOptions(command: Command): Command {
+  return command
+    .option("--graph <name>", "graph of the model's folder: model or capture", "model")
+    .option("--weights <type>", "its weights as Transformers.js names them: fp32, fp16, q8, q4, …", "fp32");
+}
+
+/** Refuses what is no element type of caches. */
+export function checkDType(dtype: string): void {
+  if (!["f16", "bf16", "f32"].includes(dtype)) {
+    throw new UsageError(`Cannot use --dtype ${dtype}: expected f16, bf16 or f32`);
+  }
+}
+
 /** What the user knows better than the cache's file. */
 export interface CacheFlags {
   readonly modelId?: string;

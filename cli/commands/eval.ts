@@ -21,9 +21,12 @@ import { loadModel } from "../model_input.ts";
 import {
   addBackendOptions,
   addJsonOption,
+  addModelOptions,
   type BackendFlags,
+  checkDType,
   type JsonFlag,
   laneOptions,
+  type ModelFlags,
   wholeNumber,
 } from "../options.ts";
 import { readPlotLibrary } from "../page/library.ts";
@@ -32,8 +35,7 @@ import { progressLine } from "../progress.ts";
 import { type Scope, scoped } from "../scope.ts";
 import { asUsage } from "../usage.ts";
 
-type EvalFlags = BackendFlags & JsonFlag & ProfileFlag & {
-  readonly model: string;
+type EvalFlags = BackendFlags & JsonFlag & ProfileFlag & ModelFlags & {
   readonly texts: TextSpec[];
   readonly method?: { readonly recipe: string; readonly options: Method["options"] }[];
   readonly contexts: number[];
@@ -43,8 +45,6 @@ type EvalFlags = BackendFlags & JsonFlag & ProfileFlag & {
   readonly retrieval?: number[] | true;
   readonly prompts: number;
   readonly dtype: DType;
-  readonly graph: string;
-  readonly weights: string;
   readonly output: string;
   readonly force?: boolean;
   readonly fresh?: boolean;
@@ -79,11 +79,10 @@ export function addEval(program: Command, context: CliContext): void {
     .option("--prompts <n>", "retrieval prompts built of each text", wholeNumber("--prompts", 1, 1000), 2)
     .option("--no-controls", "leave out the controls (an untouched and a zeroed cache)")
     .option("--dtype <type>", "element type in which caches are compressed: f16, bf16, f32", "f16")
-    .option("--graph <name>", "graph of the model's folder: model or capture", "model")
-    .option("--weights <type>", "its weights as Transformers.js names them: fp32, fp16, q8, q4, …", "fp32")
     .option("-o, --output <file>", "the page; results are kept beside it in .jsonl", "eval.html")
     .option("-f, --force", "replace the page if it is there and no page of kvz eval")
     .option("--fresh", "begin anew, whatever results are kept beside the page");
+  addModelOptions(command);
   addProfileOption(command);
   addBackendOptions(command);
   addJsonOption(command).action((flags) => scoped((scope) => run(context, scope, readFlags(flags))));
@@ -97,9 +96,7 @@ function countList(name: string): (text: string) => number[] {
 
 /** What commander leaves as text. */
 function readFlags(flags: EvalFlags & { readonly texts: string[]; readonly method?: string[] }): EvalFlags {
-  if (!["f16", "bf16", "f32"].includes(flags.dtype)) {
-    throw new UsageError(`Cannot use --dtype ${flags.dtype}: expected f16, bf16 or f32`);
-  }
+  checkDType(flags.dtype);
   return {
     ...flags,
     texts: flags.texts.map(parseTextSpec),

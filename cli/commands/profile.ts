@@ -1,5 +1,5 @@
 /**
- * `kvz profile`: looking at profiles, trimming them, and handing them to NumPy or PyTorch.
+ * `kvz profile`: looking at profiles, trimming them, measuring their curve, and handing them to NumPy or PyTorch.
  *
  * @module
  */
@@ -24,10 +24,11 @@ import {
 } from "../options.ts";
 import { profileFacts } from "../profile_facts.ts";
 import { readProfile } from "../profile_input.ts";
+import { addProfileCurve } from "./profile_curve.ts";
 
 /** Adds the commands. */
 export function addProfile(program: Command, context: CliContext): void {
-  const group = program.command("profile").description("look at a profile, trim it, export it");
+  const group = program.command("profile").description("look at a profile, trim it, measure its curve, export it");
 
   const info = group.command("info").description("print what a profile holds").argument("<profile>", ".kvzp file");
   addJsonOption(info).action(async (path: string, flags: JsonFlag) => {
@@ -53,6 +54,8 @@ export function addProfile(program: Command, context: CliContext): void {
       ...formatFacts([[flags.output, formatBytes(bytes.length)], ...lines]),
     ]);
   });
+
+  addProfileCurve(group, context);
 
   const exporter = group.command("export")
     .description("write mean, basis, variance and error table as .safetensors (key.mean, value.basis, …)")

@@ -63,7 +63,7 @@ function parseLine(path: string, number: number, line: string): { key: string; r
   } catch {
     // Said below.
   }
-  throw new KvzFormatError(`Cannot read ${path}: line ${number} is no result of kvz eval; --fresh begins anew`);
+  throw new KvzFormatError(`Cannot read ${path}: line ${number} is no result kept by kvz; --fresh begins anew`);
 }
 
 async function readIfThere(path: string): Promise<string> {

@@ -7,6 +7,7 @@
 import type { DType } from "../cache/types.ts";
 import type { Codec } from "../codec/codec.ts";
 import { inspect } from "../codec/inspect.ts";
+import type { LaneOptions } from "../codec/lanes.ts";
 import { openCodec } from "../codec/open.ts";
 import type { CurvePoint, KvzProfile } from "../profile/kvz/types.ts";
 import { KVZ_TAGS } from "../recipes/kvz.ts";
@@ -45,6 +46,8 @@ export interface CurveOptions extends StepOptions {
   readonly steps?: readonly number[];
   /** Element type in which caches are compressed. Default "f16". */
   readonly dtype?: DType;
+  /** Threads and backend that compress. Default: this thread. */
+  readonly lanes?: LaneOptions;
   /** What an earlier run with the same options measured; it is not measured again. */
   readonly known?: readonly StepMeasurement[];
   /** Called after each measurement, so that it can be kept. */
@@ -97,7 +100,7 @@ export async function measureSteps(
     );
   }
   const out: StepMeasurement[] = [];
-  const codec = await openCodec(profile);
+  const codec = await openCodec(profile, options.lanes);
   try {
     for (const { name, ids } of texts) {
       const found = known.filter(({ text, s }) => text === name && steps.includes(s));

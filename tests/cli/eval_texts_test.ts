@@ -86,7 +86,7 @@ Deno.test("a journal remembers results over an interruption", () =>
     assertEquals((await Journal.open(path, false)).get("c"), { kl: 2 });
     assertEquals((await Journal.open(path, true)).get("a"), undefined);
     await Deno.writeTextFile(path, "some text\n");
-    await assertRejects(() => Journal.open(path, false), KvzFormatError, "line 1 is no result of kvz eval");
+    await assertRejects(() => Journal.open(path, false), KvzFormatError, "line 1 is no result kept by kvz");
   }));
 
 Deno.test("keys differ with every fact", () => {

@@ -6,7 +6,11 @@
  *
  * @module
  */
+import { powerOfTwo } from "./power.ts";
 import { BYTES_PER_ELEMENT, type DType } from "./types.ts";
+
+/** What the last bit of a binary16 fraction weighs, by exponent field. */
+const UNITS = Float64Array.from({ length: 31 }, (_, exponent) => powerOfTwo(Math.max(exponent, 1) - 25));
 
 const scratch = new DataView(new ArrayBuffer(4));
 
@@ -25,9 +29,9 @@ export function f16ToNumber(bits: number): number {
   const sign = bits & 0x8000 ? -1 : 1;
   const exponent = (bits >> 10) & 31;
   const fraction = bits & 1023;
-  if (exponent === 0) return sign * fraction * 2 ** -24;
+  if (exponent === 0) return sign * fraction * UNITS[0];
   if (exponent === 31) return fraction ? NaN : sign * Infinity;
-  return sign * (1024 + fraction) * 2 ** (exponent - 25);
+  return sign * (1024 + fraction) * UNITS[exponent];
 }
 
 /**

@@ -10,6 +10,8 @@
  */
 import { fromFloat32, toFloat32 } from "./elements.ts";
 import { checkRope } from "./model.ts";
+import { naturalLog, power } from "./power.ts";
+import { cosSin } from "./trig.ts";
 import type { DType, RopeScaling, RopeSpec } from "./types.ts";
 
 type Llama3Scaling = Extract<RopeScaling, { type: "llama3" }>;
@@ -33,7 +35,7 @@ function scaleLlama3(frequencies: Float64Array, scaling: Llama3Scaling): void {
 function scaleYarn(frequencies: Float64Array, rope: RopeSpec, scaling: YarnScaling): void {
   const { factor, betaFast, betaSlow, originalMaxPosition, truncate } = scaling;
   const dimensionOfTurns = (turns: number) =>
-    rope.dim * Math.log(originalMaxPosition / (turns * 2 * Math.PI)) / (2 * Math.log(rope.theta));
+    rope.dim * naturalLog(originalMaxPosition / (turns * 2 * Math.PI)) / (2 * naturalLog(rope.theta));
   const round = (value: number, up: boolean) => !truncate ? value : up ? Math.ceil(value) : Math.floor(value);
   const low = Math.max(round(dimensionOfTurns(betaFast), false), 0);
   let high = Math.min(round(dimensionOfTurns(betaSlow), true), rope.dim - 1);
@@ -52,7 +54,7 @@ function scaleYarn(frequencies: Float64Array, rope: RopeSpec, scaling: YarnScali
 export function ropeFrequencies(rope: RopeSpec): Float64Array {
   checkRope(rope, rope.dim);
   const frequencies = new Float64Array(rope.dim / 2);
-  for (let i = 0; i < frequencies.length; i++) frequencies[i] = rope.theta ** (-2 * i / rope.dim);
+  for (let i = 0; i < frequencies.length; i++) frequencies[i] = power(rope.theta, -2 * i, rope.dim);
   const { scaling } = rope;
   if (scaling?.type === "linear") {
     for (let i = 0; i < frequencies.length; i++) frequencies[i] /= scaling.factor;
@@ -71,7 +73,7 @@ export function ropeMagnitude(rope: RopeSpec): number {
  * `mscaleAllDim` non-zero (DeepSeek) the quotient of the two magnitudes.
  */
 export function yarnAttentionFactor(factor: number, mscale?: number, mscaleAllDim?: number): number {
-  const magnitude = (weight: number) => factor <= 1 ? 1 : 0.1 * weight * Math.log(factor) + 1;
+  const magnitude = (weight: number) => factor <= 1 ? 1 : 0.1 * weight * naturalLog(factor) + 1;
   return mscale && mscaleAllDim ? magnitude(mscale) / magnitude(mscaleAllDim) : magnitude(1);
 }
 
@@ -83,10 +85,10 @@ export type RotationDirection = "undo" | "redo" | "shift";
 
 /**
  * Rotation table for the backends' `gather` and `scatter`: float32 [tokens][2][dim / 2], cosines then sines, computed
- * in float64. `undo` holds negated sines and is divided by the attention factor, `redo` is multiplied by it.
+ * in float64 with the same bits on every engine. `undo` holds negated sines and is divided by the attention factor, `redo` is multiplied by it.
  *
  * @param positions Position of each token; for `shift` how many positions each token moves (may be negative).
- * @throws {RangeError} The specification is out of range.
+ * @throws {RangeError} The specification is out of range, or an angle is not below 2^31.
  */
 export function rotationTable(rope: RopeSpec, positions: Int32Array, direction: RotationDirection): Float32Array {
   const frequencies = ropeFrequencies(rope);
@@ -97,9 +99,9 @@ export function rotationTable(rope: RopeSpec, positions: Int32Array, direction: 
   for (let t = 0; t < positions.length; t++) {
     const at = t * 2 * half;
     for (let i = 0; i < half; i++) {
-      const angle = positions[t] * frequencies[i];
-      table[at + i] = Math.cos(angle) * magnitude;
-      table[at + half + i] = Math.sin(angle) * sign;
+      const [cos, sin] = cosSin(positions[t] * frequencies[i]);
+      table[at + i] = cos * magnitude;
+      table[at + half + i] = sin * sign;
     }
   }
   return table;

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { naturalLog, power } from "../cache/power.ts";
 import type { Profile } from "../profile/types.ts";
 import type { Knob } from "../recipes/recipe.ts";
 
@@ -55,13 +56,12 @@ export async function findRatio(
 }
 
 function distance(t: Try, wanted: number): number {
-  return Math.abs(Math.log(t.fileRatio / wanted));
+  return Math.abs(naturalLog(t.fileRatio / wanted));
 }
 
 /** Log-linear interpolation, kept off the ends so that the bracket always shrinks. */
 function between(low: Try, high: Try, wanted: number): number {
-  const a = Math.log(low.value);
-  const b = Math.log(high.value);
-  const share = Math.log(wanted / low.fileRatio) / Math.log(high.fileRatio / low.fileRatio);
-  return Math.exp(a + (b - a) * Math.min(Math.max(share, 0.1), 0.9));
+  const share = naturalLog(wanted / low.fileRatio) / naturalLog(high.fileRatio / low.fileRatio);
+  const parts = 1 << 20;
+  return low.value * power(high.value / low.value, Math.round(parts * Math.min(Math.max(share, 0.1), 0.9)), parts);
 }

@@ -3,6 +3,8 @@
  *
  * @module
  */
+import { naturalLog } from "../cache/power.ts";
+import { cosSin } from "../cache/trig.ts";
 
 /** Murmur3's finalizer: every input bit reaches every output bit. Unsigned 32 bits. */
 export function mix32(x: number): number {
@@ -31,9 +33,9 @@ export function fillGaussian(out: Float64Array, seed: number): void {
   const uniform = uniformGenerator(seed);
   for (let i = 0; i < out.length; i += 2) {
     // 1 − u is in (0, 1], so that the logarithm is finite.
-    const radius = Math.sqrt(-2 * Math.log(1 - uniform()));
-    const angle = 2 * Math.PI * uniform();
-    out[i] = radius * Math.cos(angle);
-    if (i + 1 < out.length) out[i + 1] = radius * Math.sin(angle);
+    const radius = Math.sqrt(-2 * naturalLog(1 - uniform()));
+    const [cos, sin] = cosSin(2 * Math.PI * uniform());
+    out[i] = radius * cos;
+    if (i + 1 < out.length) out[i + 1] = radius * sin;
   }
 }

@@ -8,6 +8,7 @@
  *
  * @module
  */
+import { naturalLog, power } from "../cache/power.ts";
 import type { Profile } from "../profile/types.ts";
 import { requireProfile } from "../profile/require.ts";
 import type { Recipe, Region } from "./recipe.ts";
@@ -123,12 +124,13 @@ export const kvz: Recipe<KvzOptions> = {
 /** The step at which the training chunks had about this ratio: straight lines through the logarithms. */
 function startStep(fileRatio: number, profile: Profile | null): number {
   const { stepSets, stepBits, features } = requireProfile(profile, "kvz");
-  const wanted = Math.log(Math.max(1, 16 * features / fileRatio));
-  const points = stepSets.map(({ s }, i) => ({ s, bits: Math.log(Math.max(1, stepBits[i])) }));
+  const wanted = naturalLog(Math.max(1, 16 * features / fileRatio));
+  const points = stepSets.map(({ s }, i) => ({ s, bits: naturalLog(Math.max(1, stepBits[i])) }));
   let i = 1;
   while (i < points.length - 1 && points[i].bits < wanted) i++;
   const [a, b] = points.length > 1 ? [points[i - 1], points[i]] : [points[0], { ...points[0], s: points[0].s + 60 }];
   const slope = b.bits === a.bits ? 0 : (b.s - a.s) / (b.bits - a.bits);
-  const s = a.s + slope * (wanted - a.bits);
-  return Math.min(1e9, Math.max(1e-9, 2 ** (-s / 60)));
+  // Steps from 2^-29 to 2^29, about what the knob can be turned to.
+  const s = Math.max(-1740, Math.min(1740, Math.round(a.s + slope * (wanted - a.bits))));
+  return power(2, -s, 60);
 }

@@ -4,6 +4,7 @@
  * @module
  */
 import { createBackend } from "../backend/select.ts";
+import { naturalLog } from "../cache/power.ts";
 import type { DType, ModelSpec } from "../cache/types.ts";
 import { KvzFormatError, KvzMismatchError } from "../errors.ts";
 import { forwardMatrix } from "../profile/kvz/forward.ts";
@@ -102,13 +103,13 @@ function chooseS(profile: KvzProfile, { step, quality, maxKl }: KvzOptions): num
 /** Straight lines through the logarithms of the curve's KL. */
 function stepForKl({ curve }: KvzProfile, kl: number): number {
   // Rising s, falling KL.
-  const wanted = Math.log(kl);
+  const wanted = naturalLog(kl);
   let i = 1;
-  while (i < curve.length - 1 && Math.log(curve[i].kl) > wanted) i++;
+  while (i < curve.length - 1 && naturalLog(curve[i].kl) > wanted) i++;
   if (curve.length === 1) return curve[0].s;
   const [a, b] = [curve[i - 1], curve[i]];
-  const slope = (b.s - a.s) / (Math.log(b.kl) - Math.log(a.kl));
-  return Math.ceil(a.s + slope * (wanted - Math.log(a.kl)));
+  const slope = (b.s - a.s) / (naturalLog(b.kl) - naturalLog(a.kl));
+  return Math.ceil(a.s + slope * (wanted - naturalLog(a.kl)));
 }
 
 function clampS(s: number): number {

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { powerOfTwo } from "../../cache/power.ts";
 
 /** The value of an E4M3 code. */
 export function e4m3ToNumber(code: number): number {
@@ -12,7 +13,7 @@ export function e4m3ToNumber(code: number): number {
   const fraction = code & 7;
   if (exponent === 15 && fraction === 7) return NaN;
   if (exponent === 0) return sign * fraction * 2 ** -9;
-  return sign * (8 + fraction) * 2 ** (exponent - 10);
+  return sign * (8 + fraction) * powerOfTwo(exponent - 10);
 }
 
 /** The E4M3 code nearest to a float32 value, ties to even, saturating at ±448; NaN gives NaN with the sign lost. */
@@ -21,8 +22,10 @@ export function numberToE4m3(value: number): number {
   const sign = value < 0 || Object.is(value, -0) ? 0x80 : 0;
   const magnitude = Math.min(Math.abs(value), 448);
   // The exponent of the result's binade, no less than that of the subnormals.
-  const exponent = magnitude < 2 ** -6 ? -6 : Math.floor(Math.log2(magnitude));
-  const units = roundTiesEven(magnitude / 2 ** (exponent - 3));
+  let exponent = -6;
+  let unit = 2 ** -9;
+  for (; magnitude >= 16 * unit; unit *= 2) exponent++;
+  const units = roundTiesEven(magnitude / unit);
   // units = 8 … 16 in a normal binade; 16 carries into the next, as the sum below does by itself.
   if (exponent === -6 && units < 8) return sign | units;
   return sign | Math.min(((exponent + 6) << 3) + units, 0x7e);

@@ -15,7 +15,6 @@ export const TABLE_SYMBOLS = 128;
 /** Multiples that a row can be coded in. */
 export const MULTIPLES: readonly number[] = [1, 2, 4, 8, 16];
 /** Tables are half an octave of spread apart. */
-const TABLES_AN_OCTAVE = 2;
 const MAX_TABLES = 16;
 
 /** A coded basis. */
@@ -40,9 +39,9 @@ export async function encodeBasis({ basis, components, features }: KvzProfile): 
     const row = basis.subarray(c * features, (c + 1) * features);
     multiples[c] = [...MULTIPLES].reverse().find((multiple) => row.every((value) => value % multiple === 0))!;
     let squares = 0;
-    for (const value of row) squares += (value / multiples[c]) ** 2;
-    const octaves = Math.log2(Math.sqrt(squares / features) + 1);
-    tableOf[c] = Math.min(MAX_TABLES - 1, Math.floor(octaves * TABLES_AN_OCTAVE));
+    for (const value of row) squares += (value / multiples[c]) * (value / multiples[c]);
+    const spread = Math.sqrt(squares / features) + 1;
+    for (let left = spread * spread; left >= 2 && tableOf[c] < MAX_TABLES - 1; left /= 2) tableOf[c]++;
     for (let f = 0; f < features; f++) {
       const value = row[f] / multiples[c];
       const symbol = value > 0 ? 2 * value - 1 : -2 * value;

@@ -215,7 +215,7 @@ function header(profile: KvzProfile, coded: CodedBasis): JsonObject {
 function requireTables(tables: { readonly bits: 11; readonly frequencies: Uint16Array }): void {
   for (let table = 0; table < TABLES; table++) {
     const sum = tables.frequencies.subarray(table * 256, (table + 1) * 256).reduce((a, b) => a + b, 0);
-    if (sum !== 2 ** tables.bits) {
+    if (sum !== 1 << tables.bits) {
       throw new KvzFormatError(`Cannot read ${WHAT}: frequencies of table ${table} sum up to ${sum}, expected 2048`);
     }
   }

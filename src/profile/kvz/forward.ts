@@ -8,6 +8,7 @@
 import { type Backend, paddedLength } from "../../backend/backend.ts";
 import { f16ToNumber, numberToF16 } from "../../cache/elements.ts";
 import { KINDS } from "../../cache/types.ts";
+import { deviceGain } from "../../stages/transform/integer_basis.ts";
 import { featuresOf } from "../statistics.ts";
 import { kindDim } from "./sensitivity.ts";
 import type { KvzProfile } from "./types.ts";
@@ -87,7 +88,7 @@ function unroundedProduct(profile: KvzProfile): { back: Float32Array; forward: F
 function gainOf(values: Float32Array): number {
   let largest = 0;
   for (const value of values) largest = Math.max(largest, Math.abs(value));
-  return 2 ** Math.max(0, Math.ceil(Math.log2(largest)) - 1);
+  return deviceGain(largest);
 }
 
 function toBits(values: Float32Array, factor: number): Uint16Array {

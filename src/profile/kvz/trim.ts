@@ -34,7 +34,7 @@ export function trimKvzProfile(profile: KvzProfile, ratio: number): KvzProfile {
 
 /** How many components have a standard deviation that is not far below a step; at least one. */
 export function keptComponents(variance: ArrayLike<number>, s: number): number {
-  const least = (KEEP_SHARE * stepOf(s)) ** 2;
+  const least = KEEP_SHARE * stepOf(s) * (KEEP_SHARE * stepOf(s));
   let kept = 0;
   while (kept < variance.length && variance[kept] >= least) kept++;
   return Math.max(1, kept);

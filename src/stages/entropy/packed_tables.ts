@@ -15,7 +15,7 @@ const FLEXIBLE = 4;
  * takes microseconds.
  */
 export function frequenciesOf(counts: Uint32Array, bits: RansBits): Uint16Array {
-  const size = 2 ** bits;
+  const size = 1 << bits;
   let total = 0;
   for (let s = 0; s < RANS_SYMBOLS; s++) total += counts[s];
   const scale = size / total;
@@ -93,7 +93,7 @@ export function unpackTables(
       s += bytes[next++];
       if (s >= RANS_SYMBOLS) refuse(table);
     }
-    if (sum !== 2 ** bits) refuse(table);
+    if (sum !== 1 << bits) refuse(table);
   }
   return { tables: { bits, frequencies }, end: next };
 }

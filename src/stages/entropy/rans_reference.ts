@@ -59,11 +59,11 @@ export class ReferenceRans implements Rans {
       const f = frequencies[entry];
       if (f === 0) throw uncodable();
       let x = states[lane];
-      if (x >= f * 2 ** (32 - bits)) {
+      if (x >= f * (1 << 32 - bits)) {
         words.push(x % 2 ** 16);
         x = Math.floor(x / 2 ** 16);
       }
-      states[lane] = Math.floor(x / f) * 2 ** bits + this.#starts[entry] + x % f;
+      states[lane] = Math.floor(x / f) * (1 << bits) + this.#starts[entry] + x % f;
     }
     const bytes = new Uint8Array(4 * states.length + 2 * words.length);
     const view = new DataView(bytes.buffer);

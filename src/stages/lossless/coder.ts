@@ -8,6 +8,7 @@
  *
  * @module
  */
+import { naturalLog } from "../../cache/power.ts";
 import type { RansContexts } from "../entropy/rans_contexts.ts";
 import { RANS_SYMBOLS } from "../entropy/rans_tables.ts";
 import { type RansFactory, withRans } from "../entropy/rans_factory.ts";
@@ -287,8 +288,8 @@ function sampledBits(plane: Uint8Array): number {
   let n = 0;
   for (let i = 0; i < plane.length; i += step, n++) counts[plane[i]]++;
   let bits = 0;
-  for (const count of counts) if (count > 0) bits += count * Math.log2(n / count);
-  return bits / n;
+  for (const count of counts) if (count > 0) bits += count * naturalLog(n / count);
+  return bits / (n * Math.LN2);
 }
 
 function flat(tables: readonly Uint16Array[]): Uint16Array {

@@ -9,6 +9,7 @@
  *
  * @module
  */
+import { powerOfTwo } from "../../cache/power.ts";
 import { KvzFormatError } from "../../errors.ts";
 import { PHASES, phasesMet, type RowGroup } from "./shape.ts";
 
@@ -119,7 +120,7 @@ function modelTurning(
 /** 2^(k / 4) in 1/65536: the geometric mean of two σ over one of them, which lie k half octaves apart. */
 function ratio(k: number): number {
   const octaves = Math.floor(k / 4);
-  return QUARTER_OCTAVES[k - 4 * octaves] * 2 ** octaves;
+  return QUARTER_OCTAVES[k - 4 * octaves] * powerOfTwo(octaves);
 }
 
 /** A length in 1/65536 bins times a cosine in 1/65536, as a bin. All below 2^53, so exact. */

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { powerOfTwo } from "../../cache/power.ts";
 import type { DType } from "../../cache/types.ts";
 import { PHASE_COSINES, PHASE_SINES } from "./choose.ts";
 import type { RowModel } from "./codes.ts";
@@ -127,7 +128,7 @@ function eachRow(groups: readonly RowGroup[], visit: (row: number, phases: Uint8
 export function symbolValue(symbol: number): number {
   const exponent = (symbol >> 2) & 31;
   if (exponent === 0 || exponent === 31) return 0;
-  const value = (1 + (symbol & 3) / 4 + 1 / 8) * 2 ** (exponent - 16);
+  const value = (1 + (symbol & 3) / 4 + 1 / 8) * powerOfTwo(exponent - 16);
   return symbol > 127 ? -value : value;
 }
 

@@ -15,6 +15,7 @@ import { rotationTable } from "../../cache/rope.ts";
 import { BYTES_PER_ELEMENT, type DType, type Kind, KINDS } from "../../cache/types.ts";
 import type { ChunkContext } from "../stage.ts";
 import {
+  deviceGain,
   dimOf,
   featureRange,
   type IntegerBasis,
@@ -179,7 +180,7 @@ export class IntegerTransform implements Disposable {
 function withinDevice(forward: Uint16Array): { bits: Uint16Array; gain: number } {
   let largest = 0;
   for (const bits of forward) largest = Math.max(largest, bits & 0x7fff);
-  const gain = 2 ** Math.max(0, Math.ceil(Math.log2(f16ToNumber(largest) || 1)) - 1);
+  const gain = deviceGain(f16ToNumber(largest));
   return { bits: gain === 1 ? forward : forward.map((bits) => numberToF16(f16ToNumber(bits) / gain)), gain };
 }
 

@@ -69,6 +69,13 @@ export function featureRange(
   return [first + layerBegin * row, first + layerEnd * row];
 }
 
+/** The least power of two, 1 or more, that brings entries up to `largest` to at most 2: the device takes less than 4. */
+export function deviceGain(largest: number): number {
+  let gain = 1;
+  while (largest > 2 * gain) gain *= 2;
+  return gain;
+}
+
 /**
  * Checks levels before they are multiplied, so that every sum stays in 32 bits.
  *

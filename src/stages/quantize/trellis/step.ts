@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { naturalLog, powerOfTwo } from "../../../cache/power.ts";
 
 /** 2^(−k/60), k = 0 … 59, nearest float64. */
 const FRACTIONS: readonly number[] = [
@@ -72,11 +73,10 @@ const FRACTIONS: readonly number[] = [
 /** The step of an integer `s`, 2^(−s/60), in coefficient units: the same bits everywhere. */
 export function stepOf(s: number): number {
   const octaves = Math.floor(s / 60);
-  // A power of two, exact.
-  return FRACTIONS[s - 60 * octaves] * 2 ** -octaves;
+  return FRACTIONS[s - 60 * octaves] * powerOfTwo(-octaves);
 }
 
 /** The `s` whose step is nearest to `step` on the logarithmic scale. */
 export function nearestS(step: number): number {
-  return Math.round(-60 * Math.log2(step));
+  return Math.round(-60 / Math.LN2 * naturalLog(step));
 }

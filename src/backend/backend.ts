@@ -1,6 +1,7 @@
 /**
  * The Backend contract: device buffers and kernels, nothing else. Calls enqueue work; only `read` waits for it.
- * The pipeline (src/stages) is written once over this interface. `reference` defines every kernel in float64.
+ * The pipeline (src/stages) is written once over this interface. `reference` defines every kernel: products
+ * in float64, the quantizer, gather and scatter operation by operation in float32, so that these give the same bits everywhere.
  *
  * Conventions: all matrices are row-major and little-endian. "stride" is a row length in elements. Feature rows have
  * stride `paddedLength(features)`, coefficient rows `paddedLength(components)`; padding is written as zero by every
@@ -85,7 +86,7 @@ export interface Backend {
    * `rotation` is f32 [tokens][2][rotaryDim/2]: cosines, then sines, of the rotation to apply (to undo RoPE the caller
    * passes negated sines, divided by the attention factor): with half = rotaryDim/2, for i < half
    * y[i] = x[i]·c[i] − x[i+half]·s[i], y[i+half] = x[i+half]·c[i] + x[i]·s[i]. Ignored when rotaryDim is 0.
-   * `mean` is f32 [blocks·dim] or null.
+   * `mean` is f32 [blocks·dim] or null. Every product, sum and difference is rounded to f32, none is fused.
    */
   gather(
     src: DeviceBuffer,

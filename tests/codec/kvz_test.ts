@@ -29,6 +29,21 @@ Deno.test("a file decodes to the same bits on every backend and thread count", a
   }
 });
 
+Deno.test("sinks, window and chunks restore to the same bits on every backend, at other positions too", async () => {
+  await using reference = await openCodec(profile, { backend: "reference" });
+  for (const dtype of ["f16", "bf16", "f32"] as const) {
+    const cache = syntheticCache(130, { seed: 9, dtype, firstPosition: 77 });
+    const { bytes } = await reference.compress(cache, { sinks: 40, window: 30 });
+    for (const options of [{}, { firstPosition: 5000 }, { firstPosition: 3, dtype: "f32" }] as const) {
+      const { cache: wanted } = await reference.decompress(bytes, options);
+      for (const [name, backend] of BACKENDS.slice(1)) {
+        await using codec = await openCodec(profile, backend);
+        assert((await codec.decompress(bytes, options)).cache.equals(wanted), `${name}, ${dtype}`);
+      }
+    }
+  }
+});
+
 Deno.test("finer steps cost bytes and lower the error", async () => {
   await using codec = await openCodec(profile);
   const cache = syntheticCache(600, { seed: 10 });

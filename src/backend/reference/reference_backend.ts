@@ -1,6 +1,6 @@
 /**
- * The reference backend: plain TypeScript, float64 inside every kernel (the quantizer apart, whose float32 steps are its
- * definition). It says what each kernel means; all other backends are tested against it. Slow.
+ * The reference backend: plain TypeScript, float64 inside every kernel (quantizer, gather and scatter apart, whose float32
+ * steps are their definition). It says what each kernel means; all other backends are tested against it. Slow.
  *
  * @module
  */
@@ -105,7 +105,7 @@ export class ReferenceBackend implements Backend {
     const stride = paddedLength(blocks * dim);
     const out = floats(dst, tokens * stride).fill(0);
     const mu = mean === null ? null : floats(mean, blocks * dim);
-    const row = new Float64Array(dim);
+    const row = new Float32Array(dim);
     for (let b = 0; b < blocks; b++) {
       for (let t = 0; t < tokens; t++) {
         row.set(x.subarray((b * tokens + t) * dim, (b * tokens + t + 1) * dim));
@@ -129,8 +129,8 @@ export class ReferenceBackend implements Backend {
     requireBytes("scatter", "source elements", dst.byteLength, blocks * tokens * dim * BYTES_PER_ELEMENT[dtype]);
     const x = floats(src, tokens * stride);
     const mu = mean === null ? null : floats(mean, blocks * dim);
-    const out = new Float64Array(blocks * tokens * dim);
-    const row = new Float64Array(dim);
+    const out = new Float32Array(blocks * tokens * dim);
+    const row = new Float32Array(dim);
     for (let b = 0; b < blocks; b++) {
       for (let t = 0; t < tokens; t++) {
         const at = t * stride + b * dim;
@@ -334,14 +334,17 @@ function checkPacking(
   requireBytes(what, "packed", packed.byteLength, packedLength(groups, tokens));
 }
 
-/** Rotates the first `rotaryDim` elements of a head in place, half-split, with row `t` of a rotation table. */
-function rotate(row: Float64Array, rotation: DeviceBuffer | null, t: number, rotaryDim: number): void {
+/**
+ * Rotates the first `rotaryDim` elements of a head in place, half-split, with row `t` of a rotation table, every product,
+ * sum and difference rounded to float32.
+ */
+function rotate(row: Float32Array, rotation: DeviceBuffer | null, t: number, rotaryDim: number): void {
   if (rotation === null || rotaryDim === 0) return;
   const half = rotaryDim / 2;
   const table = floats(rotation, (t + 1) * rotaryDim).subarray(t * rotaryDim);
   for (let i = 0; i < half; i++) {
     const [c, s, x, y] = [table[i], table[half + i], row[i], row[half + i]];
-    row[i] = x * c - y * s;
-    row[half + i] = y * c + x * s;
+    row[i] = Math.fround(x * c) - Math.fround(y * s);
+    row[half + i] = Math.fround(y * c) + Math.fround(x * s);
   }
 }

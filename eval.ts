@@ -43,6 +43,16 @@ export { type ComponentErrors, ComponentMeter } from "./src/eval/component_meter
 export type { RegionCounts } from "./src/eval/error_meter.ts";
 export { type EvaluateOptions, evaluateText, prefill, type StepOptions } from "./src/eval/evaluate.ts";
 export {
+  measureSensitivity,
+  type PartMeasurement,
+  type PartOptions,
+  type SensitivityOptions,
+  type SensitivityPart,
+  sensitivityParts,
+} from "./src/eval/forward_sensitivity.ts";
+export { forwardBlocks } from "./src/eval/forward_weights.ts";
+export type { SensitivityBlocks } from "./src/profile/kvz/sensitivity.ts";
+export {
   curveOf,
   type CurveOptions,
   curveSteps,

@@ -140,7 +140,7 @@ export async function loadRestored(
 }
 
 /** All logits of tokens after a past, [tokens][vocabulary]. */
-async function continueWith(
+export async function continueWith(
   model: LanguageModel,
   past: LoadedCache,
   ids: Int32Array,
@@ -159,7 +159,14 @@ async function continueWith(
   return all;
 }
 
-function checkLength(model: LanguageModel, text: string, ids: Int32Array, context: number, continuation: number): void {
+/** Refuses what does not fit the text or the model. */
+export function checkLength(
+  model: LanguageModel,
+  text: string,
+  ids: Int32Array,
+  context: number,
+  continuation: number,
+): void {
   const positions = context + continuation;
   if (positions > model.maxPositions) {
     throw new RangeError(

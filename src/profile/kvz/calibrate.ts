@@ -24,8 +24,8 @@ import { stepFor } from "./rate.ts";
 import {
   joinStored,
   kindDim,
+  openSensitivity,
   plainSensitivity,
-  readSensitivity,
   type SensitivityBlocks,
   type Weighting,
   weightingOf,
@@ -37,8 +37,11 @@ import type { KvzProfile } from "./types.ts";
 /** Options of {@linkcode calibrateKvz}. */
 export interface CalibrateKvzOptions
   extends Pick<PartialOptions, "seed" | "sinks" | "heldOut" | "backend" | "onProgress" | "signal"> {
-  /** File of tools/sensitivity.py. Default: errors count relative to the spread of their layer. */
-  readonly sensitivity?: ByteSource;
+  /**
+   * What errors cost: a file of tools/sensitivity.py, or blocks (forwardBlocks of `@kvz/kvz/eval`). Default: errors count
+   * relative to the spread of their layer.
+   */
+  readonly sensitivity?: ByteSource | SensitivityBlocks;
   /** Components fitted at most; how many are kept follows from `ratio`. Default 1792. */
   readonly rank?: number;
   /**
@@ -93,7 +96,7 @@ export async function calibrateKvz(caches: CalibrationInputs, options: Calibrate
     threads: 1,
     openEngines: async (model) => {
       // Read before the caches: a file of another model should not be found out after minutes.
-      if (options.sensitivity !== undefined) blocks = await readSensitivity(options.sensitivity, model);
+      if (options.sensitivity !== undefined) blocks = await openSensitivity(options.sensitivity, model);
       reader = new JointReader(model, await createBackend(options.backend ?? {}), kernels, trainingChunks);
       return reader.engines();
     },

@@ -17,8 +17,11 @@ export const REGULARIZATION = 0.05;
 
 /** Blocks of every layer and head: for keys and then values [layers][heads][dim][dim]. */
 export interface SensitivityBlocks {
+  /** How they were found. */
   readonly source: Sensitivity;
+  /** Of keys before RoPE. */
   readonly key: Float64Array;
+  /** Of values. */
   readonly value: Float64Array;
 }
 
@@ -101,6 +104,28 @@ export async function readSensitivity(source: ByteSource, model: ModelSpec): Pro
     throw new KvzMismatchError(`Cannot use sensitivity: it has more than the model's ${model.layers} layers`);
   }
   return { source: "fisher", key: await read("key"), value: await read("value") };
+}
+
+/**
+ * Sensitivity as calibration takes it.
+ *
+ * @throws what {@linkcode readSensitivity} throws
+ * @throws {KvzMismatchError} when blocks are of a model of another shape.
+ */
+export async function openSensitivity(
+  given: ByteSource | SensitivityBlocks,
+  model: ModelSpec,
+): Promise<SensitivityBlocks> {
+  if ("read" in given) return await readSensitivity(given, model);
+  for (const kind of KINDS) {
+    const wanted = model.layers * model.kvHeads * kindDim(model, kind) ** 2;
+    if (given[kind].length !== wanted) {
+      throw new KvzMismatchError(
+        `Cannot use sensitivity: its ${kind} blocks have ${given[kind].length} elements, the model wants ${wanted}`,
+      );
+    }
+  }
+  return given;
 }
 
 /**

@@ -61,6 +61,7 @@ export {
   measureSteps,
   type StepMeasurement,
 } from "./src/eval/kl_curve.ts";
+export { modelCaches, type ModelCachesOptions } from "./src/eval/model_caches.ts";
 export { CONTROLS, type Method, type MethodOutcome, parseMethodSpec, recipeMethod } from "./src/eval/method.ts";
 export { summarize } from "./src/eval/summary.ts";
 export {

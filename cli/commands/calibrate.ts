@@ -1,5 +1,6 @@
 /**
- * `kvz calibrate`: caches of a model → profile; for KVTC also in jobs whose partial statistics are merged.
+ * `kvz calibrate`: caches of a model, or the model itself and texts → profile; for KVTC also in jobs whose partial
+ * statistics are merged.
  *
  * @module
  */
@@ -41,11 +42,12 @@ import {
   ratioList,
   wholeNumber,
 } from "../options.ts";
+import { addTextOptions, makeOnModel, TEXT_FLAGS, type TextFlags } from "../calibrate/text_options.ts";
 import { type Scope, scoped } from "../scope.ts";
 import { type Facts, profileFacts } from "../profile_facts.ts";
 import { progressLine, type ProgressUpdate } from "../progress.ts";
 
-type CalibrateFlags = BackendFlags & JsonFlag & OutputFlags & CacheFlags & {
+type CalibrateFlags = BackendFlags & JsonFlag & OutputFlags & CacheFlags & TextFlags & {
   readonly recipe: "kvz" | "kvtc";
   readonly sensitivity?: string;
   readonly ratio?: number;
@@ -62,12 +64,20 @@ type CalibrateFlags = BackendFlags & JsonFlag & OutputFlags & CacheFlags & {
 /** Adds the command. */
 export function addCalibrate(program: Command, context: CliContext): void {
   const command = program.command("calibrate")
-    .description("fit a profile on caches of a model; for kvtc --partial and --merge spread it over jobs")
-    .argument("<files...>", ".safetensors or llama.cpp caches; with --merge partial statistics (.kvzs)");
+    .description(
+      "fit a profile on caches of a model, or on the model itself and texts; for kvtc --partial and --merge spread it " +
+        "over jobs",
+    )
+    .argument("[files...]", ".safetensors or llama.cpp caches; with --merge partial statistics (.kvzs)");
   addOutputOptions(command, "profile (.kvzp); with --partial statistics (.kvzs)");
+  addTextOptions(command);
   command
     .addOption(new Option("--recipe <name>", "recipe that the profile is for").choices(["kvz", "kvtc"]).default("kvz"))
-    .option("--sensitivity <file>", "kvz: what errors cost, of tools/sensitivity.py (default: their layer's spread)")
+    .option(
+      "--sensitivity <file>",
+      "kvz: what errors cost, of tools/sensitivity.py; forward: measured on the model (default with --model); none: " +
+        "by their layer's spread (default without)",
+    )
     .option("--ratio <r>", "kvz: highest quality served, as a ratio (default 86)", positiveNumber("--ratio"))
     .option(
       "--rank <n>",
@@ -102,16 +112,29 @@ async function runCalibrate(context: CliContext, files: readonly string[], flags
     ...given(flags, ["seed", "sinks"]),
   };
   const fit = given(flags, ["rank", "ratios", "svd"]);
+  const notes: string[] = [];
 
   const work = (): Promise<Profile | Statistics> =>
     scoped(async (scope) => {
+      const { model } = flags;
+      if (model !== undefined) {
+        const made = await makeOnModel({ ...flags, model }, scope, {
+          signal: context.signal,
+          onProgress: flags.json ? () => {} : progress.update,
+          openFile: (path) => openSensitivity(path, scope),
+        });
+        notes.push(...made.notes);
+        return made.profile;
+      }
       if (flags.merge) return await mergeCalibration(readPartials(files), { ...options, ...fit });
       const caches: NamedCache[] = [];
       for (const file of files) caches.push(await openNamed(file, flags, scope));
       const heldOut = await readHeldOut(flags.heldOut ?? [], flags);
       if (flags.recipe === "kvz") {
         const { sensitivity: path } = flags;
-        const sensitivity = path === undefined ? {} : { sensitivity: await openSensitivity(path, scope) };
+        const sensitivity = path === undefined || path === "none"
+          ? {}
+          : { sensitivity: await openSensitivity(path, scope) };
         // On one thread: most of the time goes to one decomposition.
         const { threads: _, ...rest } = options;
         return await calibrateKvz(caches, {
@@ -141,12 +164,15 @@ async function runCalibrate(context: CliContext, files: readonly string[], flags
   const { json, lines } = isProfile(made) ? profileFacts(made) : statisticsFacts(made);
   await context.finish(
     flags,
-    { bytesOut, seconds, ...json },
-    formatFacts([
-      [flags.output === "-" ? "file" : flags.output, formatBytes(bytesOut)],
-      ...lines,
-      ["took", formatSeconds(seconds)],
-    ]),
+    { bytesOut, seconds, ...json, ...(flags.model === undefined ? {} : { notes }) },
+    [
+      ...formatFacts([
+        [flags.output === "-" ? "file" : flags.output, formatBytes(bytesOut)],
+        ...lines,
+        ["took", formatSeconds(seconds)],
+      ]),
+      ...notes,
+    ],
   );
 }
 
@@ -159,6 +185,18 @@ function checkFlags(files: readonly string[], flags: CalibrateFlags): void {
     const option = `--${found.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
     throw new UsageError(`Cannot use ${option} with ${mode}: ${why}`);
   };
+  if (flags.model !== undefined) {
+    if (files.length > 0) throw new UsageError("Cannot calibrate on caches and on --model at once: give one of them");
+    if (flags.recipe !== "kvz") throw new UsageError(`Cannot use --model with --recipe ${flags.recipe}: it is for kvz`);
+    refuse(["heldOut", "modelId", "architecture", "rope", "gguf"], "--model", "it is for caches from files");
+  } else {
+    refuse(TEXT_FLAGS, "caches from files", "it belongs to --model");
+    if (files.length === 0) throw new UsageError("Cannot calibrate on nothing: give caches, or --model and --texts");
+    if (flags.curve === false) throw new UsageError("Cannot use --no-curve without --model: no curve is measured");
+    if (flags.sensitivity === "forward") {
+      throw new UsageError("Cannot use --sensitivity forward without --model: forward passes need the model");
+    }
+  }
   if (flags.recipe === "kvz") {
     refuse(["partial", "merge", "ratios"], "--recipe kvz", "it is an option of --recipe kvtc");
   } else {

@@ -101,6 +101,15 @@ export function cutWindows(
   });
 }
 
+/** Names of texts, those of their files; with the region where a file is taken twice. */
+export function textNames(specs: readonly TextSpec[]): string[] {
+  return specs.map(({ file, region }) => {
+    const base = path.basename(file).replace(/\.(txt|md|jsonl)$/, "");
+    const same = specs.filter((other) => path.basename(other.file) === path.basename(file)).length > 1;
+    return same && region !== null ? `${base}:${region.join("-")}` : base;
+  });
+}
+
 /** Reads all texts and gives them names that differ. */
 export async function loadTexts(
   specs: readonly TextSpec[],
@@ -109,10 +118,9 @@ export async function loadTexts(
   windows: number,
 ): Promise<EvalText[]> {
   const texts: EvalText[] = [];
-  for (const spec of specs) {
-    const base = path.basename(spec.file).replace(/\.(txt|md|jsonl)$/, "");
-    const same = specs.filter((other) => path.basename(other.file) === path.basename(spec.file)).length > 1;
-    const name = same && spec.region !== null ? `${base}:${spec.region.join("-")}` : base;
+  const names = textNames(specs);
+  for (const [i, spec] of specs.entries()) {
+    const name = names[i];
     // 16 characters a token is more than any text has; a whole book need not be tokenized.
     const text = await readText(spec);
     const ids = model.tokenize(windows === 1 ? text.slice(0, 16 * tokens) : text);

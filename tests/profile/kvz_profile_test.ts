@@ -83,6 +83,25 @@ Deno.test("calibration refuses what it cannot use", async () => {
   await assertRejects(() => calibrateKvz([cache], { sensitivity }), KvzMismatchError, "shape");
 });
 
+Deno.test("blocks of forward passes weigh as a file does; one short cache is enough to train on", async () => {
+  const { layers, kvHeads, keyDim, valueDim } = SMALL_MODEL;
+  const unit = (dim: number) =>
+    Float64Array.from({ length: layers * kvHeads * dim * dim }, (_, i) => Number(i % (dim * dim) % (dim + 1) === 0));
+  const sensitivity = { source: "forward", key: unit(keyDim), value: unit(valueDim) } as const;
+  const options = { rank: 64, svd: "exact" } as const;
+  const forward = await calibrateKvz([syntheticCache(300)], { ...options, sensitivity });
+  assertEquals(forward.sensitivity, "forward");
+  assert(forward.stepBits.every((bits) => bits > 0));
+  const file = memorySource(sensitivityFile());
+  const fisher = await calibrateKvz([syntheticCache(300)], { ...options, sensitivity: file });
+  assertEquals(fisher.fingerprint, forward.fingerprint);
+  await assertRejects(
+    () => calibrateKvz([syntheticCache(300)], { sensitivity: { ...sensitivity, value: unit(keyDim) } }),
+    KvzMismatchError,
+    "its value blocks have 600 elements, the model wants 216",
+  );
+});
+
 Deno.test("training lowers the coded bits", async () => {
   const [tokens, components] = [256, 24];
   const next = random(5);

@@ -30,11 +30,13 @@ const EVERY = 2;
 /** Takes the rows of a gatherer. */
 export class JointReader implements Disposable {
   readonly gram: GramAccumulator;
-  readonly chunks: RawChunk[] = [];
   readonly #model: ModelSpec;
   readonly #backend: Backend;
   readonly #features: Record<Kind, number>;
   readonly #keep: number;
+  readonly #chunks: RawChunk[] = [];
+  /** A chunk that was not wanted, for where none is. */
+  #spare: RawChunk | null = null;
   #waiting: RowBlock | null = null;
   #inSequence = 0;
   #sequence = 0;
@@ -46,6 +48,11 @@ export class JointReader implements Disposable {
     this.#features = featuresOf(model);
     this.#keep = keep;
     this.gram = new GramAccumulator(kernels, this.#features.key + this.#features.value);
+  }
+
+  /** Chunks to train on; at least one as soon as there were rows. */
+  get chunks(): readonly RawChunk[] {
+    return this.#chunks.length > 0 || this.#spare === null ? this.#chunks : [this.#spare];
   }
 
   /** The two ends of the reader: the gatherer gives keys and then values of each run. */
@@ -96,15 +103,11 @@ export class JointReader implements Disposable {
     }
     const wanted = (this.#inSequence + this.#sequence) % EVERY === 0;
     this.#inSequence++;
-    if (wanted && this.chunks.length < this.#keep) {
-      const { dtype, positions } = blocks.key;
-      this.chunks.push({
-        tokens,
-        dtype,
-        data: { key: blocks.key.bytes, value: blocks.value.bytes },
-        positions,
-      });
-    }
+    if (wanted ? this.#chunks.length >= this.#keep : this.#spare !== null) return;
+    const { dtype, positions } = blocks.key;
+    const chunk = { tokens, dtype, data: { key: blocks.key.bytes, value: blocks.value.bytes }, positions };
+    if (wanted) this.#chunks.push(chunk);
+    else this.#spare = chunk;
   }
 
   async #gather({ bytes, dtype, tokens, rotation, rotaryDim }: RowBlock, kind: Kind): Promise<Float32Array> {

@@ -53,10 +53,28 @@ for (let round = 0; round < 4; round++) {
     await time(`project ${build}`, () => transform.encode({ key, value: key }, ctx));
     kernels.scoped((alloc) => {
       const depth = components + 3 >> 2;
-      const [tiles, planes, sums] = [alloc(features * depth * 4), alloc(tokens * depth * 8), alloc(tokens * 4)];
-      const out = alloc(tokens * features * 4);
+      const [tiles, source] = [alloc(features * depth * 4), alloc(levels.byteLength)];
+      const planes = [alloc(tokens * depth * 8), alloc(0), alloc(tokens * (depth + 1)), alloc(tokens * (depth + 1))];
+      planes[1] = planes[0] + tokens * depth * 4;
+      const [sums, out] = [alloc(tokens * 4), alloc(tokens * features * 4)];
+      const [low, high, lowRuns, highRuns] = planes;
+      kernels.write(source, levels);
+      kernels.exports.packLevels(source, components, tokens, low, high, lowRuns, highRuns, sums);
       const begin = performance.now();
-      kernels.exports.multiply(tiles, depth, planes, planes, 0, sums, tokens, 0, features / 16, out, features);
+      kernels.exports.multiply(
+        tiles,
+        depth,
+        low,
+        high,
+        lowRuns,
+        highRuns,
+        sums,
+        tokens,
+        0,
+        features / 16,
+        out,
+        features,
+      );
       const ms = performance.now() - begin;
       best.set(`product ${build}`, Math.min(best.get(`product ${build}`) ?? Infinity, ms));
     });

@@ -1,18 +1,32 @@
-// Levels i16 [components][tokens] → what the product reads, token by token, k padded to 4 and tokens to 4 with zeros.
-// Relaxed SIMD: level = low + 256 · high in planes of i8 [tokens][depth · 4], the high one only as deep as it has
-// values. Otherwise: i16 [tokens][depth · 4] in the place of the low plane.
+// Levels i16 [components][tokens] → what the product reads, token by token, k padded to 4 and tokens to 2 with zeros.
+// Relaxed SIMD: level = low + 256 · high in planes of i8 [tokens][depth · 4]. Otherwise: i16 [tokens][depth · 4] in the
+// place of the low plane.
+//
+// Runs of a plane, for every two tokens: u16 lengths in units of four k, ended by a zero. Within a run no sum of pairs of
+// products with 0 … 127 leaves 16 bits, whatever the basis. A plane that is zero to its end has no run there.
 
-/** Returns the depth (k / 4) of the high plane. `sums` gets Σ level of each token. */
+/** Largest Σ (|level| + |level|) of a run: 258 · 127 is below 2¹⁵. */
+const RUN_LIMIT: u32 = 258;
+
+/** Bytes of the runs of two tokens. */
+export function runBytes(depth: u32): u32 {
+  return (depth + 1) << 1;
+}
+
+/** `sums` gets Σ level of each token. */
 export function packLevels(
   levels: usize,
   components: u32,
   tokens: u32,
   low: usize,
   high: usize,
+  lowRuns: usize,
+  highRuns: usize,
   sums: usize,
-): u32 {
-  const width = ((components + 3) >> 2) << 2;
-  const padded = (tokens + 3) & ~3;
+): void {
+  const depth = (components + 3) >> 2;
+  const width = depth << 2;
+  const padded = (tokens + 1) & ~1;
   memory.fill(sums, 0, padded << 2);
   if (!ASC_FEATURE_RELAXED_SIMD) {
     memory.fill(low, 0, (padded * width) << 1);
@@ -21,23 +35,53 @@ export function packLevels(
         store<i16>(low + ((t * width + c) << 1), load<i16>(levels + ((c * tokens + t) << 1)));
       }
     }
-    return 0;
+    return;
   }
   memory.fill(low, 0, padded * width);
   memory.fill(high, 0, padded * width);
-  let last: u32 = 0;
   for (let c: u32 = 0; c < components; c++) {
-    let any = 0;
     for (let t: u32 = 0; t < tokens; t++) {
       const level = <i32> load<i16>(levels + ((c * tokens + t) << 1));
       const l = <i32> <i8> level;
-      const h = (level - l) >> 8;
       store<i8>(low + t * width + c, <i8> l);
-      store<i8>(high + t * width + c, <i8> h);
+      store<i8>(high + t * width + c, <i8> ((level - l) >> 8));
       store<i32>(sums + (t << 2), load<i32>(sums + (t << 2)) + level);
-      any |= h;
     }
-    if (any) last = c + 1;
   }
-  return (last + 3) >> 2;
+  for (let t: u32 = 0; t < padded; t += 2) {
+    findRuns(low + t * width, depth, lowRuns + (t >> 1) * runBytes(depth));
+    findRuns(high + t * width, depth, highRuns + (t >> 1) * runBytes(depth));
+  }
+}
+
+/** The longest runs of two rows of a plane, one after another. */
+function findRuns(row: usize, depth: u32, to: usize): void {
+  const width = depth << 2;
+  while (depth > 0 && (load<u32>(row + (depth << 2) - 4) | load<u32>(row + width + (depth << 2) - 4)) == 0) depth--;
+  let length: u32 = 0;
+  // Of the four sums that the kernel keeps apart: two tokens, even and odd pairs.
+  let s0: u32 = 0, s1: u32 = 0, s2: u32 = 0, s3: u32 = 0;
+  for (let k: u32 = 0; k < depth; k++, row += 4) {
+    const w0 = size(row) + size(row + 1), w1 = size(row + 2) + size(row + 3);
+    const w2 = size(row + width) + size(row + width + 1), w3 = size(row + width + 2) + size(row + width + 3);
+    s0 += w0, s1 += w1, s2 += w2, s3 += w3;
+    if (max(max(s0, s1), max(s2, s3)) > RUN_LIMIT) {
+      store<u16>(to, <u16> length);
+      to += 2;
+      length = 0;
+      s0 = w0, s1 = w1, s2 = w2, s3 = w3;
+    }
+    length++;
+  }
+  if (length > 0) {
+    store<u16>(to, <u16> length);
+    to += 2;
+  }
+  store<u16>(to, 0);
+}
+
+// @ts-ignore: decorator
+@inline
+function size(at: usize): u32 {
+  return <u32> abs<i32>(<i32> load<i8>(at));
 }

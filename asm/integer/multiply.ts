@@ -1,16 +1,19 @@
-// The exact product: sums i32 [tokens][stride] = Σ_k basis[k][feature] · level[k][token], 16 features and a few tokens
-// at a time, the tile of the basis in the first-level cache.
+// The exact product: sums i32 [tokens][stride] = Σ_k basis[k][feature] · level[k][token], 16 features and one or two
+// tokens at a time, the tile of the basis in the first-level cache.
+
+import { runBytes } from "./levels";
 
 /**
- * Blocks [begin, end) of 16 features, for `tokens` tokens (a multiple of 4); `depth` is k / 4 of the basis, `highDepth` that of
- * the levels' high plane. out: row t begins at t · stride elements.
+ * Blocks [begin, end) of 16 features, for `tokens` tokens (a multiple of 2); `depth` is k / 4 of the basis; planes, their runs
+ * and sums as of packLevels. out: row t begins at t · stride elements.
  */
 export function multiply(
   tiles: usize,
   depth: u32,
   low: usize,
   high: usize,
-  highDepth: u32,
+  lowRuns: usize,
+  highRuns: usize,
   sums: usize,
   tokens: u32,
   begin: u32,
@@ -22,7 +25,7 @@ export function multiply(
     const tile = tiles + ((block * depth) << 6);
     const to = out + (((block - begin) << 4) << 2);
     if (ASC_FEATURE_RELAXED_SIMD) {
-      for (let t: u32 = 0; t < tokens; t += 4) relaxedTile(tile, depth, low, high, highDepth, sums, t, to, stride);
+      for (let t: u32 = 0; t < tokens; t += 2) relaxedTile(tile, depth, low, high, lowRuns, highRuns, sums, t, to, stride);
     } else if (ASC_FEATURE_SIMD) {
       for (let t: u32 = 0; t < tokens; t++) simdTile(tile, depth, low, t, to, stride);
     } else {
@@ -31,120 +34,86 @@ export function multiply(
   }
 }
 
-/** Four tokens × 16 features; the basis holds 64 more than it means. */
+/** Two tokens × 16 features; the basis holds 64 more than it means. */
 function relaxedTile(
   tile: usize,
   depth: u32,
   low: usize,
   high: usize,
-  highDepth: u32,
+  lowRuns: usize,
+  highRuns: usize,
   sums: usize,
   t: u32,
   to: usize,
   stride: u32,
 ): void {
-  let a00 = i32x4.splat(0), a01 = a00, a02 = a00, a03 = a00, a10 = a00, a11 = a00, a12 = a00, a13 = a00, a20 = a00, a21 = a00, a22 = a00, a23 = a00, a30 = a00, a31 = a00, a32 = a00, a33 = a00;
-  {
-    let b = tile;
-    let p0 = high + t * (depth << 2);
-    let p1 = p0 + (depth << 2), p2 = p0 + (depth << 3), p3 = p2 + (depth << 2);
-    for (let k: u32 = 0; k < highDepth; k++) {
+  const width = depth << 2, plane = t * width, runs = (t >> 1) * runBytes(depth);
+  const row = to + ((t * stride) << 2), step = stride << 2;
+  clearRow(row);
+  clearRow(row + step);
+  if (load<u16>(highRuns + runs)) addRuns(tile, high + plane, width, highRuns + runs, row, step);
+  raiseRow(row, i32x4.shl(v128.load32_splat(sums + (t << 2)), 6));
+  raiseRow(row + step, i32x4.shl(v128.load32_splat(sums + (t << 2), 4), 6));
+  addRuns(tile, low + plane, width, lowRuns + runs, row, step);
+}
+
+function clearRow(row: usize): void {
+  const zero = i32x4.splat(0);
+  v128.store(row, zero, 0);
+  v128.store(row, zero, 16);
+  v128.store(row, zero, 32);
+  v128.store(row, zero, 48);
+}
+
+/** row · 256 − less */
+function raiseRow(row: usize, less: v128): void {
+  v128.store(row, i32x4.sub(i32x4.shl(v128.load(row, 0), 8), less), 0);
+  v128.store(row, i32x4.sub(i32x4.shl(v128.load(row, 16), 8), less), 16);
+  v128.store(row, i32x4.sub(i32x4.shl(v128.load(row, 32), 8), less), 32);
+  v128.store(row, i32x4.sub(i32x4.shl(v128.load(row, 48), 8), less), 48);
+}
+
+/**
+ * Adds a plane's products to two rows. Within a run sums of pairs fit 16 bits (levels.ts), which takes one addition for
+ * 16 products instead of two.
+ */
+// @ts-ignore: decorator
+@inline
+function addRuns(b: usize, p0: usize, width: usize, runs: usize, row0: usize, step: usize): void {
+  const row1 = row0 + step;
+  let p1 = p0 + width;
+  for (let n: u32 = load<u16>(runs); n != 0; n = load<u16>(runs)) {
+    runs += 2;
+    let a00 = i16x8.splat(0), a01 = a00, a02 = a00, a03 = a00, a10 = a00, a11 = a00, a12 = a00, a13 = a00;
+    const end = b + (n << 6);
+    for (; b < end; b += 64) {
       const b0 = v128.load(b), b1 = v128.load(b, 16), b2 = v128.load(b, 32), b3 = v128.load(b, 48);
-      const l0 = v128.load32_splat(p0);
-      a00 = i32x4.relaxed_dot_i8x16_i7x16_add_s(l0, b0, a00);
-      a01 = i32x4.relaxed_dot_i8x16_i7x16_add_s(l0, b1, a01);
-      a02 = i32x4.relaxed_dot_i8x16_i7x16_add_s(l0, b2, a02);
-      a03 = i32x4.relaxed_dot_i8x16_i7x16_add_s(l0, b3, a03);
-      const l1 = v128.load32_splat(p1);
-      a10 = i32x4.relaxed_dot_i8x16_i7x16_add_s(l1, b0, a10);
-      a11 = i32x4.relaxed_dot_i8x16_i7x16_add_s(l1, b1, a11);
-      a12 = i32x4.relaxed_dot_i8x16_i7x16_add_s(l1, b2, a12);
-      a13 = i32x4.relaxed_dot_i8x16_i7x16_add_s(l1, b3, a13);
-      const l2 = v128.load32_splat(p2);
-      a20 = i32x4.relaxed_dot_i8x16_i7x16_add_s(l2, b0, a20);
-      a21 = i32x4.relaxed_dot_i8x16_i7x16_add_s(l2, b1, a21);
-      a22 = i32x4.relaxed_dot_i8x16_i7x16_add_s(l2, b2, a22);
-      a23 = i32x4.relaxed_dot_i8x16_i7x16_add_s(l2, b3, a23);
-      const l3 = v128.load32_splat(p3);
-      a30 = i32x4.relaxed_dot_i8x16_i7x16_add_s(l3, b0, a30);
-      a31 = i32x4.relaxed_dot_i8x16_i7x16_add_s(l3, b1, a31);
-      a32 = i32x4.relaxed_dot_i8x16_i7x16_add_s(l3, b2, a32);
-      a33 = i32x4.relaxed_dot_i8x16_i7x16_add_s(l3, b3, a33);
-      b += 64;
-      p0 += 4, p1 += 4, p2 += 4, p3 += 4;
+      const l0 = v128.load32_splat(p0), l1 = v128.load32_splat(p1);
+      a00 = i16x8.add(a00, v128.relaxed_dot<i16>(l0, b0));
+      a01 = i16x8.add(a01, v128.relaxed_dot<i16>(l0, b1));
+      a02 = i16x8.add(a02, v128.relaxed_dot<i16>(l0, b2));
+      a03 = i16x8.add(a03, v128.relaxed_dot<i16>(l0, b3));
+      a10 = i16x8.add(a10, v128.relaxed_dot<i16>(l1, b0));
+      a11 = i16x8.add(a11, v128.relaxed_dot<i16>(l1, b1));
+      a12 = i16x8.add(a12, v128.relaxed_dot<i16>(l1, b2));
+      a13 = i16x8.add(a13, v128.relaxed_dot<i16>(l1, b3));
+      p0 += 4, p1 += 4;
     }
+    addPairs(row0, 0, a00);
+    addPairs(row0, 16, a01);
+    addPairs(row0, 32, a02);
+    addPairs(row0, 48, a03);
+    addPairs(row1, 0, a10);
+    addPairs(row1, 16, a11);
+    addPairs(row1, 32, a12);
+    addPairs(row1, 48, a13);
   }
-  a00 = i32x4.shl(a00, 8);
-  a01 = i32x4.shl(a01, 8);
-  a02 = i32x4.shl(a02, 8);
-  a03 = i32x4.shl(a03, 8);
-  a10 = i32x4.shl(a10, 8);
-  a11 = i32x4.shl(a11, 8);
-  a12 = i32x4.shl(a12, 8);
-  a13 = i32x4.shl(a13, 8);
-  a20 = i32x4.shl(a20, 8);
-  a21 = i32x4.shl(a21, 8);
-  a22 = i32x4.shl(a22, 8);
-  a23 = i32x4.shl(a23, 8);
-  a30 = i32x4.shl(a30, 8);
-  a31 = i32x4.shl(a31, 8);
-  a32 = i32x4.shl(a32, 8);
-  a33 = i32x4.shl(a33, 8);
-  {
-    let b = tile;
-    let p0 = low + t * (depth << 2);
-    let p1 = p0 + (depth << 2), p2 = p0 + (depth << 3), p3 = p2 + (depth << 2);
-    for (let k: u32 = 0; k < depth; k++) {
-      const b0 = v128.load(b), b1 = v128.load(b, 16), b2 = v128.load(b, 32), b3 = v128.load(b, 48);
-      const l0 = v128.load32_splat(p0);
-      a00 = i32x4.relaxed_dot_i8x16_i7x16_add_s(l0, b0, a00);
-      a01 = i32x4.relaxed_dot_i8x16_i7x16_add_s(l0, b1, a01);
-      a02 = i32x4.relaxed_dot_i8x16_i7x16_add_s(l0, b2, a02);
-      a03 = i32x4.relaxed_dot_i8x16_i7x16_add_s(l0, b3, a03);
-      const l1 = v128.load32_splat(p1);
-      a10 = i32x4.relaxed_dot_i8x16_i7x16_add_s(l1, b0, a10);
-      a11 = i32x4.relaxed_dot_i8x16_i7x16_add_s(l1, b1, a11);
-      a12 = i32x4.relaxed_dot_i8x16_i7x16_add_s(l1, b2, a12);
-      a13 = i32x4.relaxed_dot_i8x16_i7x16_add_s(l1, b3, a13);
-      const l2 = v128.load32_splat(p2);
-      a20 = i32x4.relaxed_dot_i8x16_i7x16_add_s(l2, b0, a20);
-      a21 = i32x4.relaxed_dot_i8x16_i7x16_add_s(l2, b1, a21);
-      a22 = i32x4.relaxed_dot_i8x16_i7x16_add_s(l2, b2, a22);
-      a23 = i32x4.relaxed_dot_i8x16_i7x16_add_s(l2, b3, a23);
-      const l3 = v128.load32_splat(p3);
-      a30 = i32x4.relaxed_dot_i8x16_i7x16_add_s(l3, b0, a30);
-      a31 = i32x4.relaxed_dot_i8x16_i7x16_add_s(l3, b1, a31);
-      a32 = i32x4.relaxed_dot_i8x16_i7x16_add_s(l3, b2, a32);
-      a33 = i32x4.relaxed_dot_i8x16_i7x16_add_s(l3, b3, a33);
-      b += 64;
-      p0 += 4, p1 += 4, p2 += 4, p3 += 4;
-    }
-  }
-  to += (t * stride) << 2;
-  sums += t << 2;
-  const s0 = i32x4.shl(v128.load32_splat(sums, 0), 6);
-  v128.store(to, i32x4.sub(a00, s0), 0);
-  v128.store(to, i32x4.sub(a01, s0), 16);
-  v128.store(to, i32x4.sub(a02, s0), 32);
-  v128.store(to, i32x4.sub(a03, s0), 48);
-  to += stride << 2;
-  const s1 = i32x4.shl(v128.load32_splat(sums, 4), 6);
-  v128.store(to, i32x4.sub(a10, s1), 0);
-  v128.store(to, i32x4.sub(a11, s1), 16);
-  v128.store(to, i32x4.sub(a12, s1), 32);
-  v128.store(to, i32x4.sub(a13, s1), 48);
-  to += stride << 2;
-  const s2 = i32x4.shl(v128.load32_splat(sums, 8), 6);
-  v128.store(to, i32x4.sub(a20, s2), 0);
-  v128.store(to, i32x4.sub(a21, s2), 16);
-  v128.store(to, i32x4.sub(a22, s2), 32);
-  v128.store(to, i32x4.sub(a23, s2), 48);
-  to += stride << 2;
-  const s3 = i32x4.shl(v128.load32_splat(sums, 12), 6);
-  v128.store(to, i32x4.sub(a30, s3), 0);
-  v128.store(to, i32x4.sub(a31, s3), 16);
-  v128.store(to, i32x4.sub(a32, s3), 32);
-  v128.store(to, i32x4.sub(a33, s3), 48);
+}
+
+// @ts-ignore: decorator
+@inline
+function addPairs(row: usize, at: usize, a: v128): void {
+  v128.store(row + at, i32x4.add(v128.load(row + at), i32x4.extadd_pairwise_i16x8_s(a)));
 }
 
 /** One token × 16 features, in pairs of products: every accumulator holds two halves of two features. */

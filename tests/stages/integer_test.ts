@@ -80,6 +80,32 @@ Deno.test("reconstruction is the same bits on every backend, whole and layer by 
   );
 });
 
+Deno.test("runs of 16-bit sums hold at their edges: largest basis, levels all of one sign", async () => {
+  const geometry: IntegerGeometry = { layers: 1, heads: 1, keyDim: 20, valueDim: 12, rope: null, dtype: "f32" };
+  const [components, tokens] = [203, 3];
+  const basis = makeBasis(geometry, components, 5);
+  basis.basis.fill(63);
+  const scales = new Float32Array(tokens).fill(2 ** -10);
+  const ctx = { tokens, positions: new Int32Array(tokens), layerBegin: 0, layerEnd: 1 };
+  const transforms = await Promise.all(backends.map((backend) => openIntegerTransform(backend, geometry, basis)));
+  // 129 · 127 · 2 is 32,766: one more would wrap.
+  for (const level of [1, 15, 16, 64, 65, 127, 128, 129, 255, 256, 384, 16512]) {
+    for (const sign of [1, -1]) {
+      const count = Math.min(components, Math.floor((2 ** 31 - 1) / 63 / level));
+      // Even places alone as well: both sums of a run count for themselves.
+      for (const every of [1, 2]) {
+        const levels = Int16Array.from(
+          { length: components * tokens },
+          (_, i) => Math.floor(i / tokens) < count && Math.floor(i / tokens) % every === 0 ? sign * level : 0,
+        );
+        const [wanted, ...others] = transforms.map((transform) => transform.decode({ levels, scales }, ctx, "value"));
+        for (const [i, other] of others.entries()) assertEquals(other, wanted, `${level} ${backends[i + 1].build}`);
+      }
+    }
+  }
+  for (const transform of transforms) transform[Symbol.dispose]();
+});
+
 Deno.test("reconstruction agrees with float64", async () => {
   const geometry: IntegerGeometry = { layers: 2, heads: 2, keyDim: 16, valueDim: 8, rope: null, dtype: "f32" };
   const [components, tokens] = [64, 5];

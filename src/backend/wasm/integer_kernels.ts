@@ -10,13 +10,23 @@ import { instantiate, KernelModule, type ModuleExports } from "./kernel_module.t
 /** Exports of the module. Pointers are byte addresses; see asm/integer/. */
 export interface IntegerExports extends ModuleExports {
   packBasis(basis: number, components: number, features: number, to: number): void;
-  packLevels(levels: number, components: number, tokens: number, low: number, high: number, sums: number): number;
+  packLevels(
+    levels: number,
+    components: number,
+    tokens: number,
+    low: number,
+    high: number,
+    lowRuns: number,
+    highRuns: number,
+    sums: number,
+  ): void;
   multiply(
     tiles: number,
     depth: number,
     low: number,
     high: number,
-    highDepth: number,
+    lowRuns: number,
+    highRuns: number,
     sums: number,
     tokens: number,
     begin: number,

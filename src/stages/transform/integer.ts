@@ -133,7 +133,7 @@ export class IntegerTransform implements Disposable {
     const [begin, end] = featureRange(geometry, kind, layerBegin, layerEnd);
     const [firstBlock, lastBlock] = [begin >> 4, (end + 15) >> 4];
     const stride = (lastBlock - firstBlock) * 16;
-    const padded = (tokens + 3) & ~3;
+    const padded = (tokens + 1) & ~1;
     const depth = (this.#components + 3) >> 2;
     const bytes = (end - begin) * tokens * BYTES_PER_ELEMENT[dtype];
     return kernels.scoped((alloc) => {
@@ -141,6 +141,9 @@ export class IntegerTransform implements Disposable {
       // Two bytes a level: either planes of one byte, or 16-bit levels that run over both.
       const low = alloc(padded * depth * 8);
       const high = low + padded * depth * 4;
+      // Depth and an end, two bytes each, for every two tokens.
+      const lowRuns = alloc(padded * (depth + 1));
+      const highRuns = alloc(padded * (depth + 1));
       const sums = alloc(padded * 4);
       const rows = alloc(padded * stride * 4);
       const scales = alloc(tokens * 4);
@@ -150,8 +153,9 @@ export class IntegerTransform implements Disposable {
       kernels.write(source, levels.levels);
       kernels.write(scales, levels.scales);
       if (turns !== null) kernels.write(rotation, turns);
-      const highDepth = exports.packLevels(source, this.#components, tokens, low, high, sums);
-      exports.multiply(this.#tiles, depth, low, high, highDepth, sums, padded, firstBlock, lastBlock, rows, stride);
+      const planes = [low, high, lowRuns, highRuns, sums] as const;
+      exports.packLevels(source, this.#components, tokens, ...planes);
+      exports.multiply(this.#tiles, depth, ...planes, padded, firstBlock, lastBlock, rows, stride);
       exports.scaleRows(rows, tokens, stride, this.#scales + firstBlock * 64, scales);
       exports.scatter(
         rows + (begin - firstBlock * 16) * 4,

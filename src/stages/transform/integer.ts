@@ -45,6 +45,9 @@ export async function openIntegerTransform(
   return new IntegerTransform(backend, kernels, geometry, basis);
 }
 
+/** Features restored at once: with 512 tokens half a megabyte of rows, which a second-level cache holds. */
+const FEATURES_AT_ONCE = 256;
+
 /** The transform stage of one lane. */
 export class IntegerTransform implements Disposable {
   readonly name = "joint transform";
@@ -130,12 +133,13 @@ export class IntegerTransform implements Disposable {
     const { rope, dtype, heads } = geometry;
     const { exports } = kernels;
     const dim = dimOf(geometry, kind);
-    const [begin, end] = featureRange(geometry, kind, layerBegin, layerEnd);
-    const [firstBlock, lastBlock] = [begin >> 4, (end + 15) >> 4];
-    const stride = (lastBlock - firstBlock) * 16;
+    const layersAtOnce = Math.max(1, Math.floor(FEATURES_AT_ONCE / (heads * dim)));
+    // A tile more on both sides, where layers do not begin with one.
+    const widest = Math.min(layersAtOnce, layerEnd - layerBegin) * heads * dim + 32;
     const padded = (tokens + 1) & ~1;
     const depth = (this.#components + 3) >> 2;
-    const bytes = (end - begin) * tokens * BYTES_PER_ELEMENT[dtype];
+    const layerBytes = heads * dim * tokens * BYTES_PER_ELEMENT[dtype];
+    const bytes = (layerEnd - layerBegin) * layerBytes;
     return kernels.scoped((alloc) => {
       const source = alloc(levels.levels.byteLength);
       // Two bytes a level: either planes of one byte, or 16-bit levels that run over both.
@@ -145,7 +149,7 @@ export class IntegerTransform implements Disposable {
       const lowRuns = alloc(padded * (depth + 1));
       const highRuns = alloc(padded * (depth + 1));
       const sums = alloc(padded * 4);
-      const rows = alloc(padded * stride * 4);
+      const rows = alloc(padded * widest * 4);
       const scales = alloc(tokens * 4);
       const out = alloc(bytes);
       const turns = kind === "key" && rope !== null ? rotationTable(rope, positions, "redo") : null;
@@ -155,20 +159,26 @@ export class IntegerTransform implements Disposable {
       if (turns !== null) kernels.write(rotation, turns);
       const planes = [low, high, lowRuns, highRuns, sums] as const;
       exports.packLevels(source, this.#components, tokens, ...planes);
-      exports.multiply(this.#tiles, depth, ...planes, padded, firstBlock, lastBlock, rows, stride);
-      exports.scaleRows(rows, tokens, stride, this.#scales + firstBlock * 64, scales);
-      exports.scatter(
-        rows + (begin - firstBlock * 16) * 4,
-        stride,
-        DTYPE_CODE[dtype],
-        (layerEnd - layerBegin) * heads,
-        tokens,
-        dim,
-        turns === null ? 0 : rope!.dim,
-        rotation,
-        this.#mean + begin * 4,
-        out,
-      );
+      for (let layer = layerBegin; layer < layerEnd; layer += layersAtOnce) {
+        const last = Math.min(layer + layersAtOnce, layerEnd);
+        const [begin, end] = featureRange(geometry, kind, layer, last);
+        const [firstBlock, lastBlock] = [begin >> 4, (end + 15) >> 4];
+        const stride = (lastBlock - firstBlock) * 16;
+        exports.multiply(this.#tiles, depth, ...planes, padded, firstBlock, lastBlock, rows, stride);
+        exports.scaleRows(rows, tokens, stride, this.#scales + firstBlock * 64, scales);
+        exports.scatter(
+          rows + (begin - firstBlock * 16) * 4,
+          stride,
+          DTYPE_CODE[dtype],
+          (last - layer) * heads,
+          tokens,
+          dim,
+          turns === null ? 0 : rope!.dim,
+          rotation,
+          this.#mean + begin * 4,
+          out + (layer - layerBegin) * layerBytes,
+        );
+      }
       return kernels.read(out, new Uint8Array(bytes));
     });
   }

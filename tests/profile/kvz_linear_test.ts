@@ -4,10 +4,10 @@ import { CalibrateKernels } from "../../src/backend/wasm/calibrate_kernels.ts";
 import type { ModelSpec } from "../../src/cache/types.ts";
 import { GramAccumulator } from "../../src/profile/gram.ts";
 import { roundBasis } from "../../src/profile/kvz/int7.ts";
-import { symmetricEigenJacobi } from "../../src/profile/kvz/jacobi.ts";
 import { eachBlock, fitJoint } from "../../src/profile/kvz/joint_fitter.ts";
 import { plainSensitivity, weightingOf } from "../../src/profile/kvz/sensitivity.ts";
 import { random } from "../synthetic.ts";
+import { symmetricEigenJacobi } from "./kvz/jacobi.ts";
 
 const MODEL: ModelSpec = {
   architecture: "llama",
@@ -18,6 +18,7 @@ const MODEL: ModelSpec = {
   valueDim: 2,
   rope: null,
 };
+const kernels = await CalibrateKernels.open("auto");
 const KEYS = 16;
 const FEATURES = 24;
 
@@ -83,7 +84,7 @@ Deno.test("Jacobi: vectors are orthonormal and give the matrix back, whatever it
 
 Deno.test("weights: root² is the stored matrix, the inverse is one", () => {
   const dim = 4;
-  const { stored, root, inverse } = weightingOf(blocksOf(3, dim, 4), dim);
+  const { stored, root, inverse } = weightingOf(kernels, blocksOf(3, dim, 4), dim);
   const exact = (bits: number) => new Float16Array(Uint16Array.of(bits).buffer)[0];
   for (let b = 0; b < 3; b++) {
     const part = (all: Float64Array) => all.slice(b * dim * dim, (b + 1) * dim * dim);
@@ -114,7 +115,10 @@ Deno.test("the joint fit is the weighted principal components of keys and values
   const mix = Float64Array.from({ length: FEATURES * FEATURES }, (_, i) => (next() - 0.5) * 2 ** -(i / FEATURES / 4));
   const factors = Float64Array.from({ length: tokens * FEATURES }, () => next() - 0.5);
   const x = Float32Array.from(times(factors, mix, tokens, FEATURES, FEATURES), (v, i) => v + i % FEATURES / 8);
-  const weightings = { key: weightingOf(blocksOf(4, 4, 1), 4), value: weightingOf(blocksOf(4, 2, 2), 2) };
+  const weightings = {
+    key: weightingOf(kernels, blocksOf(4, 4, 1), 4),
+    value: weightingOf(kernels, blocksOf(4, 2, 2), 2),
+  };
 
   // Dense float64: A, the weighted centred rows, their covariance and its spectrum.
   const A = new Float64Array(FEATURES * FEATURES);

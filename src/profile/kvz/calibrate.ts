@@ -156,7 +156,10 @@ function fitRounded(
   const joint = fitJoint(kernels, gram, model, (variance) => {
     used ??= plainSensitivity(model, variance);
     const { key, value } = used;
-    return { key: weightingOf(key, model.keyDim), value: weightingOf(value, model.valueDim) };
+    return {
+      key: weightingOf(kernels, key, model.keyDim),
+      value: weightingOf(kernels, value, model.valueDim),
+    };
   }, options);
   const features = gram.features;
   const finestS = stepFor(joint.variance, features * 16 / ratio);

@@ -5,11 +5,12 @@
  * @module
  */
 import { readSafetensorsHeader } from "../../adapters/safetensors_file.ts";
+import type { CalibrateKernels } from "../../backend/wasm/calibrate_kernels.ts";
 import { f16ToNumber, numberToF16, toFloat32 } from "../../cache/elements.ts";
 import { type Kind, KINDS, type ModelSpec } from "../../cache/types.ts";
 import type { ByteSource } from "../../container/bytes.ts";
 import { KvzFormatError, KvzMismatchError } from "../../errors.ts";
-import { symmetricEigenJacobi } from "./jacobi.ts";
+import { symmetricEigen } from "../eigen.ts";
 import type { Sensitivity } from "./types.ts";
 
 /** Share of the mean of a block's diagonal that is added to all of it, so that no direction is free. */
@@ -166,21 +167,24 @@ export interface Weighting {
 }
 
 /** Regularizes the blocks of a kind, rounds them to what a profile stores, and takes their roots. */
-export function weightingOf(blocks: Float64Array, dim: number): Weighting {
+export function weightingOf(kernels: CalibrateKernels, blocks: Float64Array, dim: number): Weighting {
   const size = dim * dim;
   const count = blocks.length / size;
   const stored = new Uint16Array(blocks.length);
   const root = new Float64Array(blocks.length);
   const inverse = new Float64Array(blocks.length);
   const overall = meanDiagonal(blocks, dim) || 1;
+  const mark = kernels.mark();
+  const [matrix, rows] = [kernels.alloc(size * 8), kernels.alloc(size * 8)];
   for (let b = 0; b < count; b++) {
     const block = blocks.slice(b * size, (b + 1) * size);
     // A block that the loss does not depend on at all still gets a small weight: its inverse is needed.
     const diagonal = Math.max(meanDiagonal(block, dim), overall * 1e-4);
     for (let i = 0; i < dim; i++) block[i * dim + i] += REGULARIZATION * diagonal;
     for (let i = 0; i < size; i++) stored[b * size + i] = numberToF16(block[i]);
-    const rounded = Float64Array.from(stored.subarray(b * size, (b + 1) * size), f16ToNumber);
-    const { values, vectors } = symmetricEigenJacobi(rounded, dim);
+    kernels.f64(matrix, size).set(Float64Array.from(stored.subarray(b * size, (b + 1) * size), f16ToNumber));
+    const values = symmetricEigen(kernels, matrix, dim, rows);
+    const vectors = kernels.f64(rows, size);
     const floor = REGULARIZATION * diagonal / 2;
     for (let k = 0; k < dim; k++) {
       const half = Math.sqrt(Math.max(values[k], floor));
@@ -193,6 +197,7 @@ export function weightingOf(blocks: Float64Array, dim: number): Weighting {
       }
     }
   }
+  kernels.release(mark);
   return { dim, stored, root, inverse };
 }
 

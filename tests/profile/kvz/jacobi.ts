@@ -1,6 +1,6 @@
 /**
  * Eigenvalues of small symmetric matrices by Jacobi's rotations (Golub and Van Loan, 8.5), in float64: exact to the last
- * few bits, and quick up to a hundred rows.
+ * few bits; the reference for what calibration does with kernels.
  *
  * @module
  */

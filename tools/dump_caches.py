@@ -7,7 +7,8 @@ Dumps real KV caches of a language model as .safetensors, one file a sequence.
     python tools/dump_caches.py --gguf M.gguf --check-cache SAMPLE.safetensors
 
 Layout: `past_key_values.N.key|value` [1, kv_heads, T, dim], keys after RoPE in half-split pairing; `input_ids` I32
-[1, T]; metadata `model`, `architecture`, `text`, `rope` (JSON).
+[1, T]; metadata `model`, `architecture`, `text`, `rope` (JSON). Models whose layers rotate differently (Gemma 3) have
+keys before RoPE and `rope` null. Layers with a sliding window keep all tokens.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def parse_arguments() -> argparse.Namespace:
 def dump(model: LoadedModel, args: argparse.Namespace) -> None:
     folder = Path(args.output)
     folder.mkdir(parents=True, exist_ok=True)
-    windows = choose_windows(model.tokenize, args)
+    windows = choose_windows(model, args)
     paths = [folder / f"{args.prefix}-{n:03d}.safetensors" for n in range(len(windows))]
     taken = [p for p in paths if p.exists()]
     if taken and not args.force:
@@ -95,7 +96,8 @@ def main() -> None:
     if args.check_perplexity:
         # 8 characters a token is far more than any text here needs.
         with open(args.check_perplexity, encoding="utf-8") as f:
-            ids = model.tokenize(f.read(2048 * 8))[:2048]
+            first = [model.first_token()] if args.bos else []
+            ids = (first + model.tokenize(f.read(2048 * 8)))[:2048]
         report |= {"perplexity": round(model.perplexity(ids), 4), "tokens": len(ids)}
     if args.check_cache:
         report |= check_cache(model, args.check_cache)

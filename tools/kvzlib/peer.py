@@ -28,6 +28,8 @@ class NumpyPeer:
     def __init__(self, cache: Cache, profile: dict[str, KindProfile], ratio: float, threads: int, chunk: int = 256):
         self.sinks, self.window, self.chunk, self.tokens = 4, 128, chunk, cache.tokens
         self.shape = {"key": cache.keys.shape, "value": cache.values.shape}
+        if cache.rope is None:
+            raise ValueError("Cannot time a cache without RoPE: the peer undoes it")
         turn = rotation(cache.rope, cache.positions)
         self.cos, self.sin = ((x * turn.factor).astype(np.float32) for x in (turn.cos, turn.sin))
         self.inverse = np.float32(1 / turn.factor**2)

@@ -9,7 +9,6 @@ the KL of the model's predictions over the sequence by ½ eᵀ F e.
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import DynamicCache
+
+from .model import cache_argument
 
 
 class FisherBlocks:
@@ -48,10 +49,8 @@ class FisherBlocks:
         with _watched(model, watch) as cache, torch.enable_grad():
             # Gradients begin at the embeddings: those of the weights are not wanted.
             embedded = model.get_input_embeddings()(torch.from_numpy(ids.astype(np.int64))[None])
-            inputs = {"inputs_embeds": embedded.detach().requires_grad_(True), "use_cache": True}
-            # transformers renames the argument.
-            name = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
-            logits = model(**inputs, **{name: cache}).logits[0]
+            inputs = {"inputs_embeds": embedded.detach().requires_grad_(True)}
+            logits = model(**inputs, **cache_argument(model, cache)).logits[0]
             with torch.no_grad():
                 labels = torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]
             loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")

@@ -85,7 +85,7 @@ for (const dim of [5, 96]) {
   });
 }
 
-Deno.test("the joint fit is the spectrum of the weighted covariance; what is cut is its tail", async () => {
+Deno.test("the joint fit is the spectrum of the weighted covariance; what is cut is its tail", () => {
   const gram = new GramAccumulator(kernels, FEATURES);
   const rows = 400;
   const next = normal(8);

@@ -5,7 +5,6 @@ import { assert, assertEquals } from "deno-std/assert";
 const ALLOWED: Record<string, string> = {
   "src/eval/": "figures about caches, no bytes",
   "src/profile/eigen.ts": "calibration: what it fits is stored, and coding uses what is stored",
-  "src/profile/kvz/jacobi.ts": "calibration",
   "src/profile/kvz/int7.ts": "calibration",
   "src/profile/kvz/calibrate.ts": "calibration",
   "src/profile/kvz/train.ts": "calibration",

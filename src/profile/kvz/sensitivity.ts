@@ -119,7 +119,8 @@ export async function openSensitivity(
 ): Promise<SensitivityBlocks> {
   if ("read" in given) return await readSensitivity(given, model);
   for (const kind of KINDS) {
-    const wanted = model.layers * model.kvHeads * kindDim(model, kind) ** 2;
+    const dim = kindDim(model, kind);
+    const wanted = model.layers * model.kvHeads * dim * dim;
     if (given[kind].length !== wanted) {
       throw new KvzMismatchError(
         `Cannot use sensitivity: its ${kind} blocks have ${given[kind].length} elements, the model wants ${wanted}`,

@@ -4,6 +4,7 @@
  * length over the code length that the tables promise.
  *
  *     deno run -A bench/entropy.ts [--cache C.safetensors] [--profile P.kvzp] [--ratio 32] [--rounds 15] [--json]
+ *         [--kvz-profile P.kvzp] [--kvz-cache C.safetensors]
  *
  * @module
  */
@@ -13,7 +14,7 @@ import { WasmRans } from "../src/stages/entropy/rans.ts";
 import { modelBits } from "../src/stages/entropy/rans_counts.ts";
 import { ReferenceRans } from "../src/stages/entropy/rans_reference.ts";
 import type { Rans } from "../src/stages/entropy/rans_stream.ts";
-import { type EntropyData, realData, syntheticData } from "./entropy/data.ts";
+import { type EntropyData, realData, recipeData, syntheticData } from "./entropy/data.ts";
 import { type NativeRow, openPeers, type Peer, runHtscodecs } from "./entropy/peers.ts";
 import { flag, option } from "./inputs.ts";
 import { seconds } from "./peak.ts";
@@ -40,7 +41,8 @@ const peers = await openPeers();
 const kernels = await Promise.all([...WASM_BUILDS].reverse().map((build) => EntropyKernels.open(build)));
 const rows: Row[] = [];
 let native = true;
-for (const data of [...syntheticData(), await realData()]) {
+const levels = await recipeData();
+for (const data of [...syntheticData(), await realData(), ...(levels === null ? [] : [levels])]) {
   const { name, symbols, tables } = data;
   const coders = [
     ...kernels.map((on) => ransPeer(`kvz rANS ${on.build}`, new WasmRans(on, tables), data)),

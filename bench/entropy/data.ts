@@ -3,12 +3,20 @@
  *
  * @module
  */
+import { readSafetensors } from "../../src/adapters/safetensors.ts";
 import { openFile, readGroup } from "../../src/codec/groups.ts";
 import { openCodec } from "../../src/codec/open.ts";
+import { parseProfile } from "../../src/profile/profile.ts";
+import { requireProfile } from "../../src/profile/require.ts";
+import { kvz } from "../../src/recipes/kvz.ts";
+import { planSetup } from "../../src/recipes/kvz_setup.ts";
 import { decodeStream } from "../../src/stages/entropy/deflate.ts";
 import { type RansContexts, TOKEN_KINDS } from "../../src/stages/entropy/rans_contexts.ts";
 import { countSymbols } from "../../src/stages/entropy/rans_counts.ts";
+import { ReferenceRans } from "../../src/stages/entropy/rans_reference.ts";
 import { normalizeTables, type RansTables } from "../../src/stages/entropy/rans_tables.ts";
+import { tableBits, tableLimits, trellisContexts, trellisModel } from "../../src/stages/quantize/trellis/model.ts";
+import { decodeSide, sideLength } from "../../src/stages/quantize/trellis/side.ts";
 import { loadInputs, option } from "../inputs.ts";
 
 /** A matrix of symbols with what rANS codes it by. */
@@ -115,4 +123,49 @@ export async function realData(): Promise<EntropyData> {
   const symbols = new Uint8Array(rows.length * chunk.tokens);
   rows.forEach((row, i) => symbols.set(row, i * chunk.tokens));
   return trained("kvtc int4 codes", symbols, chunk.tokens, { variant: "plain", tableOf }, SHARED);
+}
+
+/**
+ * The levels of the first 256 tokens of `--kvz-cache` under `--kvz-profile`, with the recipe's own contexts and tables; null
+ * without a profile.
+ */
+export async function recipeData(): Promise<EntropyData | null> {
+  const path = option("kvz-profile", "");
+  if (path === "") return null;
+  const profile = requireProfile(await parseProfile(await Deno.readFile(path)), "kvz");
+  const cache = await readSafetensors(await Deno.readFile(option("kvz-cache", "samples/smollm2-256.safetensors")));
+  const options = kvz.parseOptions({});
+  const facts = { model: profile.model, storedDType: cache.dtype, dtype: cache.dtype };
+  const { basis: { components }, stepSets, tables } = await planSetup(profile, facts, options);
+  const codec = await openCodec(profile);
+  const { bytes } = await codec.compress(cache, { recipe: "kvz" });
+  await codec.close();
+  const file = await openFile(bytes);
+  const chunk = file.groups.find(({ chunk }) => chunk === 0)!;
+  const { records } = await readGroup(file, chunk);
+  const side = decodeSide(
+    await decodeStream(records.get("SIDE")!, sideLength(chunk.tokens, components), "SIDE"),
+    chunk.tokens,
+    components,
+  );
+  const model = trellisModel(stepSets, side.s, { bits: tableBits(tables), limits: tableLimits(tables) });
+  const contexts = trellisContexts(model, side);
+  const symb = records.get("SYMB")!;
+  const coded = await decodeStream(symb, symb.rawLength, "SYMB");
+  const all = new ReferenceRans(tables).decode(coded, components, chunk.tokens, contexts);
+  const tokens = Math.min(256, chunk.tokens);
+  const symbols = new Uint8Array(components * tokens);
+  for (let c = 0; c < components; c++) {
+    symbols.set(all.subarray(c * chunk.tokens, c * chunk.tokens + tokens), c * tokens);
+  }
+  if (contexts.variant !== "trellis") throw new Error("Cannot measure: the contexts are not those of a trellis");
+  const { kinds } = contexts;
+  return {
+    name: "kvz levels",
+    rows: components,
+    tokens,
+    symbols,
+    contexts: { ...contexts, kinds: kinds.subarray(0, tokens) },
+    tables,
+  };
 }

@@ -41,6 +41,8 @@ export interface ModelCalibration {
   readonly texts: CalibrationTexts;
   /** A file of tools/sensitivity.py, or what to do without one. */
   readonly sensitivity: ByteSource | "forward" | "none";
+  /** Bands of the keys' rotary frequencies that forward passes tell apart. */
+  readonly bands: number;
   /** Tokens of a cache and after it that the curve is measured with. */
   readonly context: number;
   readonly continuation: number;
@@ -107,7 +109,7 @@ async function fitOrRead(request: ModelCalibration): Promise<KvzProfile> {
 
 /** The sensitivity, and what tells it from another. */
 async function sensitivityOf(
-  { model, identity, texts, sensitivity, fit, journal, signal, onProgress }: ModelCalibration,
+  { model, identity, texts, sensitivity, bands, fit, journal, signal, onProgress }: ModelCalibration,
 ): Promise<{ readonly blocks: SensitivityBlocks | ByteSource; readonly facts: unknown } | null> {
   if (sensitivity === "none") return null;
   if (sensitivity !== "forward") {
@@ -117,10 +119,11 @@ async function sensitivityOf(
   }
   const chosen = spread(texts.training, SENSITIVITY_TEXTS);
   const shortest = Math.min(...chosen.map(({ ids }) => ids.length)) - 1;
-  const continuation = Math.max(1, Math.min(128, Math.floor(shortest / 5)));
+  const continuation = Math.max(1, Math.min(64, Math.floor(shortest / 5)));
   const options = {
     context: Math.min(512, shortest - continuation),
     continuation,
+    bands,
     sinks: fit.sinks ?? 4,
     seed: fit.seed ?? 0,
   };
@@ -137,7 +140,7 @@ async function sensitivityOf(
       ...options,
       part: [layer, kind, head, band],
     });
-  const parts = sensitivityParts(model.spec);
+  const parts = sensitivityParts(model.spec, { bands });
   const known = chosen.flatMap(({ name }) =>
     parts.flatMap((part): PartMeasurement[] => {
       const result = journal.get(keyOf(name, part)) as PartMeasurement | undefined;
@@ -151,7 +154,10 @@ async function sensitivityOf(
     onMeasured: (one) => journal.add(keyOf(one.text, one), one),
     onPart: (done, total) => onProgress({ done, total, stage: "sensitivity" }),
   });
-  return { blocks: forwardBlocks(model.spec, measurements), facts: measurements.map(({ weight }) => weight) };
+  return {
+    blocks: forwardBlocks(model.spec, measurements, { bands }),
+    facts: measurements.map(({ weight }) => weight),
+  };
 }
 
 /** Some of the sequences, evenly spread, so that they are of different texts. */

@@ -30,6 +30,7 @@ export interface TextFlags extends Partial<ModelFlags> {
   readonly texts?: string[];
   readonly length?: number;
   readonly sequences?: number;
+  readonly bands?: number;
   /** False with --no-curve. */
   readonly curve?: boolean;
   readonly context?: number;
@@ -43,6 +44,7 @@ export const TEXT_FLAGS: readonly (keyof TextFlags)[] = [
   "texts",
   "length",
   "sequences",
+  "bands",
   "context",
   "continuation",
   "dtype",
@@ -74,6 +76,11 @@ export function addTextOptions(command: Command): void {
     .option("--texts <file...>", "texts to calibrate on, plain or .jsonl; FILE:BEGIN-END takes a region")
     .option("--length <n>", "tokens of a sequence (default 2048)", wholeNumber("--length", 16, 1 << 24))
     .option("--sequences <n>", "sequences of each text at most (default 16)", wholeNumber("--sequences", 1, 1 << 20))
+    .option(
+      "--bands <n>",
+      "bands of the keys' rotary frequencies that sensitivity by forward passes tells apart (default 8)",
+      wholeNumber("--bands", 1, 1024),
+    )
     .option("--no-curve", "do not measure the curve of KL by step; nothing of the texts is kept for it")
     .option(
       "--context <n>",
@@ -103,7 +110,7 @@ export async function makeOnModel(
 ): Promise<CalibratedOnModel> {
   const { output, texts: files = [], length = 2048, sequences = 16, curve = true, context = 1024, continuation = 256 } =
     flags;
-  const { dtype = "f16", graph = "model", weights = "fp32", sensitivity = "forward" } = flags;
+  const { bands = 8, dtype = "f16", graph = "model", weights = "fp32", sensitivity = "forward" } = flags;
   checkDType(dtype);
   if (files.length === 0) throw new UsageError("Cannot calibrate on a model without texts: --texts names some");
   if (output === "-") throw new UsageError("Cannot write the profile to standard output: with --model -o takes a file");
@@ -126,6 +133,7 @@ export async function makeOnModel(
     identity,
     texts,
     sensitivity: source,
+    bands,
     context,
     continuation,
     dtype,

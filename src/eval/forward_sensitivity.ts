@@ -55,7 +55,7 @@ export interface PartOptions {
 export interface SensitivityOptions extends StepOptions, PartOptions {
   /** Tokens of a cache. Default 512. */
   readonly context?: number;
-  /** Tokens predicted after it. Default 128. */
+  /** Tokens predicted after it. Default 64. */
   readonly continuation?: number;
   /** Leading tokens without noise: models attend to them whatever they are, and codecs keep them. Default 4. */
   readonly sinks?: number;
@@ -110,7 +110,7 @@ export async function measureSensitivity(
   texts: readonly CurveText[],
   options: SensitivityOptions = {},
 ): Promise<PartMeasurement[]> {
-  const { context = 512, continuation = 128, sinks = 4, bands = 8, known = [] } = options;
+  const { context = 512, continuation = 64, sinks = 4, bands = 8, known = [] } = options;
   if (texts.length === 0 || new Set(texts.map(({ name }) => name)).size < texts.length) {
     throw new RangeError(
       `Cannot measure sensitivity: found ${texts.length} texts, expected at least one, with different names`,

@@ -67,6 +67,7 @@ Deno.test("from a model to a profile; an interrupted run goes on with the same r
         identity: "toy",
         texts,
         sensitivity: options.sensitivity ?? "forward",
+        bands: 2,
         context: CONTEXT,
         continuation: CONTINUATION,
         dtype: "f16",

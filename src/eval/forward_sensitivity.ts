@@ -69,14 +69,12 @@ export interface SensitivityOptions extends StepOptions, PartOptions {
   readonly onPart?: (done: number, total: number) => void;
 }
 
-/** KL within which cost is taken to be in proportion to energy, and above the rounding of logits. */
-const KL_RANGE = [5e-4, 2e-2] as const;
-/** What the level is set for when it was outside. */
-const KL_WANTED = 4e-3;
-/** The level tried first. */
-const FIRST_LEVEL = 0.1;
-/** The largest: more than the part's own size tells nothing of small errors. */
-const MAX_LEVEL = 1;
+/** Size of the noise, about that of a codec's errors: what larger noise costs says little about them. */
+const LEVEL = 0.2;
+/** KL up to which cost is taken to be in proportion to energy; parts that cost more are measured with less noise. */
+const KL_MOST = 1e-2;
+/** What the level is then set for. */
+const KL_WANTED = 2e-3;
 /** Passes until the level must do. */
 const MAX_PASSES = 4;
 
@@ -139,8 +137,8 @@ export async function measureSensitivity(
           sinks,
           bands,
         });
-        // A part costs about what it did on the text before; on the first text, what it did a layer before.
-        const start = levels.get(key) ?? levels.get(partName({ ...part, layer: part.layer - 1 })) ?? FIRST_LEVEL;
+        // A part costs about what it did on the text before.
+        const start = levels.get(key) ?? LEVEL;
         const seed = mix32((options.seed ?? 0) + 0x9e3779b1 * (n + 1)) ^ mix32(out.length + 1);
         measured = { text: name, ...part, ...await probe.measure(part, start, seed) };
         await options.onMeasured?.(measured);
@@ -209,7 +207,7 @@ class Probe {
     return new Probe(model, await model.unload(past, prompt), given, meter, sinks, bands, steps);
   }
 
-  /** Finds a level at which KL is measurable and small, and measures there. */
+  /** Measures with noise that is made smaller until KL is small. */
   async measure(
     part: SensitivityPart,
     start: number,
@@ -224,12 +222,10 @@ class Probe {
       const cache = new KvCache({ model: this.#model.spec, dtype: "f32", blocks });
       const after = await continueWith(this.#model, await this.#model.load(cache), this.#given, this.#options);
       const kl = Math.max(0, this.#meter.kl(after));
-      const wanted = Math.min(MAX_LEVEL, level * Math.min(16, Math.sqrt(KL_WANTED / Math.max(kl, 1e-12))));
-      const fits = kl <= KL_RANGE[1] && (kl >= KL_RANGE[0] || wanted === level);
-      if (fits || pass === MAX_PASSES) {
+      if (kl <= KL_MOST || pass === MAX_PASSES) {
         return { level, kl, weight: 2 * kl * this.#given.length / (energy / this.#rotationGain(part.kind)) };
       }
-      level = wanted;
+      level *= Math.sqrt(KL_WANTED / kl);
     }
   }
 

@@ -11,7 +11,8 @@ import { type Backend, paddedLength } from "../../backend/backend.ts";
 import { toFloat32 } from "../../cache/elements.ts";
 import { rotationTable } from "../../cache/rope.ts";
 import { BYTES_PER_ELEMENT, type DType, type RopeSpec } from "../../cache/types.ts";
-import { KvzFormatError } from "../../errors.ts";
+import { findNonFinite } from "../../cache/finite.ts";
+import { KvzFormatError, KvzUnsupportedError } from "../../errors.ts";
 import { withScratch } from "../scratch.ts";
 import type { ChunkContext, Stage } from "../stage.ts";
 
@@ -41,6 +42,7 @@ export class SinkStage implements Stage<Uint8Array, Uint8Array> {
     return layers * heads * (2 + tokens * dim);
   }
 
+  /** @throws {KvzUnsupportedError} Elements are too large for FP8 with a scale in binary16. */
   async encode(x: Uint8Array, ctx: ChunkContext): Promise<Uint8Array> {
     const { layers, heads, dim } = this.#geometry;
     const blocks = layers * heads;
@@ -59,7 +61,17 @@ export class SinkStage implements Stage<Uint8Array, Uint8Array> {
       const codes = scratch.alloc(blocks * tokens * dim);
       const scales = scratch.alloc(blocks * 2);
       this.#backend.encodeFp8(scratch.upload(byBlock), blocks, tokens * dim, codes, scales);
-      out.set(await this.#backend.read(scales, 0, blocks * 2));
+      const scaleBytes = await this.#backend.read(scales, 0, blocks * 2);
+      const large = findNonFinite(scaleBytes, "f16");
+      if (large >= 0) {
+        throw new KvzUnsupportedError(
+          `Cannot keep sinks: elements of layer ${Math.floor(large / heads)}, head ${
+            large % heads
+          } are too large for ` +
+            "FP8 with a scale in binary16, at most 2.9 · 10^7",
+        );
+      }
+      out.set(scaleBytes);
       out.set(await this.#backend.read(codes, 0, blocks * tokens * dim), blocks * 2);
     });
     return out;

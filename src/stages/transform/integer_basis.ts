@@ -10,6 +10,8 @@ import type { DType, Kind, RopeSpec } from "../../cache/types.ts";
 export const INT7_MAX = 63;
 /** Largest magnitude of a level: 127 · 256 + 127, so that it splits into two signed bytes. */
 export const MAX_LEVEL = 32639;
+/** Largest sum of a token's magnitudes, so that every product of a basis column with it stays in 32 bits. */
+export const MAX_TOKEN_SUM = Math.floor((2 ** 31 - 1) / INT7_MAX);
 /** Most components, a bound on memory. */
 export const MAX_COMPONENTS = 4096;
 
@@ -99,8 +101,7 @@ export function requireLevels({ levels, scales }: Levels, components: number, to
       sums[t] += magnitude;
     }
   }
-  const limit = (2 ** 31 - 1) / INT7_MAX;
-  if (sums.some((sum) => sum > limit)) {
+  if (sums.some((sum) => sum > MAX_TOKEN_SUM)) {
     throw new KvzFormatError("Cannot reconstruct: the levels of a token are so large that a sum could leave 32 bits");
   }
 }

@@ -124,7 +124,7 @@ Deno.test("headers that claim what no file of this size holds are refused before
     const file = await framed({ ...header, ...claim }, sections);
     const before = performance.now();
     await assertRejects(() => parseProfile(file), KvzFormatError, undefined, JSON.stringify(claim));
-    assert(performance.now() - before < 2000, JSON.stringify(claim));
+    assert(performance.now() - before < 10_000, JSON.stringify(claim));
   }
 });
 

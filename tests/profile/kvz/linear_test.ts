@@ -1,13 +1,13 @@
 import { assert, assertAlmostEquals, assertEquals } from "deno-std/assert";
 import fc from "fast-check";
-import { CalibrateKernels } from "../../src/backend/wasm/calibrate_kernels.ts";
-import type { ModelSpec } from "../../src/cache/types.ts";
-import { GramAccumulator } from "../../src/profile/gram.ts";
-import { roundBasis } from "../../src/profile/kvz/int7.ts";
-import { eachBlock, fitJoint } from "../../src/profile/kvz/joint_fitter.ts";
-import { plainSensitivity, weightingOf } from "../../src/profile/kvz/sensitivity.ts";
-import { random } from "../synthetic.ts";
-import { symmetricEigenJacobi } from "./kvz/jacobi.ts";
+import { CalibrateKernels } from "../../../src/backend/wasm/calibrate_kernels.ts";
+import type { ModelSpec } from "../../../src/cache/types.ts";
+import { GramAccumulator } from "../../../src/profile/gram.ts";
+import { roundBasis } from "../../../src/profile/kvz/int7.ts";
+import { eachBlock, fitJoint } from "../../../src/profile/kvz/joint_fitter.ts";
+import { plainSensitivity, weightingOf } from "../../../src/profile/kvz/sensitivity.ts";
+import { random } from "../../synthetic.ts";
+import { symmetricEigenJacobi } from "./jacobi.ts";
 
 const MODEL: ModelSpec = {
   architecture: "llama",
@@ -62,6 +62,15 @@ Deno.test("Jacobi: eigenvalues of the discrete Laplacian, which are known", () =
 });
 
 Deno.test("Jacobi: vectors are orthonormal and give the matrix back, whatever it is", () => {
+  const check = (matrix: Float64Array, n: number) => {
+    const { values, vectors } = symmetricEigenJacobi(matrix, n);
+    const back = times(transpose(vectors, n, n), vectors.map((v, at) => v * values[Math.floor(at / n)]), n, n, n);
+    const gram = times(vectors, transpose(vectors, n, n), n, n, n);
+    for (let i = 0; i < n * n; i++) {
+      assertAlmostEquals(back[i], matrix[i], 1e-10);
+      assertAlmostEquals(gram[i], i % (n + 1) === 0 ? 1 : 0, 1e-12);
+    }
+  };
   fc.assert(fc.property(
     fc.integer({ min: 1, max: 7 }).chain((n) =>
       fc.tuple(
@@ -69,33 +78,29 @@ Deno.test("Jacobi: vectors are orthonormal and give the matrix back, whatever it
         fc.array(fc.double({ min: -9, max: 9, noNaN: true }), { minLength: n * n, maxLength: n * n }),
       )
     ),
-    ([n, entries]) => {
-      const matrix = Float64Array.from(entries, (_, at) => entries[at] + entries[(at % n) * n + Math.floor(at / n)]);
-      const { values, vectors } = symmetricEigenJacobi(matrix, n);
-      const back = times(transpose(vectors, n, n), vectors.map((v, at) => v * values[Math.floor(at / n)]), n, n, n);
-      const gram = times(vectors, transpose(vectors, n, n), n, n, n);
-      for (let i = 0; i < n * n; i++) {
-        assertAlmostEquals(back[i], matrix[i], 1e-10);
-        assertAlmostEquals(gram[i], i % (n + 1) === 0 ? 1 : 0, 1e-12);
-      }
-    },
+    ([n, entries]) =>
+      check(Float64Array.from(entries, (_, at) => entries[at] + entries[(at % n) * n + Math.floor(at / n)]), n),
   ));
+  check(blocksOf(1, 64, 5), 64);
 });
 
-Deno.test("weights: root² is the stored matrix, the inverse is one", () => {
-  const dim = 4;
-  const { stored, root, inverse } = weightingOf(kernels, blocksOf(3, dim, 4), dim);
-  const exact = (bits: number) => new Float16Array(Uint16Array.of(bits).buffer)[0];
-  for (let b = 0; b < 3; b++) {
-    const part = (all: Float64Array) => all.slice(b * dim * dim, (b + 1) * dim * dim);
-    const square = times(part(root), part(root), dim, dim, dim);
-    const one = times(part(root), part(inverse), dim, dim, dim);
-    for (let i = 0; i < dim * dim; i++) {
-      assertAlmostEquals(square[i], exact(stored[b * dim * dim + i]), 1e-12);
-      assertAlmostEquals(one[i], i % (dim + 1) === 0 ? 1 : 0, 1e-11);
+/** Heads as wide as Gemma's have 256. */
+for (const dim of [4, 96]) {
+  Deno.test(`weights of ${dim}: root² is the stored matrix, the inverse is one`, () => {
+    const tolerance = 1e-12 * dim * dim;
+    const { stored, root, inverse } = weightingOf(kernels, blocksOf(3, dim, 4), dim);
+    const exact = (bits: number) => new Float16Array(Uint16Array.of(bits).buffer)[0];
+    for (let b = 0; b < 3; b++) {
+      const part = (all: Float64Array) => all.slice(b * dim * dim, (b + 1) * dim * dim);
+      const square = times(part(root), part(root), dim, dim, dim);
+      const one = times(part(root), part(inverse), dim, dim, dim);
+      for (let i = 0; i < dim * dim; i++) {
+        assertAlmostEquals(square[i], exact(stored[b * dim * dim + i]), tolerance);
+        assertAlmostEquals(one[i], i % (dim + 1) === 0 ? 1 : 0, tolerance);
+      }
     }
-  }
-});
+  });
+}
 
 Deno.test("weights without sensitivity are the inverse mean square of a layer", () => {
   const key = Float64Array.from({ length: KEYS }, (_, i) => i < 8 ? 4 : 0);
@@ -166,7 +171,7 @@ Deno.test("rounding a basis adds no more noise than its share, and rounds weak r
   const [components, features] = [40, 600];
   const next = random(3);
   const back = Float64Array.from({ length: components * features }, () => (next() - 0.5) / Math.sqrt(features / 12));
-  const weight = new Float64Array(features).fill(1);
+  const weight = Float64Array.from({ length: features }, () => 0.5 + next());
   const variance = Float64Array.from({ length: components }, (_, c) => 40 * 2 ** -c);
   const finest = 0.5;
   const { basis, scales } = roundBasis(back, features, weight, variance, finest);
@@ -176,7 +181,7 @@ Deno.test("rounding a basis adds no more noise than its share, and rounds weak r
     const row = basis.subarray(c * features, (c + 1) * features);
     assert(row.every((v) => Math.abs(v) <= 63));
     let error = 0;
-    row.forEach((v, f) => error += (v * scales[f] - back[c * features + f]) ** 2);
+    row.forEach((v, f) => error += weight[f] * (v * scales[f] - back[c * features + f]) ** 2);
     const multiple = [16, 8, 4, 2, 1].find((m) => row.every((v) => v % m === 0))!;
     multiples.push(multiple);
     if (multiple === 1) fine += error * variance[c];

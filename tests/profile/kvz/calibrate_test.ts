@@ -1,0 +1,79 @@
+import { assert, assertAlmostEquals, assertEquals, assertNotEquals, assertRejects } from "deno-std/assert";
+import { createWasmBackend } from "../../../src/backend/wasm/create.ts";
+import { f16ToNumber } from "../../../src/cache/elements.ts";
+import { memorySource } from "../../../src/container/bytes.ts";
+import { KvzMismatchError } from "../../../src/errors.ts";
+import { calibrateKvz } from "../../../src/profile/kvz/calibrate.ts";
+import { forwardMatrix } from "../../../src/profile/kvz/forward.ts";
+import { serializeProfile } from "../../../src/profile/profile.ts";
+import { shingleHashes } from "../../../src/profile/shingles.ts";
+import { smallKvzProfile } from "../../codec/kvz_profile.ts";
+import { SMALL_MODEL, syntheticCache } from "../../synthetic.ts";
+import { sensitivityFile } from "./sensitivity_file.ts";
+
+Deno.test("calibrating twice gives the same bytes; what matters changes the fingerprint", async () => {
+  const profile = await smallKvzProfile();
+  const again = await smallKvzProfile();
+  assertEquals(again, profile);
+  assertEquals(await serializeProfile(again), await serializeProfile(profile));
+  const caches = () => [1, 2, 3].map((seed) => syntheticCache(700, { seed }));
+  const options = { rank: 64, svd: "exact" } as const;
+  const sensitivity = memorySource(sensitivityFile());
+  const weighted = await calibrateKvz(caches(), { ...options, sensitivity });
+  assertEquals(weighted.sensitivity, "fisher");
+  assertNotEquals(weighted.fingerprint, profile.fingerprint);
+  assertEquals(profile.calibration, { tokens: 2088, sinks: 4, sequences: 3, svd: "exact", seed: 0 });
+});
+
+Deno.test("the way there belongs to the way back", async () => {
+  const caches = [1, 2].map((seed) => syntheticCache(300, { seed }));
+  const options = { svd: "exact", sensitivity: memorySource(sensitivityFile()) } as const;
+  const profile = await calibrateKvz(caches, options);
+  const { components: C, features: F, basis, scales } = profile;
+  const forward = Float32Array.from(await forwardMatrix(profile, await createWasmBackend()), f16ToNumber);
+  // Rows of weak components are rounded coarsely, as their variance allows, but see nothing of the leading ones.
+  assert(C > 3);
+  for (let a = 0; a < C; a++) {
+    for (let b = 0; b < 3; b++) {
+      let dot = 0;
+      for (let f = 0; f < F; f++) dot += forward[a * F + f] * scales[f] * basis[b * F + f];
+      assertAlmostEquals(dot, a === b ? 1 : 0, 0.05);
+    }
+  }
+});
+
+Deno.test("calibration refuses what it cannot use", async () => {
+  const cache = syntheticCache(100);
+  await assertRejects(() => calibrateKvz([]), RangeError);
+  await assertRejects(() => calibrateKvz([syntheticCache(5)]), RangeError, "1 tokens are left");
+  await assertRejects(() => calibrateKvz([cache], { rank: 0 }), RangeError, "rank is 0");
+  await assertRejects(() => calibrateKvz([cache], { ratio: 0.5 }), RangeError, "ratio is 0.5");
+  await assertRejects(() => calibrateKvz([cache], { ratio: NaN }), RangeError, "ratio is NaN");
+  await assertRejects(() => calibrateKvz([cache], { trainingChunks: 1.5 }), RangeError, "trainingChunks is 1.5");
+  await assertRejects(() => calibrateKvz([cache, cache]), KvzMismatchError);
+  const other = syntheticCache(100, { model: { ...SMALL_MODEL, id: "other" }, seed: 2 });
+  await assertRejects(() => calibrateKvz([cache, other]), KvzMismatchError);
+  const heldOut = shingleHashes(cache.inputIds!);
+  await assertRejects(() => calibrateKvz([cache], { heldOut }), KvzMismatchError, "held-out");
+  const sensitivity = memorySource(sensitivityFile({ keyDim: 8 }));
+  await assertRejects(() => calibrateKvz([cache], { sensitivity }), KvzMismatchError, "shape");
+});
+
+Deno.test("blocks of forward passes weigh as a file does; one short cache is enough to train on", async () => {
+  const { layers, kvHeads, keyDim, valueDim } = SMALL_MODEL;
+  const unit = (dim: number) =>
+    Float64Array.from({ length: layers * kvHeads * dim * dim }, (_, i) => Number(i % (dim * dim) % (dim + 1) === 0));
+  const sensitivity = { source: "forward", key: unit(keyDim), value: unit(valueDim) } as const;
+  const options = { rank: 64, svd: "exact" } as const;
+  const forward = await calibrateKvz([syntheticCache(300)], { ...options, sensitivity });
+  assertEquals(forward.sensitivity, "forward");
+  assert(forward.stepBits.every((bits) => bits > 0));
+  const file = memorySource(sensitivityFile());
+  const fisher = await calibrateKvz([syntheticCache(300)], { ...options, sensitivity: file });
+  assertEquals(fisher.fingerprint, forward.fingerprint);
+  await assertRejects(
+    () => calibrateKvz([syntheticCache(300)], { sensitivity: { ...sensitivity, value: unit(keyDim) } }),
+    KvzMismatchError,
+    "its value blocks have 600 elements, the model wants 216",
+  );
+});

@@ -26,6 +26,7 @@ import {
   kindDim,
   openSensitivity,
   plainSensitivity,
+  scaleForHalf,
   type SensitivityBlocks,
   type Weighting,
   weightingOf,
@@ -154,7 +155,7 @@ function fitRounded(
 ) {
   let used = blocks;
   const joint = fitJoint(kernels, gram, model, (variance) => {
-    used ??= plainSensitivity(model, variance);
+    used = scaleForHalf(used ?? plainSensitivity(model, variance), model);
     const { key, value } = used;
     return {
       key: weightingOf(kernels, key, model.keyDim),

@@ -77,3 +77,24 @@ Deno.test("blocks of forward passes weigh as a file does; one short cache is eno
     "its value blocks have 600 elements, the model wants 216",
   );
 });
+
+Deno.test("weights too small or too large for binary16 are scaled: the same fit in other units", async () => {
+  const profile = (entry: number) =>
+    calibrateKvz([syntheticCache(300)], {
+      rank: 64,
+      svd: "exact",
+      sensitivity: memorySource(sensitivityFile({ entry })),
+    });
+  const unit = await profile(1);
+  for (const entry of [2 ** -40, 2 ** 20]) {
+    const other = await profile(entry);
+    assertEquals(other.basis, unit.basis);
+    assertEquals(other.stepBits, unit.stepBits);
+    // 60 in s are a step of half the size, 30 a weight of half.
+    assertEquals((other.finestS - unit.finestS) % 60, 0);
+    assert(other.sensitivityBlocks.every((bits) => (bits & 0x7c00) !== 0x7c00));
+  }
+  // Others are stored as they are: 8 less in the exponent.
+  const { sensitivityBlocks } = await profile(2 ** -8);
+  assertEquals(sensitivityBlocks, unit.sensitivityBlocks.map((bits) => bits === 0 ? 0 : bits - (8 << 10)));
+});

@@ -14,7 +14,12 @@ import { loadInputs, option } from "./inputs.ts";
 const { cache, profile } = await loadInputs();
 for (const ratio of option("ratios", "32,64").split(",").map(Number)) {
   const backend = await createWasmBackend();
-  const facts = { model: profile.model, storedDType: cache.dtype, dtype: cache.dtype };
+  const facts = {
+    model: profile.model,
+    storedDType: cache.dtype,
+    dtype: cache.dtype,
+    openBackend: () => createWasmBackend(),
+  };
   const codec = await kvtc.open(backend, await kvtc.planSetup(profile, facts, kvtc.parseOptions({ ratio })));
   const basis = backend.bytesInUse;
   const [begin, end] = [0, Math.min(256, cache.tokens)];

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { createBackend } from "../../src/backend/select.ts";
 import { readSafetensors } from "../../src/adapters/safetensors.ts";
 import { openFile, readGroup } from "../../src/codec/groups.ts";
 import { openCodec } from "../../src/codec/open.ts";
@@ -135,7 +136,12 @@ export async function recipeData(): Promise<EntropyData | null> {
   const profile = requireProfile(await parseProfile(await Deno.readFile(path)), "kvz");
   const cache = await readSafetensors(await Deno.readFile(option("kvz-cache", "samples/smollm2-256.safetensors")));
   const options = kvz.parseOptions({});
-  const facts = { model: profile.model, storedDType: cache.dtype, dtype: cache.dtype };
+  const facts = {
+    model: profile.model,
+    storedDType: cache.dtype,
+    dtype: cache.dtype,
+    openBackend: () => createBackend(),
+  };
   const { basis: { components }, stepSets, tables } = await planSetup(profile, facts, options);
   const codec = await openCodec(profile);
   const { bytes } = await codec.compress(cache, { recipe: "kvz" });

@@ -17,6 +17,8 @@ import { checkHeldOut, loadTexts, parseTextSpec, type TextSpec } from "../eval/t
 import { UsageError } from "../exit_codes.ts";
 import { writeOutput } from "../files.ts";
 import { formatError, formatRatio, formatSeconds, formatTable } from "../format.ts";
+import { createBackend } from "../../src/backend/select.ts";
+import { QUALITIES } from "../../src/recipes/kvz.ts";
 import { loadModel } from "../model_input.ts";
 import {
   addBackendOptions,
@@ -66,7 +68,7 @@ export function addEval(program: Command, context: CliContext): void {
     )
     .option(
       "-m, --method <spec...>",
-      "recipe:option=value/value,option=value (default: kvtc at ratios 8, 16, 32, 64, or those of a trimmed profile)",
+      "recipe:option=value/value,option=value (default: kvz at its qualities, or kvtc at ratios 8, 16, 32, 64 or those of a trimmed profile)",
     )
     .option("--contexts <list>", "tokens of the cache, separated by commas", countList("--contexts"), [1024])
     .option("--continuation <n>", "tokens predicted after it", wholeNumber("--continuation", 1, 1 << 20), 512)
@@ -108,12 +110,19 @@ function readFlags(flags: EvalFlags & { readonly texts: string[]; readonly metho
 async function chooseSettings(flags: EvalFlags, profile: Profile): Promise<NonNullable<EvalFlags["method"]>> {
   const trimmed = profile.method === "kvtc" ? profile.calibration.ratios : [];
   const settings: NonNullable<EvalFlags["method"]> = flags.method ??
-    (trimmed.length > 0 ? trimmed : RATIOS).map((ratio) => ({ recipe: "kvtc", options: { ratio } }));
+    (profile.method === "kvz"
+      ? QUALITIES.map((quality) => ({ recipe: "kvz", options: { quality } }))
+      : (trimmed.length > 0 ? trimmed : RATIOS).map((ratio) => ({ recipe: "kvtc", options: { ratio } })));
   for (const { recipe, options } of settings) {
     const chosen = asUsage(() => chooseRecipe({ ...options, recipe }, profile));
     if (options.fileRatio !== undefined) continue;
     // A trimmed profile may lack the components for a ratio.
-    const facts = { model: profile.model, storedDType: flags.dtype, dtype: flags.dtype };
+    const facts = {
+      model: profile.model,
+      storedDType: flags.dtype,
+      dtype: flags.dtype,
+      openBackend: () => createBackend({}),
+    };
     await chosen.recipe.planSetup(profile, facts, chosen.recipeOptions);
   }
   return settings;

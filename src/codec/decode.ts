@@ -175,7 +175,8 @@ export class FileDecoder {
       throw new KvzFormatError(`Cannot read file: its plan has ${record.rawLength} bytes, at most ${MAX_PLAN_BYTES}`);
     }
     const plan = await decodeStream(record, record.rawLength, "plan");
-    const facts = { model: this.header.model, storedDType: this.header.dtype, dtype: this.dtype };
+    const { model, dtype: storedDType } = this.header;
+    const facts = { model, storedDType, dtype: this.dtype, openBackend: this.#lanes.openBackend };
     const options = append ? this.recipe.parseOptions({ ...this.header.recipe.options }) : undefined;
     await this.#lanes.load(await this.recipe.loadSetup(this.#profile, facts, plan, options));
   }

@@ -84,7 +84,9 @@ export async function prepareEncode(
   const key = JSON.stringify([recipe.name, recipeOptions, source.dtype, model]);
   let setup = setups.get(key);
   if (setup === undefined) {
-    setup = await recipe.planSetup(profile, { model, storedDType: source.dtype, dtype: source.dtype }, recipeOptions);
+    const { dtype } = source;
+    const facts = { model, storedDType: dtype, dtype, openBackend: lanes.openBackend };
+    setup = await recipe.planSetup(profile, facts, recipeOptions);
     if (setups.size >= MAX_SETUPS) setups.clear();
     setups.set(key, setup);
   }

@@ -22,9 +22,12 @@ export class Lanes {
   readonly #lanes: readonly Lane[];
   readonly #idle: Lane[];
   readonly #waiting: ((lane: Lane) => void)[] = [];
+  /** Makes a backend like the lanes' in this thread. */
+  readonly openBackend: () => Promise<Backend>;
 
-  private constructor(lanes: readonly Lane[]) {
+  private constructor(lanes: readonly Lane[], openBackend: () => Promise<Backend>) {
     this.#lanes = lanes;
+    this.openBackend = openBackend;
     this.#idle = [...lanes];
   }
 
@@ -45,7 +48,8 @@ export class Lanes {
       throw new RangeError(`Cannot use "threads": it is ${wanted}, expected a whole number from 0 to 256`);
     }
     const threads = wanted === 0 ? await logicalProcessors() : wanted;
-    if (threads === 1) return new Lanes([new InlineLane(await createBackend(backend))]);
+    const openBackend = () => createBackend(backend);
+    if (threads === 1) return new Lanes([new InlineLane(await openBackend())], openBackend);
     const opened = await Promise.allSettled(
       Array.from({ length: threads }, () => WorkerLane.open(backend, createWorker)),
     );
@@ -55,7 +59,7 @@ export class Lanes {
       for (const lane of lanes) lane.close();
       throw result.reason;
     }
-    return new Lanes(lanes);
+    return new Lanes(lanes, openBackend);
   }
 
   get size(): number {

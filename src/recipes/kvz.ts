@@ -36,7 +36,11 @@ export const KVZ_TAGS: Record<Region, readonly string[]> = {
   window: ["KRAW", "VRAW"],
 };
 
-const QUALITIES: readonly KvzQuality[] = ["small", "balanced", "high"];
+/** All qualities, from the smallest files to the best. */
+export const QUALITIES: readonly KvzQuality[] = ["small", "balanced", "high"];
+
+/** KL that the qualities promise where the profile has a measured curve, nats. */
+export const QUALITY_KL: Readonly<Record<KvzQuality, number>> = { small: 0.05, balanced: 0.025, high: 0.012 };
 
 /** The recipe. What its lanes run is loaded when it is used. */
 export const kvz: Recipe<KvzOptions> = {

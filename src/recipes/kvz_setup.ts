@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { createBackend } from "../backend/select.ts";
+import type { Backend } from "../backend/backend.ts";
 import { naturalLog } from "../cache/power.ts";
 import type { DType, ModelSpec } from "../cache/types.ts";
 import { KvzFormatError, KvzMismatchError } from "../errors.ts";
@@ -15,7 +15,7 @@ import type { StepSet } from "../stages/quantize/trellis/model.ts";
 import { MAX_S } from "../stages/quantize/trellis/side.ts";
 import { nearestS } from "../stages/quantize/trellis/step.ts";
 import type { IntegerBasis } from "../stages/transform/integer_basis.ts";
-import type { KvzOptions, KvzQuality } from "./kvz.ts";
+import { type KvzOptions, type KvzQuality, QUALITY_KL } from "./kvz.ts";
 import type { Setup, SetupFacts } from "./recipe.ts";
 
 /** Setup of recipe kvz. */
@@ -30,9 +30,7 @@ export interface KvzSetup extends Setup {
   readonly encoder: { readonly s: number; readonly lambda: number } | null;
 }
 
-/** KL that the qualities promise where the profile has a measured curve, nats. */
-const QUALITY_KL: Readonly<Record<KvzQuality, number>> = { small: 0.05, balanced: 0.025, high: 0.012 };
-/** Otherwise their distance in s from the step of the ratio that the profile is made for. */
+/** Without a measured curve the qualities' distance in s from the step of the ratio that the profile is made for. */
 const QUALITY_OFFSET: Readonly<Record<KvzQuality, number>> = { small: -24, balanced: 0, high: 24 };
 /** Components go by groups, so that steps near each other share a basis. */
 const COMPONENT_GROUP = 16;
@@ -43,17 +41,20 @@ const forwards = new WeakMap<KvzProfile, Promise<Uint16Array>>();
 /** The setup of an encoder. */
 export async function planSetup(profile: KvzProfile, facts: SetupFacts, options: KvzOptions): Promise<KvzSetup> {
   const s = chooseS(profile, options);
-  return makeSetup(profile, facts, componentsFor(profile, s), await forwardOf(profile), { s, lambda: options.lambda });
+  return makeSetup(profile, facts, componentsFor(profile, s), await forwardOf(profile, facts), {
+    s,
+    lambda: options.lambda,
+  });
 }
 
-function forwardOf(profile: KvzProfile): Promise<Uint16Array> {
+function forwardOf(profile: KvzProfile, { openBackend }: SetupFacts): Promise<Uint16Array> {
   let forward = forwards.get(profile);
-  if (forward === undefined) forwards.set(profile, forward = computeForward(profile));
+  if (forward === undefined) forwards.set(profile, forward = computeForward(profile, openBackend));
   return forward;
 }
 
-async function computeForward(profile: KvzProfile): Promise<Uint16Array> {
-  const backend = await createBackend({});
+async function computeForward(profile: KvzProfile, openBackend: () => Promise<Backend>): Promise<Uint16Array> {
+  const backend = await openBackend();
   try {
     return await forwardMatrix(profile, backend);
   } finally {
@@ -85,7 +86,7 @@ export async function loadSetup(
   }
   if (append === undefined) return makeSetup(profile, facts, components, null, null);
   const encoder = { s: chooseS(profile, append), lambda: append.lambda };
-  return makeSetup(profile, facts, components, await forwardOf(profile), encoder);
+  return makeSetup(profile, facts, components, await forwardOf(profile, facts), encoder);
 }
 
 /** The step asked for, as its s. */

@@ -114,6 +114,11 @@ export interface SetupFacts {
   readonly storedDType: DType;
   /** Element type of what decoding yields. */
   readonly dtype: DType;
+  /**
+   * Makes a backend in this thread, for setups that compute much. Given, not imported, so that the edge entry does not carry
+   * the inlined kernels.
+   */
+  readonly openBackend: () => Promise<Backend>;
 }
 
 /** The option that sets how small a file becomes: the file's ratio rises with it. */

@@ -214,7 +214,12 @@ Deno.test("damaged files are refused by typed errors", async () => {
 });
 
 Deno.test("streams of a chunk that no encoder makes: all backends refuse them, or restore the same", async () => {
-  const facts = { model: SMALL_MODEL, storedDType: "f16", dtype: "f16" } as const;
+  const facts = {
+    model: SMALL_MODEL,
+    storedDType: "f16",
+    dtype: "f16",
+    openBackend: () => createBackend(),
+  } as const;
   const setup = await kvz.planSetup(profile, facts, kvz.parseOptions({ step: 0.05 }));
   const coders = await Promise.all(BACKENDS.map(async ([, options]) => kvz.open(await createBackend(options), setup)));
   const cache = syntheticCache(40);

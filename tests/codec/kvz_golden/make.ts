@@ -71,7 +71,7 @@ for (
   await Deno.writeFile(here(name), bytes);
   if (options.sinks > 0) continue;
   // The one chunk's coefficients in sixteenths of the step, as the recipe computes them.
-  const facts = { model: MODEL, storedDType: dtype, dtype };
+  const facts = { model: MODEL, storedDType: dtype, dtype, openBackend: () => createBackend(backend) };
   const { basis, encoder } = await planSetup(profile, facts, kvz.parseOptions(options));
   const { kvHeads: heads, ...geometry } = MODEL;
   using transform = await openIntegerTransform(await createBackend(backend), { ...geometry, heads, dtype }, basis);

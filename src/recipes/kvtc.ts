@@ -12,6 +12,7 @@
  */
 import type { Kind } from "../cache/types.ts";
 import { requireProfile } from "../profile/require.ts";
+import { MAX_TOKENS, numberReader } from "./options.ts";
 import type { Recipe, Region } from "./recipe.ts";
 
 /** Options of recipe kvtc after defaults. */
@@ -63,43 +64,20 @@ export const kvtc: Recipe<KvtcOptions> = {
   ratioOfFile: false,
 
   parseOptions(options) {
-    const known = new Set(this.options.map(({ name }) => name));
-    for (const name of Object.keys(options)) {
-      if (!known.has(name)) {
-        throw new RangeError(`Cannot use option "${name}": recipe kvtc has ${[...known].join(", ")}`);
-      }
-    }
-    const number = (name: string, otherwise: number) => {
-      const value = options[name] ?? otherwise;
-      if (typeof value !== "number" || !Number.isFinite(value)) {
-        throw new TypeError(`Cannot use option "${name}": it is ${value}, expected a finite number`);
-      }
-      return value;
-    };
+    const number = numberReader(this, options);
     const { entropy = "deflate" } = options;
     if (entropy !== "deflate" && entropy !== "rans") {
       throw new RangeError(`Cannot use option "entropy": it is ${entropy}, expected deflate or rans`);
     }
-    const ratio = number("ratio", 16);
-    const parsed = {
+    const ratio = number("ratio", 16, 1, 10000);
+    return {
       ratio,
-      keyRatio: number("keyRatio", ratio),
-      valueRatio: number("valueRatio", ratio),
-      sinks: number("sinks", 4),
-      window: number("window", 128),
+      keyRatio: number("keyRatio", ratio, 1, 10000),
+      valueRatio: number("valueRatio", ratio, 1, 10000),
+      sinks: number("sinks", 4, 0, MAX_TOKENS, true),
+      window: number("window", 128, 0, MAX_TOKENS, true),
       ...(entropy === "rans" ? { entropy } as const : {}),
     };
-    for (const name of ["ratio", "keyRatio", "valueRatio"] as const) {
-      if (!(parsed[name] >= 1 && parsed[name] <= 10000)) {
-        throw new RangeError(`Cannot use option "${name}": it is ${parsed[name]}, expected 1 to 10000`);
-      }
-    }
-    for (const name of ["sinks", "window"] as const) {
-      if (!(Number.isInteger(parsed[name]) && parsed[name] >= 0 && parsed[name] <= 1 << 20)) {
-        throw new RangeError(`Cannot use option "${name}": it is ${parsed[name]}, expected a whole number to 1048576`);
-      }
-    }
-    return parsed;
   },
 
   regions: ({ sinks, window }) => ({ sinks, window }),

@@ -11,6 +11,7 @@
 import { naturalLog, power } from "../cache/power.ts";
 import type { Profile } from "../profile/types.ts";
 import { requireProfile } from "../profile/require.ts";
+import { MAX_TOKENS, numberReader } from "./options.ts";
 import type { Recipe, Region } from "./recipe.ts";
 
 /** Named qualities, from the smallest files to the best. */
@@ -68,27 +69,7 @@ export const kvz: Recipe<KvzOptions> = {
   ratioOfFile: true,
 
   parseOptions(options) {
-    const known = new Set(this.options.map(({ name }) => name));
-    for (const name of Object.keys(options)) {
-      if (!known.has(name)) {
-        throw new RangeError(`Cannot use option "${name}": recipe kvz has ${[...known].join(", ")}`);
-      }
-    }
-    const number = (name: string, otherwise: number | null, min: number, max: number, whole = false) => {
-      const value = options[name] ?? otherwise;
-      if (value === null) return null;
-      if (typeof value !== "number" || Number.isNaN(value)) {
-        throw new TypeError(`Cannot use option "${name}": it is ${value}, expected a number`);
-      }
-      if (!(value >= min && value <= max) || (whole && !Number.isInteger(value))) {
-        throw new RangeError(
-          `Cannot use option "${name}": it is ${value}, expected ${
-            whole ? "a whole number from " : ""
-          }${min} to ${max}`,
-        );
-      }
-      return value;
-    };
+    const number = numberReader(this, options);
     const { quality = "balanced" } = options;
     if (!QUALITIES.includes(quality as KvzQuality)) {
       throw new RangeError(`Cannot use option "quality": it is ${quality}, expected ${QUALITIES.join(", ")}`);
@@ -102,9 +83,9 @@ export const kvz: Recipe<KvzOptions> = {
       step: number("step", null, 1e-9, 1e9),
       quality: quality as KvzQuality,
       maxKl: number("maxKl", null, 1e-9, 1e3),
-      lambda: number("lambda", 0.3, 0, 16)!,
-      sinks: number("sinks", 1, 0, 1 << 20, true)!,
-      window: number("window", 0, 0, 1 << 20, true)!,
+      lambda: number("lambda", 0.3, 0, 16),
+      sinks: number("sinks", 1, 0, MAX_TOKENS, true),
+      window: number("window", 0, 0, MAX_TOKENS, true),
     };
   },
 

@@ -7,6 +7,7 @@
  * @module
  */
 import type { Kind } from "../cache/types.ts";
+import { numberReader } from "./options.ts";
 import type { Recipe } from "./recipe.ts";
 
 const TAGS: Record<Kind, readonly string[]> = {
@@ -28,8 +29,7 @@ export const lossless: Recipe<Record<string, never>> = {
   ratioOfFile: false,
 
   parseOptions(options) {
-    const [name] = Object.keys(options);
-    if (name !== undefined) throw new RangeError(`Cannot use option "${name}": recipe lossless has none`);
+    numberReader(this, options);
     return {};
   },
 

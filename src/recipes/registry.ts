@@ -5,11 +5,14 @@
  */
 import { kvtc } from "./kvtc.ts";
 import { kvz } from "./kvz.ts";
+import { kvzFree } from "./kvz_free.ts";
 import { lossless } from "./lossless.ts";
 import type { Recipe, RecipeInfo } from "./recipe.ts";
 
 // A recipe's options are its own business; the registry hands them on unseen.
-const ALL: readonly Recipe<object>[] = [kvz, kvtc, lossless].map((recipe) => recipe as unknown as Recipe<object>);
+const ALL: readonly Recipe<object>[] = [kvz, kvzFree, kvtc, lossless].map((recipe) =>
+  recipe as unknown as Recipe<object>
+);
 
 /** Lists every recipe with its options and needs. */
 export function listRecipes(): readonly RecipeInfo[] {

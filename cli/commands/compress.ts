@@ -58,7 +58,7 @@ export function addCompress(program: Command, context: CliContext): void {
     .option("--recipe <name>", "method (see kvz recipes; default: the profile's, lossless without one)")
     .option(
       "--ratio <x>",
-      "target ratio in the recipe's sense (kvz: of the whole file; kvtc: before DEFLATE)",
+      "target ratio in the recipe's sense (kvz, kvz-free: of the whole file; kvtc: before DEFLATE)",
       positiveNumber("--ratio"),
     )
     .option("--file-ratio <x>", "ratio of the whole file, reached within 1 %", positiveNumber("--file-ratio"))
@@ -69,7 +69,11 @@ export function addCompress(program: Command, context: CliContext): void {
       new Option("--quality <name>", "quality of kvz (default balanced)").choices(["small", "balanced", "high"]),
     )
     .option("--max-kl <x>", "largest predicted KL of kvz, nats", positiveNumber("--max-kl"))
-    .option("--step <x>", "quantization step of kvz, in the profile's units", positiveNumber("--step"))
+    .option(
+      "--step <x>",
+      "quantization step of kvz in the profile's units, of kvz-free in units of a layer's spread",
+      positiveNumber("--step"),
+    )
     .option("--sinks <n>", "oldest tokens kept in FP8", wholeNumber("--sinks", 0, 1 << 20))
     .addOption(
       new Option("--entropy <coder>", "coder of kvtc's codes and scales (default deflate)").choices([

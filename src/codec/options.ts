@@ -27,7 +27,7 @@ export interface CallOptions {
 export interface CompressOptions extends CallOptions {
   /** Recipe name. Default: that of the profile; "lossless" without one. */
   readonly recipe?: string;
-  /** Target ratio in the recipe's sense (kvz: of the whole file; kvtc: before DEFLATE, default 16). */
+  /** Target ratio in the recipe's sense (kvz, kvz-free: of the whole file; kvtc: before DEFLATE, default 16). */
   readonly ratio?: number;
   /** Ratio of the whole file to be reached within 1 %, instead of `ratio`. */
   readonly fileRatio?: number;
@@ -43,7 +43,7 @@ export interface CompressOptions extends CallOptions {
   readonly quality?: "small" | "balanced" | "high";
   /** Largest predicted KL of recipe kvz in nats, instead of a quality. */
   readonly maxKl?: number;
-  /** Quantization step of recipe kvz in the profile's units, instead of a quality. */
+  /** Quantization step of recipe kvz in the profile's units, of kvz-free in units of a layer's spread. */
   readonly step?: number;
   /** Weight of a bit against a squared error of a step in recipe kvz, default 0.3. */
   readonly lambda?: number;

@@ -36,7 +36,7 @@ export async function findRatio(
   let low: Try | null = null;
   let high: Try | null = null;
   const { name, min, max } = knob;
-  let value = Math.min(Math.max(knob.start(wanted, profile), min), max);
+  let value = Math.min(Math.max(await knob.start(wanted, profile), min), max);
   let best: Try | null = null;
   for (let i = 0; i < MAX_TRIES; i++) {
     const now = { value, fileRatio: await measure(value) };

@@ -8,11 +8,9 @@
  *
  * @module
  */
-import { naturalLog, power } from "../cache/power.ts";
-import type { Profile } from "../profile/types.ts";
 import { requireProfile } from "../profile/require.ts";
 import { MAX_TOKENS, numberReader } from "./options.ts";
-import type { Recipe, Region } from "./recipe.ts";
+import type { Knob, Recipe, Region } from "./recipe.ts";
 
 /** Named qualities, from the smallest files to the best. */
 export type KvzQuality = "small" | "balanced" | "high";
@@ -43,6 +41,9 @@ export const QUALITIES: readonly KvzQuality[] = ["small", "balanced", "high"];
 /** KL that the qualities promise where the profile has a measured curve, nats. */
 export const QUALITY_KL: Readonly<Record<KvzQuality, number>> = { small: 0.05, balanced: 0.025, high: 0.012 };
 
+const start: Knob["start"] = async (fileRatio, profile) =>
+  (await import("./kvz_setup.ts")).startStep(fileRatio, requireProfile(profile, "kvz"));
+
 /** The recipe. What its lanes run is loaded when it is used. */
 export const kvz: Recipe<KvzOptions> = {
   name: "kvz",
@@ -65,7 +66,7 @@ export const kvz: Recipe<KvzOptions> = {
   stages: ["split", "joint transform", "trellis", "rans"],
   groups: [["key", "value"]],
   chunkTokens: 512,
-  knob: { name: "step", min: 1e-9, max: 1e9, start: startStep },
+  knob: { name: "step", min: 1e-9, max: 1e9, start },
   ratioOfFile: true,
 
   parseOptions(options) {
@@ -105,17 +106,3 @@ export const kvz: Recipe<KvzOptions> = {
 
   open: async (backend, setup) => (await import("./kvz_codec.ts")).openCodec(backend, setup),
 };
-
-/** The step at which the training chunks had about this ratio: straight lines through the logarithms. */
-function startStep(fileRatio: number, profile: Profile | null): number {
-  const { stepSets, stepBits, features } = requireProfile(profile, "kvz");
-  const wanted = naturalLog(Math.max(1, 16 * features / fileRatio));
-  const points = stepSets.map(({ s }, i) => ({ s, bits: naturalLog(Math.max(1, stepBits[i])) }));
-  let i = 1;
-  while (i < points.length - 1 && points[i].bits < wanted) i++;
-  const [a, b] = points.length > 1 ? [points[i - 1], points[i]] : [points[0], { ...points[0], s: points[0].s + 60 }];
-  const slope = b.bits === a.bits ? 0 : (b.s - a.s) / (b.bits - a.bits);
-  // Steps from 2^-29 to 2^29, about what the knob can be turned to.
-  const s = Math.max(-1740, Math.min(1740, Math.round(a.s + slope * (wanted - a.bits))));
-  return power(2, -s, 60);
-}

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Backend } from "../backend/backend.ts";
-import { naturalLog } from "../cache/power.ts";
+import { naturalLog, power } from "../cache/power.ts";
 import type { DType, ModelSpec } from "../cache/types.ts";
 import { KvzFormatError, KvzMismatchError } from "../errors.ts";
 import { forwardMatrix } from "../profile/kvz/forward.ts";
@@ -111,6 +111,19 @@ function stepForKl({ curve }: KvzProfile, kl: number): number {
   const [a, b] = [curve[i - 1], curve[i]];
   const slope = (b.s - a.s) / (naturalLog(b.kl) - naturalLog(a.kl));
   return Math.ceil(a.s + slope * (wanted - naturalLog(a.kl)));
+}
+
+/** The step at which the training chunks had about this ratio: straight lines through the logarithms. */
+export function startStep(fileRatio: number, { stepSets, stepBits, features }: KvzProfile): number {
+  const wanted = naturalLog(Math.max(1, 16 * features / fileRatio));
+  const points = stepSets.map(({ s }, i) => ({ s, bits: naturalLog(Math.max(1, stepBits[i])) }));
+  let i = 1;
+  while (i < points.length - 1 && points[i].bits < wanted) i++;
+  const [a, b] = points.length > 1 ? [points[i - 1], points[i]] : [points[0], { ...points[0], s: points[0].s + 60 }];
+  const slope = b.bits === a.bits ? 0 : (b.s - a.s) / (b.bits - a.bits);
+  // Steps from 2^-29 to 2^29, about what the knob can be turned to.
+  const s = Math.max(-1740, Math.min(1740, Math.round(a.s + slope * (wanted - a.bits))));
+  return power(2, -s, 60);
 }
 
 function clampS(s: number): number {

@@ -129,7 +129,7 @@ export interface Knob {
   readonly min: number;
   readonly max: number;
   /** Where the search for a ratio of the whole file begins. */
-  start(fileRatio: number, profile: Profile | null): number;
+  start(fileRatio: number, profile: Profile | null): number | Promise<number>;
 }
 
 /**

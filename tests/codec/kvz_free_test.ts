@@ -256,7 +256,8 @@ Deno.test("damaged and cut files are refused by typed errors", async () => {
 });
 
 Deno.test("streams of a chunk that no encoder makes: typed errors, whatever the bytes", async () => {
-  const facts = { model: SMALL_MODEL, storedDType: "f16", dtype: "f16" } as const;
+  const openBackend = () => createWasmBackend();
+  const facts = { model: SMALL_MODEL, storedDType: "f16", dtype: "f16", openBackend } as const;
   using codec = await kvzFree.open(
     await createWasmBackend(),
     await kvzFree.planSetup(null, facts, kvzFree.parseOptions({})),

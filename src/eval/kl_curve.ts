@@ -42,7 +42,7 @@ export interface CurveOptions extends StepOptions {
   readonly context?: number;
   /** Tokens predicted after it. Default 256. */
   readonly continuation?: number;
-  /** Steps, each 2^(−s/60). Default: those that the profile was trained at, down to its finest. */
+  /** Steps, each 2^(−s/60). Default: those that the profile was trained at and its finest. */
   readonly steps?: readonly number[];
   /** Element type in which caches are compressed. Default "f16". */
   readonly dtype?: DType;
@@ -54,9 +54,12 @@ export interface CurveOptions extends StepOptions {
   readonly onMeasured?: (measurement: StepMeasurement) => void | Promise<void>;
 }
 
-/** The steps that a profile's curve is measured at by default: those of its training that are not below its finest. */
+/**
+ * The steps that a profile's curve is measured at by default: those of its training and its finest. Steps below the finest
+ * lose more than need be, for want of components; the curve says how much.
+ */
 export function curveSteps({ stepSets, finestS }: Pick<KvzProfile, "stepSets" | "finestS">): number[] {
-  const steps = new Set([...stepSets.map(({ s }) => s).filter((s) => s < finestS), finestS]);
+  const steps = new Set([...stepSets.map(({ s }) => s), finestS]);
   return [...steps].sort((a, b) => a - b);
 }
 

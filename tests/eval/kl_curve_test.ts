@@ -79,9 +79,9 @@ Deno.test("noise in the measurement is pooled, so that KL falls strictly", () =>
   assertThrows(() => curveOf([of(1, 0)]), RangeError, "mean KL of 0");
 });
 
-Deno.test("the default steps end with the profile's finest", () => {
+Deno.test("the default steps are those of training and the finest", () => {
   const stepSets = [10, 40, 70].map((s) => ({ s, rho32: new Int8Array(), logSigma: new Int16Array() }));
-  assertEquals(curveSteps({ stepSets, finestS: 50 }), [10, 40, 50]);
+  assertEquals(curveSteps({ stepSets, finestS: 50 }), [10, 40, 50, 70]);
   assertEquals(curveSteps({ stepSets, finestS: 70 }), [10, 40, 70]);
 });
 

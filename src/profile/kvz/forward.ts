@@ -63,25 +63,49 @@ export async function forwardMatrix(profile: KvzProfile, backend: Backend): Prom
 function unroundedProduct(profile: KvzProfile): { back: Float32Array; forward: Float32Array } {
   const { model, components, features, basis, scales, sensitivityBlocks } = profile;
   const blocks = Float32Array.from(sensitivityBlocks, f16ToNumber);
-  const back = Float32Array.from(basis, (value, i) => value * scales[i % features]);
+  const back = new Float32Array(components * features);
+  for (let at = 0; at < back.length; at += features) {
+    for (let f = 0; f < features; f++) back[at + f] = basis[at + f] * scales[f];
+  }
   const forward = new Float32Array(components * features);
   const sizes = featuresOf(model);
   let [first, at] = [0, 0];
   for (const kind of KINDS) {
     const dim = kindDim(model, kind);
     for (let begin = first; begin < first + sizes[kind]; begin += dim, at += dim * dim) {
-      for (let c = 0; c < components; c++) {
-        const row = c * features + begin;
-        for (let i = 0; i < dim; i++) {
-          let sum = 0;
-          for (let j = 0; j < dim; j++) sum += blocks[at + i * dim + j] * back[row + j];
-          forward[row + i] = sum;
-        }
+      const block = blocks.subarray(at, at + dim * dim);
+      for (let row = begin; row < forward.length; row += features) {
+        multiply(block, dim, back.subarray(row, row + dim), forward.subarray(row, row + dim));
       }
     }
     first += sizes[kind];
   }
   return { back, forward };
+}
+
+/** out = block · x, sums in float64 in order; four rows at a time, since one sum waits for its last addition. */
+function multiply(block: Float32Array, dim: number, x: Float32Array, out: Float32Array): void {
+  let i = 0;
+  for (; i + 4 <= dim; i += 4) {
+    const at = i * dim;
+    let [a, b, c, d] = [0, 0, 0, 0];
+    for (let j = 0; j < dim; j++) {
+      const value = x[j];
+      a += block[at + j] * value;
+      b += block[at + dim + j] * value;
+      c += block[at + 2 * dim + j] * value;
+      d += block[at + 3 * dim + j] * value;
+    }
+    out[i] = a;
+    out[i + 1] = b;
+    out[i + 2] = c;
+    out[i + 3] = d;
+  }
+  for (; i < dim; i++) {
+    let sum = 0;
+    for (let j = 0; j < dim; j++) sum += block[i * dim + j] * x[j];
+    out[i] = sum;
+  }
 }
 
 /** The power of two that makes all values smaller than 4. */

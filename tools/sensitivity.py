@@ -5,8 +5,8 @@ Measures how much an error in a model's KV cache costs: Fisher blocks per (layer
     python3 tools/sensitivity.py --gguf MODEL.gguf --texts A.txt B.txt --sequences 9 --length 1024 -o F.safetensors
 
 Any Hugging Face causal model with RoPE (--model FOLDER|NAME). Output: `layers.N.key.fisher` (keys before RoPE,
-half-split pairing) and `layers.N.value.fisher`, F32 [kv_heads, dim, dim], nats² per unit² of one token's vector, the
-loss summed over a sequence; metadata `model`, `architecture`, `rope` (JSON), `length`, `sequences`, `tokens`, `sinks`,
+half-split pairing) and `layers.N.value.fisher`, F32 [kv_heads, dim, dim], nats² per unit² of one token's vector in the
+cache of the first three quarters of a sequence, the loss summed over the last quarter; metadata `model`, `architecture`, `rope` (JSON), `length`, `sequences`, `tokens`, `sinks`,
 `seed`. kvzlib/sensitivity.py has the definition.
 """
 

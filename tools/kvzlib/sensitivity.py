@@ -2,9 +2,13 @@
 Fisher information of a causal language model's KV cache: how much an error in it costs.
 
 For every layer l and KV head h, F[l, h] = E[g gᵀ] with g = ∂loss/∂x, x the key before RoPE or the value of one token
-[dim], and loss the cross-entropy summed over a sequence, in nats, with labels sampled from the model itself (so that F
-is the Fisher information, not the scatter of the training gradient). To second order an error e of that vector raises
-the KL of the model's predictions over the sequence by ½ eᵀ F e.
+[dim] in the cache of a context, and loss the cross-entropy summed over the continuation, in nats, with labels sampled
+from the model itself (so that F is the Fisher information, not the scatter of the training gradient). To second order
+an error e of that vector raises the KL of the model's predictions over the continuation by ½ eᵀ F e.
+
+The cache is taken as given: an error in a token does not reach the caches of later tokens of the context, as it does not
+when a stored cache is restored. Gradients of the loss over a whole sequence would count that as well, and weigh layers
+and kinds quite otherwise.
 """
 
 from __future__ import annotations
@@ -31,33 +35,34 @@ class FisherBlocks:
         self.sequences = 0
         self._sums: dict[tuple[str, int], np.ndarray] = {}
 
-    def add(self, model: Any, ids: np.ndarray, generator: torch.Generator) -> float:
-        """Adds a sequence, int [tokens]; returns its loss in nats per token."""
+    def add(self, model: Any, ids: np.ndarray, generator: torch.Generator, context: int | None = None) -> float:
+        """
+        Adds a sequence, int [tokens]: the cache of its first `context` tokens (default: three quarters), the loss over
+        the others. Returns the loss in nats per token of the continuation.
+        """
         tokens = len(ids)
-        if tokens <= self.sinks:
-            raise ValueError(f"Cannot take a sequence of {tokens} tokens: the first {self.sinks} are left out")
-        seen: set[tuple[str, int]] = set()
-
-        def watch(kind: str, layer: int, x: torch.Tensor) -> None:
-            if (kind, layer) in seen:
-                raise ValueError(f"Cannot watch the {kind}s of layer {layer}: they pass twice in one forward pass")
-            seen.add((kind, layer))
-            x.register_hook(lambda gradient: self._accumulate(kind, layer, gradient))
-
+        context = tokens * 3 // 4 if context is None else context
+        if not self.sinks < context < tokens:
+            raise ValueError(
+                f"Cannot take a sequence of {tokens} tokens, {context} of them context: the first {self.sinks} are left "
+                "out, and one is predicted at least"
+            )
         for parameter in model.parameters():
             parameter.requires_grad_(False)
-        with _watched(model, watch) as cache, torch.enable_grad():
-            # Gradients begin at the embeddings: those of the weights are not wanted.
-            embedded = model.get_input_embeddings()(torch.from_numpy(ids.astype(np.int64))[None])
-            inputs = {"inputs_embeds": embedded.detach().requires_grad_(True)}
-            logits = model(**inputs, **cache_argument(model, cache)).logits[0]
+        x = torch.from_numpy(ids.astype(np.int64))[None]
+        with _leaves(model) as cache, torch.no_grad():
+            model(x[:, :context], **cache_argument(model, cache))
+        with torch.enable_grad():
+            logits = model(x[:, context:], **cache_argument(model, cache.restored)).logits[0]
             with torch.no_grad():
                 labels = torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]
             loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
             loss.backward()
-        self.tokens += tokens - self.sinks
+        for (kind, layer), leaf in cache.leaves.items():
+            self._accumulate(kind, layer, leaf.grad)
+        self.tokens += context - self.sinks
         self.sequences += 1
-        return loss.item() / tokens
+        return loss.item() / (tokens - context)
 
     def mean(self, kind: str) -> list[np.ndarray]:
         """F of every layer, float64 [kv_heads, dim, dim] each; `kind` is "key" or "value"."""
@@ -72,43 +77,54 @@ class FisherBlocks:
         self._sums[kind, layer] = self._sums.get((kind, layer), 0.0) + product
 
 
-class _WatchingCache(DynamicCache):
-    """A cache that shows the values that enter it, and names the layer that the last rotated keys belong to."""
+class _LeafCache(DynamicCache):
+    """
+    The cache of a context that is being read. Beside it, `restored` is the same cache made anew of `leaves`, which are
+    cut from how they came about: keys before RoPE, and values.
+    """
 
-    def __init__(self, watch: Any, pending: list[torch.Tensor]) -> None:
+    def __init__(self, pending: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
         super().__init__()
-        self._watch = watch
+        self.leaves: dict[tuple[str, int], torch.Tensor] = {}
+        self.restored = DynamicCache()
         self._pending = pending
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any):
         if len(self._pending) != 1:
             raise ValueError(f"Cannot find the keys before RoPE of layer {layer_idx}: rotated {len(self._pending)} times")
-        unrotated = self._pending.pop()
-        if unrotated.shape != key_states.shape:
+        key, rotated = self._pending.pop()
+        if key.shape != key_states.shape:
             raise ValueError(
-                f"Cannot find the keys before RoPE of layer {layer_idx}: they have the shape {list(unrotated.shape)}, "
+                f"Cannot find the keys before RoPE of layer {layer_idx}: they have the shape {list(key.shape)}, "
                 f"expected {list(key_states.shape)}"
             )
-        self._watch("key", layer_idx, unrotated)
-        self._watch("value", layer_idx, value_states)
+        if ("key", layer_idx) in self.leaves:
+            raise ValueError(f"Cannot watch the keys of layer {layer_idx}: they pass twice in one forward pass")
+        value = value_states.detach().clone().requires_grad_(True)
+        self.leaves["key", layer_idx] = key
+        self.leaves["value", layer_idx] = value
+        with torch.enable_grad():
+            self.restored.update(rotated, value, layer_idx)
         return super().update(key_states, value_states, layer_idx, *args, **kwargs)
 
 
 @contextmanager
-def _watched(model: Any, watch: Any) -> Iterator[DynamicCache]:
+def _leaves(model: Any) -> Iterator[_LeafCache]:
     """Puts a witness in the place of the model's `apply_rotary_pos_emb`, which takes q and k before RoPE."""
     module = sys.modules[type(model).__module__]
     rotate = getattr(module, "apply_rotary_pos_emb", None)
     if rotate is None:
         raise ValueError(f"Cannot find the keys before RoPE: {module.__name__} has no apply_rotary_pos_emb")
-    pending: list[torch.Tensor] = []
+    pending: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def witness(q: torch.Tensor, k: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        pending.append(k)
+        leaf = k.detach().clone().requires_grad_(True)
+        with torch.enable_grad():
+            pending.append((leaf, rotate(q.detach(), leaf, *args, **kwargs)[1]))
         return rotate(q, k, *args, **kwargs)
 
     module.apply_rotary_pos_emb = witness
     try:
-        yield _WatchingCache(watch, pending)
+        yield _LeafCache(pending)
     finally:
         module.apply_rotary_pos_emb = rotate

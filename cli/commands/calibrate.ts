@@ -78,10 +78,10 @@ export function addCalibrate(program: Command, context: CliContext): void {
       "kvz: what errors cost, of tools/sensitivity.py; forward: measured on the model (default with --model); none: " +
         "by their layer's spread (default without)",
     )
-    .option("--ratio <r>", "kvz: highest quality served, as a ratio (default 86)", positiveNumber("--ratio"))
+    .option("--ratio <r>", "kvz: highest quality served, as a ratio (default 70)", positiveNumber("--ratio"))
     .option(
       "--rank <n>",
-      "components fitted at most (default 1792 for kvz, 2048 for kvtc)",
+      "components fitted at most (default 2048)",
       wholeNumber("--rank", 1, 1 << 20),
     )
     .option("--ratios <list>", "kvtc: trim the profile for these ratios, as 8,16,32,64", ratioList("--ratios"))

@@ -43,11 +43,11 @@ export interface CalibrateKvzOptions
    * relative to the spread of their layer.
    */
   readonly sensitivity?: ByteSource | SensitivityBlocks;
-  /** Components fitted at most; how many are kept follows from `ratio`. Default 1792. */
+  /** Components fitted at most; how many are kept follows from `ratio`. Default 2048. */
   readonly rank?: number;
   /**
    * Ratio of the coded tokens that the profile is made for: components far below the step of this ratio are left out, so that a
-   * higher one makes a smaller profile, and files of lower ratios lose some quality. Default 86.
+   * higher one makes a smaller profile, and files of lower ratios lose some quality. Default 70.
    */
   readonly ratio?: number;
   /** Which decomposition. Default "randomized". */
@@ -57,7 +57,7 @@ export interface CalibrateKvzOptions
 }
 
 /** Ratio of the default quality. */
-const DEFAULT_RATIO = 86;
+const DEFAULT_RATIO = 70;
 /** Steps of training, in 1/60 octave from that of the ratio. */
 const STEPS = [-60, -30, 0, 30, 60];
 /** Shares of reading, fitting and training in the progress of the second phase. */
@@ -74,7 +74,7 @@ export async function calibrateKvz(caches: CalibrationInputs, options: Calibrate
   const {
     seed = 0,
     sinks = 4,
-    rank = 1792,
+    rank = 2048,
     ratio = DEFAULT_RATIO,
     svd = "randomized",
     trainingChunks = 24,

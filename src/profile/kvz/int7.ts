@@ -9,7 +9,7 @@ import { MULTIPLES } from "./basis_coding.ts";
 import { STEP_NOISE } from "./rate.ts";
 
 /** Share of the quantization noise of the finest step that rounding the basis may add. */
-const NOISE_SHARE = 0.06;
+const NOISE_SHARE = 0.12;
 
 /** An integer basis. */
 export interface Int7Basis {

@@ -156,26 +156,28 @@ export function plainSensitivity(
   return { source: "none", key: build("key"), value: build("value") };
 }
 
-/** Mean weights of blocks from here to there keep their entries to a percent in binary16. */
-const HALF_RANGE = [2 ** -16, 2 ** 12] as const;
+/** Blocks of at least this mean weight keep their entries to a percent in binary16. */
+const LEAST_MEAN = 2 ** -16;
+/** Entries up to this one are held, with what regularization adds; a single one may be 100 times the mean (Gemma 3). */
+const LARGEST_ENTRY = 2 ** 14;
 
 /**
  * Blocks that binary16, in which profiles store them, holds well: where it does not, all are scaled by one power of four.
  * The scale means nothing but the unit of steps, which become a power of two larger or smaller.
  */
 export function scaleForHalf(blocks: SensitivityBlocks, model: ModelSpec): SensitivityBlocks {
-  let [least, most] = [Infinity, 0];
+  let [least, largest] = [Infinity, 0];
   for (const kind of KINDS) {
     const dim = kindDim(model, kind);
     const size = dim * dim;
     for (let at = 0; at < blocks[kind].length; at += size) {
       const mean = meanDiagonal(blocks[kind].subarray(at, at + size), dim);
       if (mean > 0) least = Math.min(least, mean);
-      most = Math.max(most, mean);
     }
+    for (const entry of blocks[kind]) largest = Math.max(largest, Math.abs(entry));
   }
-  if (most === 0 || (least >= HALF_RANGE[0] && most <= HALF_RANGE[1])) return blocks;
-  const scale = 4 ** Math.floor(Math.log2(HALF_RANGE[1] / most) / 2);
+  if (largest === 0 || (least >= LEAST_MEAN && largest <= LARGEST_ENTRY)) return blocks;
+  const scale = 4 ** Math.floor(Math.log2(LARGEST_ENTRY / largest) / 2);
   const scaled = (values: Float64Array) => values.map((value) => value * scale);
   return { source: blocks.source, key: scaled(blocks.key), value: scaled(blocks.value) };
 }

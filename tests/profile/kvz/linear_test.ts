@@ -5,7 +5,7 @@ import type { ModelSpec } from "../../../src/cache/types.ts";
 import { GramAccumulator } from "../../../src/profile/gram.ts";
 import { roundBasis } from "../../../src/profile/kvz/int7.ts";
 import { eachBlock, fitJoint } from "../../../src/profile/kvz/joint_fitter.ts";
-import { plainSensitivity, weightingOf } from "../../../src/profile/kvz/sensitivity.ts";
+import { plainSensitivity, scaleForHalf, weightingOf } from "../../../src/profile/kvz/sensitivity.ts";
 import { random } from "../../synthetic.ts";
 import { symmetricEigenJacobi } from "./jacobi.ts";
 
@@ -101,6 +101,24 @@ for (const dim of [4, 96]) {
     }
   });
 }
+
+Deno.test("a weight far above its block's mean stays finite when small ones are scaled for binary16", () => {
+  const dim = 256;
+  const model: ModelSpec = { layers: 1, kvHeads: 1, keyDim: dim, valueDim: dim, rope: null };
+  const diagonal = (values: (i: number) => number) =>
+    Float64Array.from({ length: dim * dim }, (_, at) => at % (dim + 1) === 0 ? values(at % dim) : 0);
+  const blocks = { source: "fisher", key: diagonal((i) => i === 7 ? 0.5 : 1e-6), value: diagonal(() => 6e-6) } as const;
+  const scaled = scaleForHalf(blocks, model);
+  const scale = scaled.key[7 * (dim + 1)] / 0.5;
+  assertEquals(Number.isInteger(Math.log2(scale) / 2), true);
+  assertEquals(scaled.value[0], 6e-6 * scale);
+  const { stored, root, inverse } = weightingOf(kernels, scaled.key, dim);
+  assert(stored.every((bits) => (bits & 0x7c00) !== 0x7c00));
+  assert(root.every(Number.isFinite) && inverse.every(Number.isFinite));
+  // What binary16 holds is left as it is.
+  const fit = { ...blocks, value: diagonal(() => 1) };
+  assertEquals(scaleForHalf(fit, model), fit);
+});
 
 Deno.test("weights without sensitivity are the inverse mean square of a layer", () => {
   const key = Float64Array.from({ length: KEYS }, (_, i) => i < 8 ? 4 : 0);

@@ -97,18 +97,27 @@ function chooseS(profile: KvzProfile, { step, quality, maxKl }: KvzOptions): num
       `Cannot use option "maxKl": profile ${profile.fingerprint.slice(0, 12)} has no measured curve of KL by step`,
     );
   }
-  if (profile.curve.length > 0) return clampS(stepForKl(profile, maxKl ?? QUALITY_KL[quality]));
+  if (profile.curve.length > 0) {
+    const finest = profile.curve[profile.curve.length - 1];
+    if (maxKl !== null && maxKl < finest.kl) {
+      throw new KvzMismatchError(
+        `Cannot use option "maxKl": it is ${maxKl}, the curve of profile ${profile.fingerprint.slice(0, 12)} ends at ` +
+          `${Number(finest.kl.toPrecision(3))}; a profile made for a lower ratio reaches further`,
+      );
+    }
+    return clampS(stepForKl(profile, maxKl ?? QUALITY_KL[quality]));
+  }
   return clampS(profile.finestS + QUALITY_OFFSET[quality]);
 }
 
-/** Straight lines through the logarithms of the curve's KL. */
+/** Straight lines through the logarithms of the curve's KL; nothing is said of what lies beyond its ends. */
 function stepForKl({ curve }: KvzProfile, kl: number): number {
   // Rising s, falling KL.
-  const wanted = naturalLog(kl);
-  let i = 1;
-  while (i < curve.length - 1 && naturalLog(curve[i].kl) > wanted) i++;
-  if (curve.length === 1) return curve[0].s;
+  const i = curve.findIndex((point) => point.kl <= kl);
+  if (i === 0) return curve[0].s;
+  if (i < 0) return curve[curve.length - 1].s;
   const [a, b] = [curve[i - 1], curve[i]];
+  const wanted = naturalLog(kl);
   const slope = (b.s - a.s) / (naturalLog(b.kl) - naturalLog(a.kl));
   return Math.ceil(a.s + slope * (wanted - naturalLog(a.kl)));
 }

@@ -4,6 +4,7 @@ import { createBackend } from "../../src/backend/select.ts";
 import { mapHeads } from "../../src/cache/cast.ts";
 import type { KvCache } from "../../src/cache/kv_cache.ts";
 import { openCodec } from "../../src/codec/open.ts";
+import type { CompressOptions } from "../../src/codec/options.ts";
 import { KvzFormatError, KvzMismatchError, KvzUnsupportedError } from "../../src/errors.ts";
 import { parseProfile, serializeProfile } from "../../src/profile/profile_format.ts";
 import { trimKvzProfile } from "../../src/profile/kvz/trim.ts";
@@ -195,8 +196,17 @@ Deno.test("profiles: wrong method, no curve", async () => {
     ...profile,
     curve: [{ s: 100, kl: 0.1, bits: 90 }, { s: 160, kl: 0.01, bits: 150 }],
   });
-  const { report } = await curved.compress(cache, { maxKl: 0.03 });
-  assert(report.bytesOut > 0);
+  // The middle of the curve on its logarithms, and its ends.
+  const sizesAt = async (options: CompressOptions) => (await curved.compress(cache, options)).report.streams;
+  assertEquals(await sizesAt({ maxKl: Math.sqrt(0.001) }), await sizesAt({ step: 2 ** (-130 / 60) }));
+  assertEquals(await sizesAt({ maxKl: 5 }), await sizesAt({ step: 2 ** (-100 / 60) }));
+  assertEquals(await sizesAt({ quality: "balanced" }), await sizesAt({ maxKl: 0.035 }));
+  await assertRejects(() => curved.compress(cache, { maxKl: 0.009 }), KvzMismatchError, "ends at 0.01");
+  await using coarse = await openCodec({ ...profile, curve: [{ s: 100, kl: 0.1, bits: 90 }] });
+  assertEquals(
+    (await coarse.compress(cache, { quality: "high" })).report.streams,
+    await sizesAt({ step: 2 ** (-100 / 60) }),
+  );
 });
 
 Deno.test("damaged files are refused by typed errors", async () => {

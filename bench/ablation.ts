@@ -59,11 +59,13 @@ async function openVariants(profile: KvzProfile) {
     forward,
   });
   const codec = await openCodec(profile, { threads: 1 });
-  let last: { cache: KvCache; chunks: Chunk[] } | null = null;
+  let last: { cache: KvCache; chunks: Chunk[]; sinks: KvCache; sinkBytes: number } | null = null;
 
-  /** Coefficients of all tokens after the sinks; those of the last cache are kept. */
-  async function project(cache: KvCache): Promise<Chunk[]> {
-    if (last?.cache === cache) return last.chunks;
+  /** Coefficients of all tokens after the sinks, and the sinks as restored; those of the last cache are kept. */
+  async function project(cache: KvCache): Promise<NonNullable<typeof last>> {
+    if (last?.cache === cache) return last;
+    const { bytes, report: { streams } } = await codec.compress(cache, { recipe: "kvz", sinks: SINKS, step: 100 });
+    const sinks = (await codec.decompress(bytes)).cache;
     const chunks: Chunk[] = [];
     for (let begin = SINKS; begin < cache.tokens; begin += CHUNK) {
       const end = Math.min(begin + CHUNK, cache.tokens);
@@ -71,8 +73,7 @@ async function openVariants(profile: KvzProfile) {
       const ctx = { tokens: end - begin, positions: positions(begin, end), layerBegin: 0, layerEnd: layers };
       chunks.push({ tokens: end - begin, coefficients: await transform.encode(sources, ctx) });
     }
-    last = { cache, chunks };
-    return chunks;
+    return last = { cache, chunks, sinks, sinkBytes: streams.KSNK + streams.VSNK };
   }
 
   return {
@@ -84,9 +85,7 @@ async function openVariants(profile: KvzProfile) {
         options: { step: stepOf(s) },
         usesProfile: false,
         async run(cache): Promise<MethodOutcome> {
-          const { bytes: file, report } = await codec.compress(cache, { recipe: "kvz", sinks: SINKS, step: 1 });
-          const sinks = (await codec.decompress(file)).cache;
-          const chunks = await project(cache);
+          const { chunks, sinks, sinkBytes } = await project(cache);
           const coded = await coder(chunks, s);
           bounds.push({ variant, s, coded: coded.bytes, bound: gaussianBytes(chunks, coded, components, s) });
           let begin = SINKS;
@@ -110,7 +109,6 @@ async function openVariants(profile: KvzProfile) {
             }
             return out;
           });
-          const sinkBytes = report.streams.KSNK + report.streams.VSNK;
           const paper = features * 2 * cache.tokens / (sinkBytes + coded.bytes);
           return {
             cache: restored,

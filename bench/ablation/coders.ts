@@ -28,6 +28,9 @@ export interface Chunk {
 /** Codes all chunks of a cache at step 2^(−s/60). */
 export type Coder = (chunks: readonly Chunk[], s: number) => Promise<Coded>;
 
+/** Levels told apart when they are counted; few leading components reach beyond. */
+const LEVELS = 4096;
+
 /**
  * Rounding to the nearest multiple of the step. Bytes are the entropy of every component under its own distribution in
  * this very cache, for which nothing is charged: less than any coder would make of it.
@@ -36,7 +39,7 @@ export function roundingCoder(components: number): Coder {
   return (chunks, s) => {
     const step = stepOf(s);
     const quarters: Int16Array[] = [];
-    const counts = Array.from({ length: components }, () => new Map<number, number>());
+    const counts = new Uint32Array(components * LEVELS);
     let tokens = 0;
     for (const chunk of chunks) {
       const out = new Int16Array(components * chunk.tokens);
@@ -44,14 +47,14 @@ export function roundingCoder(components: number): Coder {
         for (let c = 0; c < components; c++) {
           const level = Math.round(chunk.coefficients[t * components + c] / step);
           out[c * chunk.tokens + t] = 4 * level;
-          counts[c].set(level, (counts[c].get(level) ?? 0) + 1);
+          counts[c * LEVELS + Math.max(0, Math.min(LEVELS - 1, level + LEVELS / 2))]++;
         }
       }
       quarters.push(out);
       tokens += chunk.tokens;
     }
     let bits = 0;
-    for (const levels of counts) for (const n of levels.values()) bits -= n * Math.log2(n / tokens);
+    for (const n of counts) if (n > 0) bits -= n * Math.log2(n / tokens);
     return Promise.resolve({ quarters, bytes: bits / 8 });
   };
 }

@@ -10,6 +10,7 @@ import { openCache } from "../cache_input.ts";
 import type { CliContext } from "../context.ts";
 import type { DemoData, DemoRun } from "../demo/data.ts";
 import { measureDemo } from "../demo/measure.ts";
+import { measureQualities } from "../demo/qualities.ts";
 import { DEMO_COMMAND, renderPage } from "../demo/page.ts";
 import { UsageError } from "../exit_codes.ts";
 import { openInput, writeOutput } from "../files.ts";
@@ -36,6 +37,7 @@ type DemoFlags = BackendFlags & JsonFlag & {
   readonly force?: boolean;
   readonly cache?: string;
   readonly profile?: string;
+  readonly kvzProfile?: string;
   readonly ratios?: number[];
   readonly window: number;
 };
@@ -54,6 +56,10 @@ export function addDemo(program: Command, context: CliContext): void {
     .option("-f, --force", "replace the page if it is there")
     .option("--cache <file>", "another cache (default: samples/smollm2-256.safetensors)")
     .option("-p, --profile <file>", "another profile (default: samples/smollm2-demo.kvzp)")
+    .option(
+      "--kvz-profile <file>",
+      "another one for recipe kvz (default: samples/smollm2-kvz.kvzp without -p, else none)",
+    )
     .option("--ratios <list>", "target ratios (default: up to four that the profile allows)", ratioList("--ratios"))
     .option("--window <n>", "newest tokens kept bit-exact", wholeNumber("--window", 0, 1 << 20), 32);
   addBackendOptions(command);
@@ -66,16 +72,19 @@ async function demo(context: CliContext, scope: Scope, flags: DemoFlags): Promis
   const input = scope.use(await openInput(flags.cache ?? samplePath("smollm2-256.safetensors", "--cache")));
   const { cache } = await openCache(input, {});
   const codec = scope.use(await openCodec(profile, laneOptions(flags)));
+  const kvzPath = flags.kvzProfile ??
+    (flags.profile === undefined ? samplePath("smollm2-kvz.kvzp", "--kvz-profile") : null);
+  const kvzProfile = kvzPath === null ? null : await readProfile(kvzPath);
   const progress = progressLine("demo", "");
   const { output = DEFAULT_PAGE } = flags;
   const force = flags.force ?? (flags.output === undefined && await isPageOf(DEMO_COMMAND, output));
   const data = await writeOutput(output, force, async (sink) => {
-    const data = await measureDemo(codec, cache, {
-      ...given(flags, ["ratios"]),
-      window: flags.window,
-      signal: context.signal,
-      onProgress: flags.json ? () => {} : progress.update,
-    });
+    const common = { signal: context.signal, onProgress: flags.json ? () => {} : progress.update };
+    const runs = await measureDemo(codec, cache, { ...given(flags, ["ratios"]), window: flags.window, ...common });
+    const qualities = kvzProfile === null
+      ? []
+      : await measureQualities(scope.use(await openCodec(kvzProfile, laneOptions(flags))), cache, common);
+    const data: DemoData = { ...runs, qualities };
     await sink.write(new TextEncoder().encode(renderPage(data, await readPlotLibrary())));
     return data;
   }).finally(progress.end);
@@ -86,6 +95,7 @@ async function demo(context: CliContext, scope: Scope, flags: DemoFlags): Promis
     `${data.window} raw; ${data.backend}`,
     "",
     ...resultTable(data),
+    ...qualityTable(data),
     "",
     `K and V error: relative, over the coded tokens. Page with plots: ${output}`,
   ]);
@@ -106,6 +116,27 @@ function resultTable({ runs }: DemoData): string[] {
       formatCount(run.decompressTokensPerSecond),
     ]),
   );
+}
+
+/** Recipe kvz, where its profile was at hand. */
+function qualityTable({ qualities }: DemoData): string[] {
+  if (qualities.length === 0) return [];
+  return [
+    "",
+    "Recipe kvz on the same cache, nothing raw, one sink:",
+    "",
+    ...formatTable(
+      ["quality", "bytes", "file", "KL on texts", "compress tok/s", "restore tok/s"],
+      qualities.map((run) => [
+        run.quality,
+        formatCount(run.bytesOut),
+        formatRatio(run.fileRatio),
+        run.predictedKl === null ? "not measured" : `${run.predictedKl}`,
+        formatCount(run.compressTokensPerSecond),
+        formatCount(run.decompressTokensPerSecond),
+      ]),
+    ),
+  ];
 }
 
 /** A run without what only plots need. */

@@ -31,6 +31,17 @@ export interface DemoRun {
   readonly bits: PerKind<readonly (readonly [first: number, bits: number])[]>;
 }
 
+/** Recipe kvz at one quality. */
+export interface QualityRun {
+  readonly quality: string;
+  readonly bytesOut: number;
+  readonly fileRatio: number;
+  /** KL that the quality stands for, nats; null where the profile has no measured curve. */
+  readonly predictedKl: number | null;
+  readonly compressTokensPerSecond: number;
+  readonly decompressTokensPerSecond: number;
+}
+
 /** Everything on the page. */
 export interface DemoData {
   readonly version: string;
@@ -48,6 +59,8 @@ export interface DemoData {
   /** For instance "wasm relaxed, 2 threads". */
   readonly backend: string;
   readonly runs: readonly DemoRun[];
+  /** Recipe kvz on the same cache; none without its profile. */
+  readonly qualities: readonly QualityRun[];
   /** Names of {@linkcode DemoRun.parts}. */
   readonly partNames: readonly string[];
   /** Names of {@linkcode DemoRun.stages}. */

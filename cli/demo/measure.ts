@@ -68,6 +68,7 @@ export async function measureDemo(codec: Codec, cache: CacheSource, options: Dem
     components: { key: profile.kinds.key.table.rank, value: profile.kinds.value.table.rank },
     backend: `${backend} ${build}, ${threads} ${threads === 1 ? "thread" : "threads"}`,
     runs,
+    qualities: [],
     partNames: PARTS.map(({ name }) => name),
     stageNames: STAGES,
   };

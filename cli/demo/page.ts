@@ -70,6 +70,7 @@ by the ${data.window} newest, which are kept exactly</dd>
 </dl>
 </section>
 
+${qualitySection(data)}
 <section>
 <h2>Where the bytes go</h2>
 <p class="note">The cache takes ${
@@ -119,4 +120,34 @@ ${pairOfPlots("chart-bits")}
     data,
     script: `(${drawCharts})(data, (${chartKit})(uPlot));`,
   }, library);
+}
+
+/** Recipe kvz on the same cache. */
+function qualitySection({ qualities }: DemoData): string {
+  if (qualities.length === 0) return "";
+  const rows = qualities.map((run) =>
+    `<tr><td>${run.quality}</td>` +
+    [
+      formatCount(run.bytesOut),
+      formatRatio(run.fileRatio),
+      run.predictedKl === null ? "not measured" : `${run.predictedKl}`,
+      formatCount(run.compressTokensPerSecond),
+      formatCount(run.decompressTokensPerSecond),
+    ].map((cell) => `<td>${cell}</td>`).join("") + "</tr>"
+  ).join("\n");
+  return `<section>
+<h2>Recipe kvz on the same cache</h2>
+<p class="note">kvz's own recipe measures errors by what they cost the model instead of by their size, keeps no tokens raw
+and one sink. Its qualities stand for a KL of the model's next-token distributions, measured on texts when the profile
+was made.</p>
+<div class="scroll"><table class="results">
+<thead><tr>
+<th class="col">quality</th><th class="col">file,<br>bytes</th><th class="col">file<br>ratio</th>
+<th class="col">KL on texts,<br>nats</th><th class="col">compress,<br>tokens/s</th><th class="col">restore,<br>tokens/s</th>
+</tr></thead>
+<tbody>
+${rows}
+</tbody></table></div>
+</section>
+`;
 }

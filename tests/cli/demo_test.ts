@@ -1,6 +1,8 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "deno-std/assert";
-import type { DemoData } from "../../cli/demo/data.ts";
+import type { DemoData, QualityRun } from "../../cli/demo/data.ts";
 import { renderPage } from "../../cli/demo/page.ts";
+import { serializeProfile } from "../../src/profile/profile_format.ts";
+import { smallKvzProfile } from "../codec/kvz_profile.ts";
 import { kvz, kvzJson, withFiles } from "./kvz.ts";
 
 Deno.test("demo prints a table and writes one page without a network", () =>
@@ -34,6 +36,23 @@ Deno.test("demo prints a table and writes one page without a network", () =>
     const json = await kvzJson([...args, "-o", at("demo.html"), "--force"]);
     assertEquals(json.runs.length, 2);
     assertEquals(json.page, at("demo.html"));
+  }));
+
+Deno.test("the demo shows recipe kvz when it has its profile", () =>
+  withFiles(async ({ at, input, profile }) => {
+    await Deno.writeFile(at("kvz.kvzp"), await serializeProfile(await smallKvzProfile()));
+    const common = ["--cache", input, "-p", profile, "--ratios", "8", "--threads", "1", "-o", at("demo.html")];
+    const args = ["demo", "--kvz-profile", at("kvz.kvzp"), ...common];
+    const { qualities } = await kvzJson(args);
+    assertEquals(qualities.map((run: QualityRun) => [run.quality, run.predictedKl]), [
+      ["small", null],
+      ["balanced", null],
+      ["high", null],
+    ]);
+    assert(qualities[0].bytesOut < qualities[1].bytesOut && qualities[1].bytesOut < qualities[2].bytesOut);
+    assertStringIncludes(Deno.readTextFileSync(at("demo.html")), "Recipe kvz on the same cache");
+    const text = await kvz([...args, "--force"]);
+    assertMatch(text.out, /quality +bytes +file +KL on texts/);
   }));
 
 Deno.test("without -o a page of an earlier demo is replaced, nothing else", () =>

@@ -157,9 +157,9 @@ export function plainSensitivity(
 }
 
 /** Blocks of at least this mean weight keep their entries to a percent in binary16. */
-const LEAST_MEAN = 2 ** -16;
+const LEAST_MEAN = 1 / 65536;
 /** Entries up to this one are held, with what regularization adds; a single one may be 100 times the mean (Gemma 3). */
-const LARGEST_ENTRY = 2 ** 14;
+const LARGEST_ENTRY = 16384;
 
 /**
  * Blocks that binary16, in which profiles store them, holds well: where it does not, all are scaled by one power of four.
@@ -177,7 +177,9 @@ export function scaleForHalf(blocks: SensitivityBlocks, model: ModelSpec): Sensi
     for (const entry of blocks[kind]) largest = Math.max(largest, Math.abs(entry));
   }
   if (largest === 0 || (least >= LEAST_MEAN && largest <= LARGEST_ENTRY)) return blocks;
-  const scale = 4 ** Math.floor(Math.log2(LARGEST_ENTRY / largest) / 2);
+  let scale = 1;
+  while (4 * scale * largest <= LARGEST_ENTRY) scale *= 4;
+  while (scale * largest > LARGEST_ENTRY) scale /= 4;
   const scaled = (values: Float64Array) => values.map((value) => value * scale);
   return { source: blocks.source, key: scaled(blocks.key), value: scaled(blocks.value) };
 }

@@ -182,11 +182,12 @@ export class Session {
   async #info(): Promise<void> {
     const { runtime, codec } = this.#options;
     const { ids, cache, messages } = this.#chat.state;
-    const { model } = codec.profile;
+    const profile = codec.profile!; // opened with one (main.ts)
+    const { model } = profile;
     const { backend, build, threads } = codec.info;
     this.#line(`model     ${runtime.name}`);
     this.#line(`runtime   Transformers.js ${runtime.transformers.env.version}`);
-    this.#line(`profile   ${model.id ?? model.architecture} (${codec.profile.fingerprint.slice(0, 12)})`);
+    this.#line(`profile   ${model.id ?? model.architecture} (${profile.fingerprint.slice(0, 12)})`);
     this.#line(`backend   ${backend}, ${build}, ${threads} thread${threads === 1 ? "" : "s"}`);
     this.#line(
       `chat      ${messages.length} messages, ${ids.length} tokens, ${cache?.get_seq_length() ?? 0} in the cache`,

@@ -73,7 +73,7 @@ export class Engine {
     const secondsModel = secondsSince(start);
 
     const { backend, build, threads: lanes } = codec.info;
-    const { ratios } = profile.calibration;
+    const ratios = profile.method === "kvtc" ? profile.calibration.ratios : [];
     return new Engine({
       ort,
       decoder: new Decoder(ort, session, spec),

@@ -10,6 +10,7 @@
  * @module
  */
 import type { DType } from "../cache/types.ts";
+import type { GpuKernels } from "./gpu/kernels.ts";
 
 /** A block of device memory. */
 export interface DeviceBuffer {
@@ -74,6 +75,10 @@ export interface Backend {
   write(dst: DeviceBuffer, src: ArrayBufferView, dstByteOffset?: number): void;
   /** Waits for the work enqueued so far and copies device bytes to the host. The result belongs to the caller. */
   read(src: DeviceBuffer, byteOffset?: number, byteLength?: number): Promise<Uint8Array>;
+  /** Copies between buffers. Offsets and length are multiples of 4; within one buffer the ranges do not overlap. */
+  copy(src: DeviceBuffer, srcByteOffset: number, dst: DeviceBuffer, dstByteOffset: number, byteLength: number): void;
+  /** A part of a buffer, from a multiple of 256 on. It ends with the buffer; freeing it frees nothing. */
+  view(buffer: DeviceBuffer, byteOffset: number, byteLength: number): DeviceBuffer;
   /** Uploads a basis given as binary16 bits [components][features] (one component a row). */
   uploadBasis(rows: Uint16Array, components: number, features: number): DeviceBasis;
   /** Uploads a plan. */
@@ -123,6 +128,33 @@ export interface Backend {
     featureBegin: number,
     featureEnd: number,
     x: DeviceBuffer,
+  ): void;
+
+  /**
+   * {@linkcode gather}, then {@linkcode project}: coefficients of elements in source layout. A GPU may hold the rows
+   * between as binary16 (docs/backends.md, "Bounds").
+   */
+  gatherProject(
+    src: DeviceBuffer,
+    shape: BlockShape,
+    rotation: DeviceBuffer | null,
+    mean: DeviceBuffer | null,
+    basis: DeviceBasis,
+    coefficients: DeviceBuffer,
+  ): void;
+
+  /**
+   * {@linkcode reconstruct}, then {@linkcode scatter}: elements in source layout of the features from `featureBegin` on,
+   * as many as the shape has; `mean` is of these features.
+   */
+  reconstructScatter(
+    coefficients: DeviceBuffer,
+    basis: DeviceBasis,
+    featureBegin: number,
+    shape: BlockShape,
+    rotation: DeviceBuffer | null,
+    mean: DeviceBuffer | null,
+    dst: DeviceBuffer,
   ): void;
 
   /**
@@ -178,6 +210,9 @@ export interface Backend {
   encodeFp8(src: DeviceBuffer, rows: number, length: number, codes: DeviceBuffer, scales: DeviceBuffer): void;
   /** Inverse of `encodeFp8`, f32. */
   decodeFp8(codes: DeviceBuffer, scales: DeviceBuffer, rows: number, length: number, dst: DeviceBuffer): void;
+
+  /** Further kernels of a GPU; null on the host's backends. */
+  readonly gpu: GpuKernels | null;
 
   /** Frees everything. */
   [Symbol.dispose](): void;

@@ -4,7 +4,14 @@
  * @module
  */
 import { BYTES_PER_ELEMENT } from "../cache/types.ts";
-import type { BlockShape, QuantGroup } from "./backend.ts";
+import {
+  type BlockShape,
+  type DeviceBuffer,
+  type DevicePlan,
+  packedLength,
+  paddedLength,
+  type QuantGroup,
+} from "./backend.ts";
 
 /** @throws {RangeError} unless every value is a whole number ≥ 0. */
 export function requireCounts(what: string, counts: Readonly<Record<string, number>>): void {
@@ -18,6 +25,33 @@ export function requireCounts(what: string, counts: Readonly<Record<string, numb
 /** @throws {RangeError} when a buffer is shorter than `wanted` bytes. */
 export function requireBytes(what: string, name: string, found: number, wanted: number): void {
   if (found < wanted) throw new RangeError(`Cannot ${what}: "${name}" has ${found} bytes, expected ${wanted}`);
+}
+
+/** @throws {RangeError} unless offsets and length of a copy are multiples of 4 within both buffers. */
+export function requireCopy(
+  src: DeviceBuffer,
+  srcByteOffset: number,
+  dst: DeviceBuffer,
+  dstByteOffset: number,
+  byteLength: number,
+): void {
+  requireCounts("copy", { srcByteOffset, dstByteOffset, byteLength });
+  if ((srcByteOffset | dstByteOffset | byteLength) % 4 !== 0) {
+    throw new RangeError(
+      `Cannot copy: offsets ${srcByteOffset} and ${dstByteOffset} and length ${byteLength} are not multiples of 4`,
+    );
+  }
+  requireBytes("copy", "src", src.byteLength, srcByteOffset + byteLength);
+  requireBytes("copy", "dst", dst.byteLength, dstByteOffset + byteLength);
+}
+
+/** @throws {RangeError} unless a view begins at a multiple of 256 and lies within its buffer. */
+export function requireView(buffer: DeviceBuffer, byteOffset: number, byteLength: number): void {
+  requireCounts("view", { byteOffset, byteLength });
+  if (byteOffset % 256 !== 0) {
+    throw new RangeError(`Cannot view: "byteOffset" is ${byteOffset}, expected a multiple of 256`);
+  }
+  requireBytes("view", "buffer", buffer.byteLength, byteOffset + byteLength);
 }
 
 /** @throws {RangeError} when the sizes of a chunk do not fit together. */
@@ -83,4 +117,74 @@ export function requireFeatureRange(begin: number, end: number, features: number
   if (begin > end || end > features) {
     throw new RangeError(`Cannot reconstruct features [${begin}, ${end}): the basis has ${features}`);
   }
+}
+
+/**
+ * Checks the arguments of gather and scatter; returns the row stride.
+ *
+ * @throws {RangeError} when a buffer is too short.
+ */
+export function requireBlocks(
+  what: string,
+  shape: BlockShape,
+  source: DeviceBuffer,
+  rows: DeviceBuffer,
+  rotation: DeviceBuffer | null,
+  mean: DeviceBuffer | null,
+): number {
+  requireShape(what, shape);
+  const { dtype, blocks, tokens, dim, rotaryDim } = shape;
+  const stride = paddedLength(blocks * dim);
+  requireBytes(what, "source elements", source.byteLength, blocks * tokens * dim * BYTES_PER_ELEMENT[dtype]);
+  requireBytes(what, "feature rows", rows.byteLength, tokens * stride * 4);
+  if (rotation !== null) requireBytes(what, "rotation", rotation.byteLength, tokens * rotaryDim * 4);
+  if (mean !== null) requireBytes(what, "mean", mean.byteLength, blocks * dim * 4);
+  return stride;
+}
+
+/** @throws {RangeError} when an argument of quantize or dequantize does not fit. */
+export function requireQuantizer(
+  what: string,
+  coefficients: DeviceBuffer,
+  stride: number,
+  tokens: number,
+  plan: DevicePlan,
+  symbols: DeviceBuffer,
+  params: DeviceBuffer,
+): void {
+  requireCounts(what, { stride, tokens });
+  if (stride < plan.components) {
+    throw new RangeError(`Cannot ${what}: "stride" is ${stride}, expected ${plan.components} or more`);
+  }
+  requireBytes(what, "coefficients", coefficients.byteLength, tokens * stride * 4);
+  requireBytes(what, "symbols", symbols.byteLength, tokens * plan.components);
+  requireBytes(what, "params", params.byteLength, tokens * plan.groups.length * 4);
+}
+
+/** @throws {RangeError} when an argument of pack or unpack does not fit. */
+export function requirePacking(
+  what: string,
+  symbols: DeviceBuffer,
+  plan: DevicePlan,
+  tokens: number,
+  packed: DeviceBuffer,
+): void {
+  requireCounts(what, { tokens });
+  requireBytes(what, "symbols", symbols.byteLength, tokens * plan.components);
+  requireBytes(what, "packed", packed.byteLength, packedLength(plan.groups, tokens));
+}
+
+/** @throws {RangeError} when an argument of the fp8 blocks does not fit. */
+export function requireFp8(
+  what: string,
+  values: DeviceBuffer,
+  rows: number,
+  length: number,
+  codes: DeviceBuffer,
+  scales: DeviceBuffer,
+): void {
+  requireCounts(what, { rows, length });
+  requireBytes(what, "values", values.byteLength, rows * length * 4);
+  requireBytes(what, "codes", codes.byteLength, rows * length);
+  requireBytes(what, "scales", scales.byteLength, rows * 2);
 }

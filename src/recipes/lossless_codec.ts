@@ -8,7 +8,7 @@ import { WasmLossless } from "../backend/wasm/lossless_kernels.ts";
 import type { DType, Kind, ModelSpec } from "../cache/types.ts";
 import { KvzFormatError } from "../errors.ts";
 import { decodeStream, encodeStream, rawStream } from "../stages/entropy/deflate.ts";
-import { isWasmBuild, openRans, type RansFactory } from "../stages/entropy/rans_factory.ts";
+import { hostBuild, openRans, type RansFactory } from "../stages/entropy/rans_factory.ts";
 import { LosslessCoder } from "../stages/lossless/coder.ts";
 import type { LosslessKernels } from "../stages/lossless/kernels.ts";
 import { ReferenceLossless } from "../stages/lossless/reference.ts";
@@ -74,9 +74,9 @@ export async function openCodec(
   setup: Setup,
   tags: Readonly<Record<Kind, readonly string[]>>,
 ): Promise<ChunkCodec> {
-  const { build } = backend;
+  const build = hostBuild(backend);
   const [kernels, rans] = await Promise.all([
-    isWasmBuild(build) ? WasmLossless.open(build) : new ReferenceLossless(),
+    build === null ? new ReferenceLossless() : WasmLossless.open(build),
     openRans(backend),
   ]);
   return new LosslessCodec(backend, setup as LosslessSetup, tags, kernels, rans);

@@ -18,7 +18,16 @@ import {
   type QuantGroup,
   TYPE_BITS,
 } from "../backend.ts";
-import { requireBasis, requireBytes, requireCounts, requireFeatureRange, requirePlan, requireShape } from "../check.ts";
+import {
+  requireBasis,
+  requireBytes,
+  requireCopy,
+  requireCounts,
+  requireFeatureRange,
+  requirePlan,
+  requireShape,
+  requireView,
+} from "../check.ts";
 import { dequantizeCode, quantizeFp8, quantizeGroup } from "./quantizer.ts";
 
 class HostBuffer implements DeviceBuffer {
@@ -35,6 +44,22 @@ class HostBuffer implements DeviceBuffer {
   free(): void {
     this.#bytes = null;
   }
+}
+
+/** A part of a buffer. */
+class HostView implements DeviceBuffer {
+  readonly #buffer: DeviceBuffer;
+  readonly #byteOffset: number;
+  readonly byteLength: number;
+  constructor(buffer: DeviceBuffer, byteOffset: number, byteLength: number) {
+    this.#buffer = buffer;
+    this.#byteOffset = byteOffset;
+    this.byteLength = byteLength;
+  }
+  get bytes(): Uint8Array {
+    return bytesOf(this.#buffer).subarray(this.#byteOffset, this.#byteOffset + this.byteLength);
+  }
+  free(): void {}
 }
 
 /** Basis rows as float64. */
@@ -62,6 +87,7 @@ class HostBasis implements DeviceBasis {
 export class ReferenceBackend implements Backend {
   readonly name = "reference";
   readonly build = "float64";
+  readonly gpu = null;
 
   alloc(byteLength: number): DeviceBuffer {
     return new HostBuffer(byteLength);
@@ -79,6 +105,22 @@ export class ReferenceBackend implements Backend {
     requireCounts("read", { byteOffset, byteLength: length });
     requireBytes("read", "src", src.byteLength, byteOffset + length);
     return bytesOf(src).slice(byteOffset, byteOffset + length);
+  }
+
+  copy(
+    src: DeviceBuffer,
+    srcByteOffset: number,
+    dst: DeviceBuffer,
+    dstByteOffset: number,
+    byteLength: number,
+  ): void {
+    requireCopy(src, srcByteOffset, dst, dstByteOffset, byteLength);
+    bytesOf(dst).set(bytesOf(src).subarray(srcByteOffset, srcByteOffset + byteLength), dstByteOffset);
+  }
+
+  view(buffer: DeviceBuffer, byteOffset: number, byteLength: number): DeviceBuffer {
+    requireView(buffer, byteOffset, byteLength);
+    return new HostView(buffer, byteOffset, byteLength);
   }
 
   uploadBasis(rows: Uint16Array, components: number, features: number): DeviceBasis {
@@ -180,6 +222,34 @@ export class ReferenceBackend implements Backend {
         to[t * outStride + f - featureBegin] = sum;
       }
     }
+  }
+
+  gatherProject(
+    src: DeviceBuffer,
+    shape: BlockShape,
+    rotation: DeviceBuffer | null,
+    mean: DeviceBuffer | null,
+    basis: DeviceBasis,
+    coefficients: DeviceBuffer,
+  ): void {
+    const rows = featureRows(shape);
+    this.gather(src, shape, rotation, mean, rows);
+    this.project(rows, shape.tokens, basis, coefficients);
+  }
+
+  reconstructScatter(
+    coefficients: DeviceBuffer,
+    basis: DeviceBasis,
+    featureBegin: number,
+    shape: BlockShape,
+    rotation: DeviceBuffer | null,
+    mean: DeviceBuffer | null,
+    dst: DeviceBuffer,
+  ): void {
+    const rows = featureRows(shape);
+    const { blocks, dim, tokens } = shape;
+    this.reconstruct(coefficients, tokens, basis, featureBegin, featureBegin + blocks * dim, rows);
+    this.scatter(rows, shape, rotation, mean, dst);
   }
 
   quantize(
@@ -286,8 +356,14 @@ export class ReferenceBackend implements Backend {
   [Symbol.dispose](): void {}
 }
 
+function featureRows({ blocks, dim, tokens }: BlockShape): DeviceBuffer {
+  return new HostBuffer(paddedLength(blocks * dim) * tokens * 4);
+}
+
 function bytesOf(buffer: DeviceBuffer): Uint8Array {
-  if (!(buffer instanceof HostBuffer)) throw new KvzBackendError("Cannot use a buffer: it belongs to another backend");
+  if (!(buffer instanceof HostBuffer || buffer instanceof HostView)) {
+    throw new KvzBackendError("Cannot use a buffer: it belongs to another backend");
+  }
   return buffer.bytes;
 }
 
@@ -299,13 +375,15 @@ function hostBasis(basis: DeviceBasis): HostBasis {
 /** The first `length` float32 of a buffer. */
 function floats(buffer: DeviceBuffer, length: number): Float32Array {
   requireBytes("read float32", "buffer", buffer.byteLength, length * 4);
-  return new Float32Array(bytesOf(buffer).buffer, 0, length);
+  const { buffer: memory, byteOffset } = bytesOf(buffer);
+  return new Float32Array(memory, byteOffset, length);
 }
 
 /** The first `length` binary16 bit patterns of a buffer. */
 function halves(buffer: DeviceBuffer, length: number): Uint16Array {
   requireBytes("read binary16", "buffer", buffer.byteLength, length * 2);
-  return new Uint16Array(bytesOf(buffer).buffer, 0, length);
+  const { buffer: memory, byteOffset } = bytesOf(buffer);
+  return new Uint16Array(memory, byteOffset, length);
 }
 
 function checkQuantizer(

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { BYTES_PER_ELEMENT, type DType } from "../../cache/types.ts";
+import type { DType } from "../../cache/types.ts";
 import { KvzBackendError } from "../../errors.ts";
 import {
   type Backend,
@@ -12,11 +12,22 @@ import {
   type DeviceBasis,
   type DeviceBuffer,
   type DevicePlan,
-  packedLength,
   paddedLength,
   type QuantGroup,
 } from "../backend.ts";
-import { requireBasis, requireBytes, requireCounts, requireFeatureRange, requirePlan, requireShape } from "../check.ts";
+import {
+  requireBasis,
+  requireBlocks,
+  requireBytes,
+  requireCopy,
+  requireCounts,
+  requireFeatureRange,
+  requireFp8,
+  requirePacking,
+  requirePlan,
+  requireQuantizer,
+  requireView,
+} from "../check.ts";
 import type { CodecExports, WasmBuild } from "./exports.ts";
 import { WasmAllocator } from "./memory.ts";
 
@@ -93,6 +104,9 @@ export class WasmBackend implements Backend {
   readonly #allocator: WasmAllocator;
   /** Packed rows and a panel of the matrix products, allocated with the first. */
   #scratch: Block | null = null;
+  /** Feature rows of a fused call, kept between chunks. */
+  #rows: Block | null = null;
+  readonly gpu = null;
 
   constructor(kernels: CodecExports, build: WasmBuild) {
     this.#kernels = kernels;
@@ -122,6 +136,23 @@ export class WasmBackend implements Backend {
     requireCounts("read", { byteOffset, byteLength: length });
     requireBytes("read", "src", src.byteLength, byteOffset + length);
     return this.#bytes(this.#address(src) + byteOffset, length).slice();
+  }
+
+  copy(
+    src: DeviceBuffer,
+    srcByteOffset: number,
+    dst: DeviceBuffer,
+    dstByteOffset: number,
+    byteLength: number,
+  ): void {
+    requireCopy(src, srcByteOffset, dst, dstByteOffset, byteLength);
+    const to = this.#bytes(this.#address(dst) + dstByteOffset, byteLength);
+    to.set(this.#bytes(this.#address(src) + srcByteOffset, byteLength));
+  }
+
+  view(buffer: DeviceBuffer, byteOffset: number, byteLength: number): DeviceBuffer {
+    requireView(buffer, byteOffset, byteLength);
+    return new Block(this, this.#address(buffer) + byteOffset, byteLength, () => {});
   }
 
   uploadBasis(rows: Uint16Array, components: number, features: number): DeviceBasis {
@@ -155,7 +186,7 @@ export class WasmBackend implements Backend {
     mean: DeviceBuffer | null,
     dst: DeviceBuffer,
   ): void {
-    const stride = this.#checkBlocks("gather", shape, src, dst, rotation, mean);
+    const stride = requireBlocks("gather", shape, src, dst, rotation, mean);
     const { dtype, blocks, tokens, dim, rotaryDim } = shape;
     const [from, to, cosSin, mu] = [this.#address(src), this.#address(dst), this.#maybe(rotation), this.#maybe(mean)];
     this.#run().gather(from, DTYPES[dtype], blocks, tokens, dim, rotaryDim, cosSin, mu, to, stride);
@@ -168,7 +199,7 @@ export class WasmBackend implements Backend {
     mean: DeviceBuffer | null,
     dst: DeviceBuffer,
   ): void {
-    const stride = this.#checkBlocks("scatter", shape, dst, src, rotation, mean);
+    const stride = requireBlocks("scatter", shape, dst, src, rotation, mean);
     const { dtype, blocks, tokens, dim, rotaryDim } = shape;
     const [from, to, cosSin, mu] = [this.#address(src), this.#address(dst), this.#maybe(rotation), this.#maybe(mean)];
     this.#run().scatter(from, stride, DTYPES[dtype], blocks, tokens, dim, rotaryDim, cosSin, mu, to);
@@ -202,6 +233,34 @@ export class WasmBackend implements Backend {
     this.#run().reconstruct(from, tokens, tiles, components, features, featureBegin, featureEnd, to, scratch);
   }
 
+  gatherProject(
+    src: DeviceBuffer,
+    shape: BlockShape,
+    rotation: DeviceBuffer | null,
+    mean: DeviceBuffer | null,
+    basis: DeviceBasis,
+    coefficients: DeviceBuffer,
+  ): void {
+    const rows = this.#featureRows(shape);
+    this.gather(src, shape, rotation, mean, rows);
+    this.project(rows, shape.tokens, basis, coefficients);
+  }
+
+  reconstructScatter(
+    coefficients: DeviceBuffer,
+    basis: DeviceBasis,
+    featureBegin: number,
+    shape: BlockShape,
+    rotation: DeviceBuffer | null,
+    mean: DeviceBuffer | null,
+    dst: DeviceBuffer,
+  ): void {
+    const rows = this.#featureRows(shape);
+    const { blocks, dim, tokens } = shape;
+    this.reconstruct(coefficients, tokens, basis, featureBegin, featureBegin + blocks * dim, rows);
+    this.scatter(rows, shape, rotation, mean, dst);
+  }
+
   quantize(
     coefficients: DeviceBuffer,
     stride: number,
@@ -210,7 +269,7 @@ export class WasmBackend implements Backend {
     symbols: DeviceBuffer,
     params: DeviceBuffer,
   ): void {
-    this.#checkQuantizer("quantize", coefficients, stride, tokens, plan, symbols, params);
+    requireQuantizer("quantize", coefficients, stride, tokens, plan, symbols, params);
     const [from, codes, pairs] = [this.#address(coefficients), this.#address(symbols), this.#address(params)];
     const groups = plan.groups.length;
     this.#run().quantize(from, stride, tokens, this.#plan(plan), groups, plan.components, codes, pairs);
@@ -224,31 +283,31 @@ export class WasmBackend implements Backend {
     coefficients: DeviceBuffer,
     stride: number,
   ): void {
-    this.#checkQuantizer("dequantize", coefficients, stride, tokens, plan, symbols, params);
+    requireQuantizer("dequantize", coefficients, stride, tokens, plan, symbols, params);
     const [codes, pairs, to] = [this.#address(symbols), this.#address(params), this.#address(coefficients)];
     const groups = plan.groups.length;
     this.#run().dequantize(codes, pairs, this.#plan(plan), groups, plan.components, tokens, to, stride);
   }
 
   pack(symbols: DeviceBuffer, plan: DevicePlan, tokens: number, packed: DeviceBuffer): void {
-    this.#checkPacking("pack", symbols, plan, tokens, packed);
+    requirePacking("pack", symbols, plan, tokens, packed);
     const [from, to] = [this.#address(symbols), this.#address(packed)];
     this.#run().pack(from, this.#plan(plan), plan.groups.length, plan.components, tokens, to);
   }
 
   unpack(packed: DeviceBuffer, plan: DevicePlan, tokens: number, symbols: DeviceBuffer): void {
-    this.#checkPacking("unpack", symbols, plan, tokens, packed);
+    requirePacking("unpack", symbols, plan, tokens, packed);
     const [from, to] = [this.#address(packed), this.#address(symbols)];
     this.#run().unpack(from, this.#plan(plan), plan.groups.length, plan.components, tokens, to);
   }
 
   encodeFp8(src: DeviceBuffer, rows: number, length: number, codes: DeviceBuffer, scales: DeviceBuffer): void {
-    this.#checkFp8("encode fp8", src, rows, length, codes, scales);
+    requireFp8("encode fp8", src, rows, length, codes, scales);
     this.#run().encodeFp8(this.#address(src), rows, length, this.#address(codes), this.#address(scales));
   }
 
   decodeFp8(codes: DeviceBuffer, scales: DeviceBuffer, rows: number, length: number, dst: DeviceBuffer): void {
-    this.#checkFp8("decode fp8", dst, rows, length, codes, scales);
+    requireFp8("decode fp8", dst, rows, length, codes, scales);
     this.#run().decodeFp8(this.#address(codes), this.#address(scales), rows, length, this.#address(dst));
   }
 
@@ -296,60 +355,12 @@ export class WasmBackend implements Backend {
     return this.#address(this.#scratch);
   }
 
-  /** Checks the arguments of gather and scatter; returns the row stride. */
-  #checkBlocks(
-    what: string,
-    shape: BlockShape,
-    source: DeviceBuffer,
-    rows: DeviceBuffer,
-    rotation: DeviceBuffer | null,
-    mean: DeviceBuffer | null,
-  ): number {
-    requireShape(what, shape);
-    const { dtype, blocks, tokens, dim, rotaryDim } = shape;
-    const stride = paddedLength(blocks * dim);
-    requireBytes(what, "source elements", source.byteLength, blocks * tokens * dim * BYTES_PER_ELEMENT[dtype]);
-    requireBytes(what, "feature rows", rows.byteLength, tokens * stride * 4);
-    if (rotation !== null) requireBytes(what, "rotation", rotation.byteLength, tokens * rotaryDim * 4);
-    if (mean !== null) requireBytes(what, "mean", mean.byteLength, blocks * dim * 4);
-    return stride;
-  }
-
-  #checkQuantizer(
-    what: string,
-    coefficients: DeviceBuffer,
-    stride: number,
-    tokens: number,
-    plan: DevicePlan,
-    symbols: DeviceBuffer,
-    params: DeviceBuffer,
-  ): void {
-    requireCounts(what, { stride, tokens });
-    if (stride < plan.components) {
-      throw new RangeError(`Cannot ${what}: "stride" is ${stride}, expected ${plan.components} or more`);
+  #featureRows({ blocks, dim, tokens }: BlockShape): Block {
+    const byteLength = paddedLength(blocks * dim) * tokens * 4;
+    if (this.#rows === null || this.#rows.byteLength < byteLength) {
+      this.#rows?.free();
+      this.#rows = this.#alloc(byteLength);
     }
-    requireBytes(what, "coefficients", coefficients.byteLength, tokens * stride * 4);
-    requireBytes(what, "symbols", symbols.byteLength, tokens * plan.components);
-    requireBytes(what, "params", params.byteLength, tokens * plan.groups.length * 4);
-  }
-
-  #checkPacking(what: string, symbols: DeviceBuffer, plan: DevicePlan, tokens: number, packed: DeviceBuffer): void {
-    requireCounts(what, { tokens });
-    requireBytes(what, "symbols", symbols.byteLength, tokens * plan.components);
-    requireBytes(what, "packed", packed.byteLength, packedLength(plan.groups, tokens));
-  }
-
-  #checkFp8(
-    what: string,
-    values: DeviceBuffer,
-    rows: number,
-    length: number,
-    codes: DeviceBuffer,
-    scales: DeviceBuffer,
-  ): void {
-    requireCounts(what, { rows, length });
-    requireBytes(what, "values", values.byteLength, rows * length * 4);
-    requireBytes(what, "codes", codes.byteLength, rows * length);
-    requireBytes(what, "scales", scales.byteLength, rows * 2);
+    return this.#rows;
   }
 }

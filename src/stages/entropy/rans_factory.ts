@@ -5,6 +5,7 @@
  */
 import type { Backend } from "../../backend/backend.ts";
 import { EntropyKernels } from "../../backend/wasm/entropy_kernels.ts";
+import { detectBuild } from "../../backend/wasm/detect.ts";
 import { WASM_BUILDS, type WasmBuild } from "../../backend/wasm/exports.ts";
 import { WasmRans } from "./rans.ts";
 import { ReferenceRans } from "./rans_reference.ts";
@@ -15,15 +16,20 @@ import type { RansTables } from "./rans_tables.ts";
 export type RansFactory = (tables: RansTables) => Rans & { free?(): void };
 
 /** Coders on the backend's build of the kernels, the reference coder on the reference backend. */
-export async function openRans({ build }: Backend): Promise<RansFactory> {
-  if (!isWasmBuild(build)) return (tables) => new ReferenceRans(tables);
+export async function openRans(backend: Backend): Promise<RansFactory> {
+  const build = hostBuild(backend);
+  if (build === null) return (tables) => new ReferenceRans(tables);
   const kernels = await EntropyKernels.open(build);
   return (tables) => new WasmRans(kernels, tables);
 }
 
-/** Whether a backend's build is one of the WebAssembly kernels. */
-export function isWasmBuild(build: string): build is WasmBuild {
-  return (WASM_BUILDS as readonly string[]).includes(build);
+/**
+ * The build of the WebAssembly kernels that serves a backend on the host: its own for wasm, the best that the engine runs
+ * beside a GPU, none (plain TypeScript) for the reference.
+ */
+export function hostBuild({ name, build }: Backend): WasmBuild | null {
+  if (name === "reference") return null;
+  return (WASM_BUILDS as readonly string[]).includes(build) ? build as WasmBuild : detectBuild();
 }
 
 /** Runs `body` with a coder that is given back when it returns or throws. */

@@ -8,11 +8,11 @@
  * @module
  */
 import type { Backend } from "../../backend/backend.ts";
-import type { WasmBuild } from "../../backend/wasm/exports.ts";
 import { IntegerKernels } from "../../backend/wasm/integer_kernels.ts";
 import { f16ToNumber, numberToF16 } from "../../cache/elements.ts";
 import { rotationTable } from "../../cache/rope.ts";
 import { BYTES_PER_ELEMENT, type DType, type Kind, KINDS } from "../../cache/types.ts";
+import { hostBuild } from "../entropy/rans_factory.ts";
 import type { ChunkContext } from "../stage.ts";
 import {
   deviceGain,
@@ -41,7 +41,8 @@ export async function openIntegerTransform(
   geometry: IntegerGeometry,
   basis: IntegerBasis,
 ): Promise<IntegerTransform> {
-  const kernels = backend.name === "reference" ? null : await IntegerKernels.open(backend.build as WasmBuild);
+  const build = hostBuild(backend);
+  const kernels = build === null ? null : await IntegerKernels.open(build);
   return new IntegerTransform(backend, kernels, geometry, basis);
 }
 

@@ -43,7 +43,7 @@ export class PcaTransform implements DeviceStage<Uint8Array, Coefficients> {
   readonly #basis: DeviceBasis;
   readonly #mean: DeviceBuffer;
   readonly #stride: number;
-  #scratch: { tokens: number; source: DeviceBuffer; rows: DeviceBuffer; coefficients: DeviceBuffer } | null = null;
+  #scratch: { tokens: number; source: DeviceBuffer; coefficients: DeviceBuffer } | null = null;
 
   constructor(backend: Backend, artefact: PcaArtefact) {
     this.#backend = backend;
@@ -58,29 +58,27 @@ export class PcaTransform implements DeviceStage<Uint8Array, Coefficients> {
 
   encode(x: Uint8Array, ctx: ChunkContext): Coefficients {
     const { layers, heads, dim, dtype, rope } = this.#artefact;
-    const { source, rows, coefficients } = this.#buffers(ctx.tokens);
+    const { source, coefficients } = this.#buffers(ctx.tokens);
     const rotation = this.#rotation(ctx.positions, "undo");
     this.#backend.write(source, x);
     const shape = { dtype, blocks: layers * heads, tokens: ctx.tokens, dim, rotaryDim: rope?.dim ?? 0 };
-    this.#backend.gather(source, shape, rotation, this.#mean, rows);
+    this.#backend.gatherProject(source, shape, rotation, this.#mean, this.#basis, coefficients);
     rotation?.free();
-    this.#backend.project(rows, ctx.tokens, this.#basis, coefficients);
     return { buffer: coefficients, stride: this.#stride };
   }
 
   async decode(y: Coefficients, ctx: ChunkContext): Promise<Uint8Array> {
     const { heads, dim, dtype, rope } = this.#artefact;
-    const { source, rows } = this.#buffers(ctx.tokens);
+    const { source } = this.#buffers(ctx.tokens);
     const begin = ctx.layerBegin * heads * dim;
     const end = ctx.layerEnd * heads * dim;
-    this.#backend.reconstruct(y.buffer, ctx.tokens, this.#basis, begin, end, rows);
     const blocks = (ctx.layerEnd - ctx.layerBegin) * heads;
     const shape = { dtype, blocks, tokens: ctx.tokens, dim, rotaryDim: rope?.dim ?? 0 };
     const rotation = this.#rotation(ctx.positions, "redo");
     const whole = blocks * dim === this.#artefact.mean.length;
     const mean = whole ? this.#mean : this.#backend.alloc((end - begin) * 4);
     if (!whole) this.#backend.write(mean, this.#artefact.mean.subarray(begin, end));
-    this.#backend.scatter(rows, shape, rotation, mean, source);
+    this.#backend.reconstructScatter(y.buffer, this.#basis, begin, shape, rotation, mean, source);
     const bytes = await this.#backend.read(source, 0, blocks * ctx.tokens * dim * BYTES_PER_ELEMENT[dtype]);
     rotation?.free();
     if (!whole) mean.free();
@@ -108,7 +106,7 @@ export class PcaTransform implements DeviceStage<Uint8Array, Coefficients> {
   }
 
   /** Scratch for up to `tokens` tokens, kept between chunks. */
-  #buffers(tokens: number): { source: DeviceBuffer; rows: DeviceBuffer; coefficients: DeviceBuffer } {
+  #buffers(tokens: number): { source: DeviceBuffer; coefficients: DeviceBuffer } {
     if (this.#scratch !== null && this.#scratch.tokens >= tokens) return this.#scratch;
     this.#freeScratch();
     const { layers, heads, dim, dtype } = this.#artefact;
@@ -116,7 +114,6 @@ export class PcaTransform implements DeviceStage<Uint8Array, Coefficients> {
     this.#scratch = {
       tokens,
       source: this.#backend.alloc(features * tokens * BYTES_PER_ELEMENT[dtype]),
-      rows: this.#backend.alloc(paddedLength(features) * tokens * 4),
       coefficients: this.#backend.alloc(this.#stride * tokens * 4),
     };
     return this.#scratch;
@@ -124,7 +121,6 @@ export class PcaTransform implements DeviceStage<Uint8Array, Coefficients> {
 
   #freeScratch(): void {
     this.#scratch?.source.free();
-    this.#scratch?.rows.free();
     this.#scratch?.coefficients.free();
     this.#scratch = null;
   }

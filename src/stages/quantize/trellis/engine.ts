@@ -9,7 +9,7 @@ import { TrellisKernels } from "../../../backend/wasm/trellis_kernels.ts";
 import { type EscapedLevels, escapeLevels, unescapeLevels } from "../../entropy/escapes.ts";
 import { WasmRans } from "../../entropy/rans.ts";
 import type { RansContexts } from "../../entropy/rans_contexts.ts";
-import { isWasmBuild } from "../../entropy/rans_factory.ts";
+import { hostBuild } from "../../entropy/rans_factory.ts";
 import { escapeLevelsOn, unescapeLevelsOn } from "../../entropy/rans_levels.ts";
 import { ReferenceRans } from "../../entropy/rans_reference.ts";
 import type { Rans } from "../../entropy/rans_stream.ts";
@@ -45,9 +45,10 @@ export interface TrellisEngine {
 }
 
 /** The loops on the backend's build of the kernels, the reference on the reference backend. */
-export async function openTrellisEngine({ build }: Backend, tables: RansTables): Promise<TrellisEngine> {
+export async function openTrellisEngine(backend: Backend, tables: RansTables): Promise<TrellisEngine> {
   const limits = tableLimits(tables);
-  if (!isWasmBuild(build)) {
+  const build = hostBuild(backend);
+  if (build === null) {
     return {
       encode: encodeTrellisReference,
       decode: decodeTrellisReference,

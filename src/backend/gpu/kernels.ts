@@ -1,0 +1,16 @@
+/**
+ * What a GPU backend has beside the kernels of every backend. WASM keeps these in modules of their own, which stages load
+ * themselves; a GPU's stages take them from here, because their data is on the device.
+ *
+ * @module
+ */
+import type { GpuEntropy } from "./entropy.ts";
+import type { GpuInteger } from "./integer.ts";
+import type { GpuTrellis } from "./trellis.ts";
+
+/** Families of kernels; null where a device lacks one, and the stage computes it in WASM. */
+export interface GpuKernels {
+  readonly entropy: GpuEntropy | null;
+  readonly integer: GpuInteger | null;
+  readonly trellis: GpuTrellis | null;
+}

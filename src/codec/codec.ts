@@ -10,11 +10,12 @@ import { type ByteSink, MemorySink } from "../container/bytes.ts";
 import type { FrameWriter } from "../container/frame_writer.ts";
 import { KvzBackendError, KvzFormatError } from "../errors.ts";
 import type { Profile } from "../profile/types.ts";
-import { appendCache, type AppendResult } from "./append.ts";
+import type { AppendResult } from "./append.ts";
 import { type CacheBlock, FileDecoder } from "./decode.ts";
 import { chooseRecipe, encodeCache, type PreparedEncode, prepareEncode, type SetupCache } from "./encode.ts";
 import { findRatio } from "./file_ratio.ts";
 import { openFile, type RecordGroup, streamGroups } from "./groups.ts";
+import type { DeviceCache } from "./device_cache.ts";
 import type { Lanes } from "./lanes.ts";
 import { decodeLayers, type LayerBlock } from "./layers.ts";
 import {
@@ -138,6 +139,45 @@ export class Codec implements AsyncDisposable {
   }
 
   /**
+   * Like {@linkcode decompress}, into the memory of the codec's GPU: only the file's bytes go there.
+   *
+   * @param makeCache makes the cache, of the shape given, from memory of the caller; default: memory of the backend, which
+   * the caller frees with `free`.
+   * @throws {KvzBackendError} when the codec's backend is not a GPU.
+   */
+  async decompressOnDevice(
+    input: KvzInput,
+    makeCache?: (shape: RestoredShape) => DeviceCache | Promise<DeviceCache>,
+    options: DecompressOptions = {},
+  ): Promise<{ cache: DeviceCache; report: DecompressReport; free: () => void }> {
+    const lock = await this.#acquire();
+    let free = () => {};
+    try {
+      // Imported when used: programs without a GPU do not carry it.
+      const { allocDeviceCache, finished } = await import("./device_cache.ts");
+      const { restoreOnDevice } = await import("./device_restore.ts");
+      const timer = new Timer();
+      const file = await openFile(input);
+      const decoder = await FileDecoder.open(this.#lanes, this.profile, file.header, options);
+      await loadPlan(file, decoder);
+      timer.setupDone();
+      const shape = await restoredShape(file, decoder, options);
+      const own = makeCache === undefined ? allocDeviceCache(this.#lanes.device, shape) : null;
+      if (own !== null) free = own.free;
+      const cache = own?.cache ?? await makeCache!(shape);
+      await restoreOnDevice(this.#lanes, file, decoder, shape, cache, options);
+      // Errors of what is still under way belong to this call.
+      await finished(this.#lanes.device);
+      return { cache, report: this.#report(shape.positions.length, timer), free };
+    } catch (error) {
+      free();
+      throw error;
+    } finally {
+      lock();
+    }
+  }
+
+  /**
    * Restores block by block, in token order, from a file or from a pipe that is still arriving. Memory is bounded by a
    * few chunks. A pipe's last error (truncation, damage) comes after the blocks before it.
    */
@@ -196,6 +236,8 @@ export class Codec implements AsyncDisposable {
     try {
       const source = await openFile(input);
       const sink = new MemorySink();
+      // Imported when used: most programs only compress and restore.
+      const { appendCache } = await import("./append.ts");
       const result = await appendCache(this.#lanes, this.profile, source, more, sink, options);
       const tail = sink.bytes();
       const bytes = new Uint8Array(result.keptBytes + tail.length);

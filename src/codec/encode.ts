@@ -15,6 +15,7 @@ import type { EncodeJob, Recipe, Setup, TaggedStream } from "../recipes/recipe.t
 import { findRecipe } from "../recipes/registry.ts";
 import { encodeStream } from "../stages/entropy/deflate.ts";
 import { splitTokens } from "../stages/tokens/split.ts";
+import type { DeviceCache } from "./device_cache.ts";
 import type { Lanes } from "./lanes.ts";
 import type { CallOptions, CompressOptions } from "./options.ts";
 import { mapOrdered } from "./ordered.ts";
@@ -193,7 +194,8 @@ async function encodeKinds(
   previous: EncodeJob["previous"],
 ): Promise<TaggedStream[]> {
   const data: Uint8Array[] = [];
-  for (const kind of kinds) data.push(await source.read(kind, unit.begin, unit.end));
+  const there = onDevice(source) ? source : null;
+  if (there === null) { for (const kind of kinds) data.push(await source.read(kind, unit.begin, unit.end)); }
   const result = await lanes.run({
     op: "encode",
     region: regionOf(unit.chunk),
@@ -202,9 +204,15 @@ async function encodeKinds(
     tokens: unit.end - unit.begin,
     positions: source.positions.slice(unit.begin, unit.end),
     data,
+    ...(there ? { source: there } : {}),
     ...(previous ? { previous } : {}),
   });
   return result as TaggedStream[];
+}
+
+/** By its form, so that programs without a GPU do not carry the class. */
+function onDevice(source: CacheSource): source is DeviceCache {
+  return "copyTo" in source;
 }
 
 async function writePlan(writer: FrameWriter, setup: Setup): Promise<void> {

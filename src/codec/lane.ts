@@ -33,12 +33,12 @@ export interface Lane {
 /** A lane in the calling thread. */
 export class InlineLane implements Lane {
   readonly info: LaneInfo;
-  readonly #backend: Backend;
+  readonly backend: Backend;
   #loaded: { key: string; codec: ChunkCodec } | null = null;
 
   /** @param backend becomes the lane's own. */
   constructor(backend: Backend) {
-    this.#backend = backend;
+    this.backend = backend;
     this.info = { backend: backend.name, build: backend.build };
   }
 
@@ -46,21 +46,25 @@ export class InlineLane implements Lane {
     if (this.#loaded?.key === setup.key) return;
     this.#loaded?.codec[Symbol.dispose]();
     this.#loaded = null;
-    this.#loaded = { key: setup.key, codec: await findRecipe(setup.recipe).open(this.#backend, setup) };
+    this.#loaded = { key: setup.key, codec: await findRecipe(setup.recipe).open(this.backend, setup) };
   }
 
   async run(job: Job): Promise<JobResult> {
     const codec = this.#loaded?.codec;
     if (codec === undefined) throw new KvzBackendError("Cannot run a job: no recipe is loaded");
-    if (job.op === "encode") return await codec.encode(job);
-    if (job.op === "decode") return await codec.decode(job);
-    return await codec.inflate(job);
+    if (job.op === "inflate") return await codec.inflate(job);
+    if (job.op === "encode") {
+      if (job.source === undefined) return await codec.encode(job);
+      return await (await import("./device_jobs.ts")).encodeJob(this.backend, codec, job, job.source);
+    }
+    if (job.sink === undefined) return await codec.decode(job);
+    return await (await import("./device_jobs.ts")).decodeJob(this.backend, codec, job, job.sink);
   }
 
   close(): void {
     this.#loaded?.codec[Symbol.dispose]();
     this.#loaded = null;
-    this.#backend[Symbol.dispose]();
+    this.backend[Symbol.dispose]();
   }
 }
 

@@ -6,6 +6,7 @@
 import type { Backend } from "../backend/backend.ts";
 import type { BackendOptions } from "../backend/select.ts";
 import { logicalProcessors, type WorkerHandle } from "../platform/worker.ts";
+import { KvzBackendError } from "../errors.ts";
 import type { Job, Setup } from "../recipes/recipe.ts";
 import { InlineLane, type JobResult, type Lane, type LaneInfo, WorkerLane } from "./lane.ts";
 
@@ -68,6 +69,17 @@ export class Lanes {
 
   get info(): LaneInfo {
     return this.#lanes[0].info;
+  }
+
+  /**
+   * The backend of the only lane, whose device memory callers may share.
+   *
+   * @throws {KvzBackendError} when there are several.
+   */
+  get device(): Backend {
+    const [lane] = this.#lanes;
+    if (this.#lanes.length === 1 && lane instanceof InlineLane) return lane.backend;
+    throw new KvzBackendError("Cannot use device memory: the codec has several threads, expected one");
   }
 
   /** Loads a setup into every lane. */

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Backend, QuantGroup } from "../backend/backend.ts";
+import type { Backend, DeviceBuffer, QuantGroup } from "../backend/backend.ts";
 import { requireFinite } from "../cache/finite.ts";
 import { BYTES_PER_ELEMENT, type DType, type Kind, type RopeSpec } from "../cache/types.ts";
 import { KvzMismatchError } from "../errors.ts";
@@ -167,7 +167,7 @@ class KvtcCodec implements ChunkCodec {
     const { region, tokens, positions } = job;
     const [kind] = job.kinds;
     const [data] = job.data;
-    const { layers, heads, dim, sinks, pca, groups } = this.#kinds[kind];
+    const { layers, heads, dim, sinks } = this.#kinds[kind];
     const tags = TAGS[region][kind];
     if (region === "window") {
       return await deflate(tags, [splitPlanes(data, BYTES_PER_ELEMENT[this.#storedDType])]);
@@ -181,7 +181,19 @@ class KvtcCodec implements ChunkCodec {
     });
     const ctx = { tokens, positions, layerBegin: 0, layerEnd: layers };
     if (region === "sinks") return await deflate(tags, [await sinks.encode(data, ctx)]);
-    const coefficients = pca.encode(data, ctx);
+    return await this.#encodeChunk(job, data);
+  }
+
+  async encodeOnDevice(job: EncodeJob, [elements]: readonly DeviceBuffer[]): Promise<TaggedStream[]> {
+    return await this.#encodeChunk(job, elements);
+  }
+
+  async #encodeChunk(job: EncodeJob, elements: Uint8Array | DeviceBuffer): Promise<TaggedStream[]> {
+    const { tokens, positions, kinds: [kind] } = job;
+    const { layers, pca, groups } = this.#kinds[kind];
+    const tags = TAGS.chunk[kind];
+    const ctx = { tokens, positions, layerBegin: 0, layerEnd: layers };
+    const coefficients = pca.encode(elements, ctx);
     let old = null;
     const oldTokens = job.previous?.tokens ?? 0;
     if (job.previous !== undefined) {
@@ -200,6 +212,14 @@ class KvtcCodec implements ChunkCodec {
 
   async decode(job: DecodeJob): Promise<Uint8Array[]> {
     return [await this.#decode(job, job.kinds[0])];
+  }
+
+  async decodeOnDevice(job: DecodeJob, [to]: readonly DeviceBuffer[]): Promise<void> {
+    const { tokens, targetPositions, layerBegin, layerEnd, kinds: [kind] } = job;
+    const { pca, groups } = this.#kinds[kind];
+    const streams = await this.#inflate("chunk", kind, tokens, job.streams);
+    const ctx: ChunkContext = { tokens, positions: targetPositions, layerBegin, layerEnd };
+    pca.decodeTo(groups.decode(toQuantStreams(streams), ctx), ctx, to);
   }
 
   async #decode(job: DecodeJob, kind: Kind): Promise<Uint8Array> {

@@ -4,7 +4,8 @@
  *
  * @module
  */
-import type { Backend } from "../backend/backend.ts";
+import type { Backend, DeviceBuffer } from "../backend/backend.ts";
+import type { DeviceCache } from "../codec/device_cache.ts";
 import type { DType, Kind, ModelSpec } from "../cache/types.ts";
 import type { Profile } from "../profile/types.ts";
 import type { CodedStream } from "../stages/entropy/deflate.ts";
@@ -28,6 +29,8 @@ export interface EncodeJob {
   readonly positions: Int32Array;
   /** Source elements [layers][heads][tokens][dim] of each kind. */
   readonly data: readonly Uint8Array[];
+  /** Where the elements lie instead, on the lane's device; `data` is empty then. */
+  readonly source?: DeviceCache;
   /** Streams of the tokens before these in the same chunk, which stay as they are (append). */
   readonly previous?: {
     readonly tokens: number;
@@ -49,6 +52,8 @@ export interface DecodeJob {
   readonly layerBegin: number;
   readonly layerEnd: number;
   readonly streams: readonly TaggedStream[];
+  /** Where the first `take` tokens go, from token `begin` on, on the lane's device; the result is empty then. */
+  readonly sink?: { readonly cache: DeviceCache; readonly begin: number; readonly take: number };
 }
 
 /** Undoes the entropy coding only, so that a stream can be decoded for several layer ranges. */
@@ -70,6 +75,10 @@ export interface ChunkCodec extends Disposable {
   encode(job: EncodeJob): Promise<TaggedStream[]>;
   /** Elements [layerEnd − layerBegin][heads][tokens][dim] of each kind of the job. */
   decode(job: DecodeJob): Promise<Uint8Array[]>;
+  /** Encodes a chunk whose elements (finite ones) lie in buffers of the backend, where the recipe can. */
+  encodeOnDevice?(job: EncodeJob, elements: readonly DeviceBuffer[]): Promise<TaggedStream[]>;
+  /** Decodes a chunk into buffers of the backend, where the recipe can. Enqueues the last steps. */
+  decodeOnDevice?(job: DecodeJob, to: readonly DeviceBuffer[]): Promise<void>;
   inflate(job: InflateJob): Promise<TaggedStream[]>;
 }
 

@@ -11,7 +11,7 @@ import { DENO } from "../exec.ts";
 import { packageSteps } from "./package.ts";
 import { command, runSteps, type Step, testCommand } from "./steps.ts";
 
-const ENTRIES = ["mod.ts", "edge.ts", "eval.ts", "fs.ts", "transformers.ts", "cli/main.ts"];
+const ENTRIES = ["mod.ts", "edge.ts", "eval.ts", "fs.ts", "gpu.ts", "transformers.ts", "cli/main.ts"];
 
 const steps: Step[] = [
   command("format", [DENO, "fmt", "--check"]),

@@ -6,10 +6,12 @@
  */
 import type { GpuEntropy } from "./entropy.ts";
 import type { GpuInteger } from "./integer.ts";
+import type { GpuMemory } from "./memory.ts";
 import type { GpuTrellis } from "./trellis.ts";
 
 /** Families of kernels; null where a device lacks one, and the stage computes it in WASM. */
 export interface GpuKernels {
+  readonly memory: GpuMemory | null;
   readonly entropy: GpuEntropy | null;
   readonly integer: GpuInteger | null;
   readonly trellis: GpuTrellis | null;

@@ -18,6 +18,7 @@ import {
   type QuantGroup,
   TYPE_BITS,
 } from "../backend.ts";
+import type { GpuKernels } from "../gpu/kernels.ts";
 import {
   requireBasis,
   requireBytes,
@@ -87,7 +88,7 @@ class HostBasis implements DeviceBasis {
 export class ReferenceBackend implements Backend {
   readonly name = "reference";
   readonly build = "float64";
-  readonly gpu = null;
+  readonly gpu: GpuKernels | null = null;
 
   alloc(byteLength: number): DeviceBuffer {
     return new HostBuffer(byteLength);

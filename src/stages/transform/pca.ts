@@ -56,11 +56,12 @@ export class PcaTransform implements DeviceStage<Uint8Array, Coefficients> {
     this.#stride = paddedLength(components);
   }
 
-  encode(x: Uint8Array, ctx: ChunkContext): Coefficients {
+  encode(x: Uint8Array | DeviceBuffer, ctx: ChunkContext): Coefficients {
     const { layers, heads, dim, dtype, rope } = this.#artefact;
-    const { source, coefficients } = this.#buffers(ctx.tokens);
+    const { source: own, coefficients } = this.#buffers(ctx.tokens);
     const rotation = this.#rotation(ctx.positions, "undo");
-    this.#backend.write(source, x);
+    const source = x instanceof Uint8Array ? own : x;
+    if (x instanceof Uint8Array) this.#backend.write(source, x);
     const shape = { dtype, blocks: layers * heads, tokens: ctx.tokens, dim, rotaryDim: rope?.dim ?? 0 };
     this.#backend.gatherProject(source, shape, rotation, this.#mean, this.#basis, coefficients);
     rotation?.free();
@@ -68,8 +69,16 @@ export class PcaTransform implements DeviceStage<Uint8Array, Coefficients> {
   }
 
   async decode(y: Coefficients, ctx: ChunkContext): Promise<Uint8Array> {
-    const { heads, dim, dtype, rope } = this.#artefact;
+    const { heads, dim, dtype } = this.#artefact;
     const { source } = this.#buffers(ctx.tokens);
+    this.decodeTo(y, ctx, source);
+    const blocks = (ctx.layerEnd - ctx.layerBegin) * heads;
+    return await this.#backend.read(source, 0, blocks * ctx.tokens * dim * BYTES_PER_ELEMENT[dtype]);
+  }
+
+  /** Like {@linkcode decode}, into device memory; enqueues. */
+  decodeTo(y: Coefficients, ctx: ChunkContext, to: DeviceBuffer): void {
+    const { heads, dim, dtype, rope } = this.#artefact;
     const begin = ctx.layerBegin * heads * dim;
     const end = ctx.layerEnd * heads * dim;
     const blocks = (ctx.layerEnd - ctx.layerBegin) * heads;
@@ -78,11 +87,9 @@ export class PcaTransform implements DeviceStage<Uint8Array, Coefficients> {
     const whole = blocks * dim === this.#artefact.mean.length;
     const mean = whole ? this.#mean : this.#backend.alloc((end - begin) * 4);
     if (!whole) this.#backend.write(mean, this.#artefact.mean.subarray(begin, end));
-    this.#backend.reconstructScatter(y.buffer, this.#basis, begin, shape, rotation, mean, source);
-    const bytes = await this.#backend.read(source, 0, blocks * ctx.tokens * dim * BYTES_PER_ELEMENT[dtype]);
+    this.#backend.reconstructScatter(y.buffer, this.#basis, begin, shape, rotation, mean, to);
     rotation?.free();
     if (!whole) mean.free();
-    return bytes;
   }
 
   /** The coefficient buffer for a chunk of `tokens`, for a later stage's decode to write into. */

@@ -1,0 +1,57 @@
+/**
+ * Compiles the CUDA modules of cuda/ to PTX, deflated as text in src/backend/cuda/ptx/. `--check` compares with what is
+ * committed instead of writing.
+ *
+ * deno run -A tools/build_cuda.ts [--check] [MODULE …]
+ *
+ * @module
+ */
+import { deflateRawSync, inflateRawSync } from "node:zlib";
+import { cudaModules, kernelsOf } from "./build_cuda_emulator.ts";
+import { Nvrtc } from "./nvrtc.ts";
+
+const ROOT = new URL("../", import.meta.url).pathname;
+const OUT = `${ROOT}src/backend/cuda/ptx`;
+
+/** A module's PTX, without what is not part of it: the compiler's comments. */
+function compile(nvrtc: Nvrtc, module: string, source: string): string {
+  const ptx = nvrtc.compile(`${module}.cu`, source, `${ROOT}cuda`);
+  const lines = ptx.split("\n").filter((line) => line.trim() !== "" && !line.trimStart().startsWith("//"));
+  for (const name of kernelsOf(source)) {
+    if (!ptx.includes(`.entry ${name}(`)) throw new Error(`Cannot use cuda/${module}.cu: no kernel ${name} in its PTX`);
+  }
+  return `// kvz module ${module}\n${lines.join("\n")}\n`;
+}
+
+function toSource(module: string, ptx: string): string {
+  const deflated = deflateRawSync(new TextEncoder().encode(ptx), { level: 9 }).toString("base64");
+  return `// Made by \`deno run -A tools/build_cuda.ts\` from cuda/${module}.cu. Do not edit.\n\n` +
+    `/** PTX of cuda/${module}.cu: raw DEFLATE, base64. */\nexport const ptx: string =\n  "${deflated}";\n`;
+}
+
+/** The text that is committed; compared after inflating, because DEFLATE differs between machines. */
+async function committed(module: string): Promise<string | null> {
+  try {
+    const { ptx } = await import(`file://${OUT}/${module}.ts`) as { ptx: string };
+    return inflateRawSync(Uint8Array.fromBase64(ptx)).toString();
+  } catch {
+    return null;
+  }
+}
+
+const check = Deno.args.includes("--check");
+const asked = Deno.args.filter((arg) => !arg.startsWith("--"));
+const nvrtc = await Nvrtc.open(`${ROOT}.cache/cuda`);
+const stale: string[] = [];
+await Deno.mkdir(OUT, { recursive: true });
+for (const module of await cudaModules()) {
+  if (asked.length > 0 && !asked.includes(module)) continue;
+  const ptx = compile(nvrtc, module, await Deno.readTextFile(`${ROOT}cuda/${module}.cu`));
+  console.error(`${module}: ${ptx.length} bytes of PTX`);
+  if (!check) await Deno.writeTextFile(`${OUT}/${module}.ts`, toSource(module, ptx));
+  else if (await committed(module) !== ptx) stale.push(module);
+}
+if (stale.length > 0) {
+  console.error(`Not what the sources give (run tools/build_cuda.ts and commit): ${stale.join(", ")}`);
+  Deno.exit(1);
+}

@@ -10,7 +10,7 @@
 import { createWasmBackend } from "../src/backend/wasm/create.ts";
 import type { WasmBuild } from "../src/backend/wasm/exports.ts";
 import { flag, option } from "./inputs.ts";
-import { COMPONENTS, FEATURES, kernelsOf, TOKENS } from "./kernel_cases.ts";
+import { COMPONENTS, FEATURES, kernelsOf, TOKENS } from "../cli/bench/kernel_cases.ts";
 import { openPeak, seconds } from "./peak.ts";
 
 interface Row {
@@ -75,7 +75,7 @@ if (flag("json")) {
       `${build}: best of ${rounds}; multiply-adds in registers ${fma} GFLOP/s, bare GEMM tile ${tile} GFLOP/s`,
     );
     for (const { kernel, milliseconds, gflops, ofMultiplyAdds, ofGemmTile, gigabytesPerSecond, ofMemcpy } of rows) {
-      const time = `  ${kernel.padEnd(12)}${milliseconds.toFixed(3).padStart(9)} ms`;
+      const time = `  ${kernel.padEnd(19)}${milliseconds.toFixed(3).padStart(9)} ms`;
       console.log(
         gflops === undefined
           ? `${time}${gigabytesPerSecond.toFixed(2).padStart(8)} GB/s     ${percent(ofMemcpy)} of memcpy`

@@ -6,7 +6,7 @@
  */
 import { createWasmBackend } from "../src/backend/wasm/create.ts";
 import { WASM_BUILDS } from "../src/backend/wasm/exports.ts";
-import { kernelsOf } from "./kernel_cases.ts";
+import { kernelsOf } from "../cli/bench/kernel_cases.ts";
 
 for (const build of [...WASM_BUILDS].reverse()) {
   const backend = await createWasmBackend({ build });

@@ -6,6 +6,7 @@
 import { Command, CommanderError } from "commander";
 import process from "node:process";
 import { addAppend } from "./commands/append.ts";
+import { addBench } from "./commands/bench.ts";
 import { addCalibrate } from "./commands/calibrate.ts";
 import { addCompress } from "./commands/compress.ts";
 import { addDecompress } from "./commands/decompress.ts";
@@ -55,6 +56,7 @@ export function makeProgram(context: CliContext): Command {
   addRecipes(program, context);
   addEval(program, context);
   addDoctor(program, context);
+  addBench(program, context);
   addDemo(program, context);
   return program;
 }

@@ -232,6 +232,19 @@ Deno.test("doctor says what works and why what does not", async () => {
   }
 });
 
+Deno.test("bench gives every kernel's rate as a share of copying and of the product, and names what it left out", async () => {
+  const { backends: [rates], left } = await kvzJson(["bench", "--backend", "reference", "--seconds", "0.001"]);
+  assertEquals([rates.backend, left], ["reference", []]);
+  for (const { kernel, milliseconds, ofCopy, ofProduct } of rates.kernels) {
+    assert(milliseconds > 0 && ofCopy > 0, kernel);
+    assertEquals(ofProduct !== undefined, /project|reconstruct/i.test(kernel), kernel);
+  }
+  assertEquals(Math.max(...rates.kernels.map((k: { ofProduct?: number }) => k.ofProduct ?? 0)), 1);
+  for (const args of [["--backend", "abacus"], ["--seconds", "0"]]) {
+    assertEquals((await kvz(["bench", ...args])).code, 2);
+  }
+});
+
 Deno.test("a llama.cpp state goes in and comes back", () =>
   withFiles(async ({ at, profile }) => {
     const rope = { ...SMALL_MODEL.rope!, pairing: "adjacent" as const };

@@ -1,16 +1,17 @@
 /**
- * The kernels on one chunk of SmolLM2 (256 tokens, 30 layers × 3 heads × 64, 1560 components, fp16), ready to run.
+ * The kernels of a backend on tokens of SmolLM2 (30 layers × 3 heads × 64, 1560 components, fp16), ready to run.
  *
  * @module
  */
-import { type Backend, packedLength, type QuantGroup } from "../src/backend/backend.ts";
-import { numberToF16 } from "../src/cache/elements.ts";
+import { type Backend, packedLength, type QuantGroup } from "../../src/backend/backend.ts";
+import { numberToF16 } from "../../src/cache/elements.ts";
 
-/** Tokens of the chunk. */
+/** Tokens of a chunk. */
 export const TOKENS = 256;
-const SHAPE = { dtype: "f16", blocks: 90, tokens: TOKENS, dim: 64, rotaryDim: 64 } as const;
+const BLOCKS = 90;
+const DIM = 64;
 /** Features of a token and kind. */
-export const FEATURES = SHAPE.blocks * SHAPE.dim;
+export const FEATURES = BLOCKS * DIM;
 /** Components kept. */
 export const COMPONENTS = 1560;
 /** Sink rows: FP8 blocks of 4 tokens × 64. */
@@ -34,9 +35,10 @@ export interface Kernel {
   readonly flop?: number;
 }
 
-/** All kernels on a backend. */
-export function kernelsOf(backend: Backend): Kernel[] {
-  const [rowBytes, coefficientBytes, sourceBytes] = [FEATURES * 4, COMPONENTS * 4, FEATURES * 2].map((n) => n * TOKENS);
+/** The kernels that every backend has, on so many tokens. */
+export function kernelsOf(backend: Backend, tokens: number = TOKENS): Kernel[] {
+  const shape = { dtype: "f16", blocks: BLOCKS, tokens, dim: DIM, rotaryDim: DIM } as const;
+  const [rowBytes, coefficientBytes, sourceBytes] = [FEATURES * 4, COMPONENTS * 4, FEATURES * 2].map((n) => n * tokens);
   const random = (n: number, scale: number) => Float32Array.from({ length: n }, () => (Math.random() - 0.5) * scale);
   const bits = (n: number, scale: number) => Uint16Array.from(random(n, scale), numberToF16);
   const upload = (data: ArrayBufferView) => {
@@ -44,67 +46,79 @@ export function kernelsOf(backend: Backend): Kernel[] {
     backend.write(buffer, data);
     return buffer;
   };
-  const source = upload(bits(FEATURES * TOKENS, 4));
+  const source = upload(bits(FEATURES * tokens, 4));
   const scattered = backend.alloc(sourceBytes);
-  const rotation = upload(random(TOKENS * SHAPE.rotaryDim, 2));
+  const rotation = upload(random(tokens * DIM, 2));
   const mean = upload(random(FEATURES, 1));
-  const rows = upload(random(FEATURES * TOKENS, 4));
+  const rows = upload(random(FEATURES * tokens, 4));
   const restored = backend.alloc(rowBytes);
   const coefficients = backend.alloc(coefficientBytes);
   const dequantized = backend.alloc(coefficientBytes);
   const basis = backend.uploadBasis(bits(COMPONENTS * FEATURES, 0.05), COMPONENTS, FEATURES);
   const plan = backend.uploadPlan(GROUPS);
-  const symbolBytes = TOKENS * plan.components;
+  const symbolBytes = tokens * plan.components;
   const symbols = backend.alloc(symbolBytes);
   const unpacked = backend.alloc(symbolBytes);
-  const paramBytes = TOKENS * GROUPS.length * 4;
+  const paramBytes = tokens * GROUPS.length * 4;
   const params = backend.alloc(paramBytes);
-  const packedBytes = packedLength(GROUPS, TOKENS);
+  const packedBytes = packedLength(GROUPS, tokens);
   const packed = backend.alloc(packedBytes);
-  const fp8Rows = FEATURES * TOKENS / FP8_LENGTH;
-  const codes = backend.alloc(FEATURES * TOKENS);
+  const fp8Rows = FEATURES * tokens / FP8_LENGTH;
+  const codes = backend.alloc(FEATURES * tokens);
   const scales = backend.alloc(fp8Rows * 2);
   const decoded = backend.alloc(rowBytes);
-  const flop = 2 * TOKENS * FEATURES * COMPONENTS;
+  const flop = 2 * tokens * FEATURES * COMPONENTS;
   return [
-    { name: "gather", bytes: sourceBytes + rowBytes, run: () => backend.gather(source, SHAPE, rotation, mean, rows) },
+    { name: "gather", bytes: sourceBytes + rowBytes, run: () => backend.gather(source, shape, rotation, mean, rows) },
     {
       name: "project",
       bytes: rowBytes + coefficientBytes + basis.byteLength,
       flop,
-      run: () => backend.project(rows, TOKENS, basis, coefficients),
+      run: () => backend.project(rows, tokens, basis, coefficients),
     },
     {
       name: "quantize",
       bytes: coefficientBytes + symbolBytes + paramBytes,
-      run: () => backend.quantize(coefficients, COMPONENTS, TOKENS, plan, symbols, params),
+      run: () => backend.quantize(coefficients, COMPONENTS, tokens, plan, symbols, params),
     },
-    { name: "pack", bytes: symbolBytes + packedBytes, run: () => backend.pack(symbols, plan, TOKENS, packed) },
-    { name: "unpack", bytes: symbolBytes + packedBytes, run: () => backend.unpack(packed, plan, TOKENS, unpacked) },
+    { name: "pack", bytes: symbolBytes + packedBytes, run: () => backend.pack(symbols, plan, tokens, packed) },
+    { name: "unpack", bytes: symbolBytes + packedBytes, run: () => backend.unpack(packed, plan, tokens, unpacked) },
     {
       name: "dequantize",
       bytes: coefficientBytes + symbolBytes + paramBytes,
-      run: () => backend.dequantize(unpacked, params, plan, TOKENS, dequantized, COMPONENTS),
+      run: () => backend.dequantize(unpacked, params, plan, tokens, dequantized, COMPONENTS),
     },
     {
       name: "reconstruct",
       bytes: rowBytes + coefficientBytes + basis.byteLength,
       flop,
-      run: () => backend.reconstruct(dequantized, TOKENS, basis, 0, FEATURES, restored),
+      run: () => backend.reconstruct(dequantized, tokens, basis, 0, FEATURES, restored),
     },
     {
       name: "scatter",
       bytes: sourceBytes + rowBytes,
-      run: () => backend.scatter(restored, SHAPE, rotation, mean, scattered),
+      run: () => backend.scatter(restored, shape, rotation, mean, scattered),
+    },
+    {
+      name: "gatherProject",
+      bytes: sourceBytes + coefficientBytes + basis.byteLength,
+      flop,
+      run: () => backend.gatherProject(source, shape, rotation, mean, basis, coefficients),
+    },
+    {
+      name: "reconstructScatter",
+      bytes: sourceBytes + coefficientBytes + basis.byteLength,
+      flop,
+      run: () => backend.reconstructScatter(dequantized, basis, 0, shape, rotation, mean, scattered),
     },
     {
       name: "encodeFp8",
-      bytes: rowBytes + FEATURES * TOKENS + fp8Rows * 2,
+      bytes: rowBytes + FEATURES * tokens + fp8Rows * 2,
       run: () => backend.encodeFp8(rows, fp8Rows, FP8_LENGTH, codes, scales),
     },
     {
       name: "decodeFp8",
-      bytes: rowBytes + FEATURES * TOKENS + fp8Rows * 2,
+      bytes: rowBytes + FEATURES * tokens + fp8Rows * 2,
       run: () => backend.decodeFp8(codes, scales, fp8Rows, FP8_LENGTH, decoded),
     },
   ];

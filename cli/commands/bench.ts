@@ -1,0 +1,75 @@
+/**
+ * `kvz bench`: how fast each backend of this machine runs each kernel.
+ *
+ * @module
+ */
+import type { Command } from "commander";
+import { type BackendOptions, createBackend, listBackends } from "../../src/backend/select.ts";
+import { type BackendRates, measureBackend } from "../bench/measure.ts";
+import type { CliContext } from "../context.ts";
+import { EXIT, UsageError } from "../exit_codes.ts";
+import { formatTable } from "../format.ts";
+import { addJsonOption, type JsonFlag } from "../options.ts";
+import { scoped } from "../scope.ts";
+
+interface BenchFlags extends JsonFlag {
+  readonly backend: string;
+  readonly seconds: string;
+}
+
+const NAMES = ["all", "cuda", "webgpu", "wasm", "reference"];
+
+/** Adds the command. */
+export function addBench(program: Command, context: CliContext): void {
+  const command = program.command("bench")
+    .description("measure every kernel as a share of the device's copying and of its matrix product, in one run")
+    .option("--backend <name>", `what to measure: ${NAMES.join(", ")} (all: without reference)`, "all")
+    .option("--seconds <s>", "time for each kernel", "0.5");
+  addJsonOption(command).action(async (flags: BenchFlags) => {
+    const { backend: wanted } = flags;
+    if (!NAMES.includes(wanted)) {
+      throw new UsageError(`Cannot use --backend ${wanted}: expected ${NAMES.join(", ")}`);
+    }
+    const seconds = Number(flags.seconds);
+    if (!(seconds > 0 && seconds <= 60)) {
+      throw new UsageError(`Cannot use --seconds ${flags.seconds}: expected a number from 0 to 60`);
+    }
+    const measured: BackendRates[] = [];
+    const left: { backend: string; build: string; reason: string }[] = [];
+    for (const { name, build, available, reason } of await listBackends()) {
+      if (wanted === "all" ? name === "reference" : name !== wanted) continue;
+      if (!available) {
+        left.push({ backend: name, build, reason });
+        continue;
+      }
+      const options = { backend: name, ...(name === "wasm" ? { build } : {}) } as BackendOptions;
+      await scoped(async (scope) => {
+        measured.push(await measureBackend(scope.use(await createBackend(options)), seconds));
+      });
+    }
+    if (measured.length === 0) context.exitCode = EXIT.backend;
+    await context.finish(flags, { backends: measured, left }, [
+      ...measured.flatMap(table),
+      ...left.map(({ backend, build, reason }) => `${`${backend} ${build}`.trim()}: not measured, ${reason}`),
+    ]);
+  });
+}
+
+function table({ backend, build, tokens, copyGigabytesPerSecond, kernels }: BackendRates): string[] {
+  const percent = (share: number | undefined) => share === undefined ? "" : `${Math.round(100 * share)} %`;
+  return [
+    `${backend} ${build}: ${tokens} tokens of SmolLM2; copying moves ${copyGigabytesPerSecond.toFixed(1)} GB/s`,
+    ...formatTable(
+      ["kernel", "ms", "GB/s", "of copying", "GFLOP/s", "of the product"],
+      kernels.map((k) => [
+        k.kernel,
+        k.milliseconds.toFixed(3),
+        k.ofProduct === undefined ? k.gigabytesPerSecond.toFixed(1) : "",
+        k.ofProduct === undefined ? percent(k.ofCopy) : "",
+        k.gigaOperationsPerSecond?.toFixed(0) ?? "",
+        percent(k.ofProduct),
+      ]),
+    ),
+    "",
+  ];
+}

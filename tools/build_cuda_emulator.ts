@@ -14,7 +14,7 @@ const FLAGS = [
   ..."-x c++ -std=c++20 -O2 -fPIC -fvisibility=hidden -fno-exceptions -fno-strict-aliasing -ffp-contract=off".split(
     " ",
   ),
-  ..."-Wall -Wno-unused -Wno-unknown-pragmas -Wno-parentheses -DKVZ_EMULATE".split(" "),
+  ..."-Wall -Wno-unused -Wno-unknown-pragmas -Wno-parentheses -Wno-maybe-uninitialized -DKVZ_EMULATE".split(" "),
 ];
 
 /** Names of the modules in cuda/. */
@@ -24,17 +24,18 @@ export async function cudaModules(): Promise<string[]> {
   return names.sort();
 }
 
-/** Names of the kernels in a module's text. */
-export function kernelsOf(text: string): string[] {
+/** Names of the kernels of a module, macros expanded. */
+async function kernelsOf(path: string): Promise<string[]> {
+  const { out } = await run(["g++", "-x", "c++", "-E", "-P", "-I", `${ROOT}cuda`, path]);
   const kernels = /extern "C" __global__ void(?: __launch_bounds__\([^)]*\))? (\w+)\(/g;
-  return [...text.matchAll(kernels)].map(([, name]) => name);
+  return [...out.replace(/\s+/g, " ").matchAll(kernels)].map(([, name]) => name);
 }
 
 /** The module as a source for g++: in a namespace of its own, its kernels named in a list. */
-function emulated(module: string, text: string): string {
-  const kernels = kernelsOf(text).map((name) => `KVZ_KERNEL(${module}, ${name})\n`).join("");
+function emulated(module: string, text: string, kernels: readonly string[]): string {
+  const list = kernels.map((name) => `KVZ_KERNEL(${module}, ${name})\n`).join("");
   return `#include "device.h"\nnamespace {\n#line 1 "cuda/${module}.cu"\n` +
-    `${text.replaceAll('extern "C" ', "")}\n${kernels}}\n`;
+    `${text.replaceAll('extern "C" ', "")}\n${list}}\n`;
 }
 
 /** When a file was last written; 0 when there is none. */
@@ -57,11 +58,12 @@ async function outDir(): Promise<string> {
 export async function buildEmulator(): Promise<string> {
   const dir = await outDir();
   await Deno.mkdir(dir, { recursive: true });
-  const headers = Math.max(
-    await written(`${ROOT}cuda/common.cuh`),
-    await written(`${ROOT}cuda/emulate/device.h`),
-    await written(new URL(import.meta.url).pathname),
-  );
+  let headers = await written(new URL(import.meta.url).pathname);
+  for (const folder of ["cuda", "cuda/emulate"]) {
+    for await (const { name } of Deno.readDir(ROOT + folder)) {
+      if (/\.(cuh|h)$/.test(name)) headers = Math.max(headers, await written(`${ROOT}${folder}/${name}`));
+    }
+  }
   const sources = [
     ...(await cudaModules()).map((module) => `${module}.cu`),
     "emulate/machine.cpp",
@@ -76,8 +78,9 @@ export async function buildEmulator(): Promise<string> {
     newest = Math.max(newest, headers, await written(path));
     if (await written(object) > Math.max(headers, await written(path))) continue;
     const unit = `${dir}/${source.replaceAll("/", "_")}.${crypto.randomUUID()}`;
-    const text = await Deno.readTextFile(path);
-    await Deno.writeTextFile(`${unit}.cpp`, source.endsWith(".cu") ? emulated(source.slice(0, -3), text) : text);
+    let text = await Deno.readTextFile(path);
+    if (source.endsWith(".cu")) text = emulated(source.slice(0, -3), text, await kernelsOf(path));
+    await Deno.writeTextFile(`${unit}.cpp`, text);
     const include = ["-I", `${ROOT}cuda`, "-I", `${ROOT}cuda/emulate`];
     const { log } = await run(["g++", ...FLAGS, ...include, "-c", `${unit}.cpp`, "-o", `${unit}.o`]);
     if (log !== "") console.error(log);

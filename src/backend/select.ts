@@ -47,16 +47,23 @@ export async function createBackend(options: BackendOptions = {}): Promise<Backe
     case "auto":
     case "wasm":
       return await createWasmBackend({ build, module });
+    case "cuda":
+      requireNoWasmOptions("cuda", options);
+      // Imported when asked for, as the reference: applications that use neither do not carry them.
+      return await (await import("./cuda/cuda_backend.ts")).CudaBackend.open();
     case "reference":
-      if ((build !== undefined && build !== "auto") || module !== undefined) {
-        throw new KvzBackendError('Cannot use "build" or "module" with the reference backend: they are for wasm');
-      }
-      // Imported when asked for: applications do not carry it.
+      requireNoWasmOptions("reference", options);
       return new (await import("./reference/reference_backend.ts")).ReferenceBackend();
     default:
       throw new KvzBackendError(
-        `Cannot use backend ${backend}: this version has wasm (base, simd, relaxed) and reference`,
+        `Cannot use backend ${backend}: this version has cuda, wasm (base, simd, relaxed) and reference`,
       );
+  }
+}
+
+function requireNoWasmOptions(backend: string, { build, module }: BackendOptions): void {
+  if ((build !== undefined && build !== "auto") || module !== undefined) {
+    throw new KvzBackendError(`Cannot use "build" or "module" with the ${backend} backend: they are for wasm`);
   }
 }
 

@@ -1,19 +1,60 @@
 /**
  * The backends under test, and buffers filled and read in one call. Every build of wasm is in the list: one that the
- * engine does not validate fails its tests (Deno runs them all), it is not skipped.
+ * engine does not validate fails its tests (Deno runs them all), it is not skipped. A GPU's backend is left out where it
+ * is absent, with a line on stderr, unless KVZ_REQUIRE names it ("cuda,webgpu"): then its tests fail.
  *
  * @module
  */
 import type { Backend, DeviceBuffer } from "../../src/backend/backend.ts";
 import { type BackendOptions, createBackend } from "../../src/backend/select.ts";
+import { useCudaLibrary } from "./cuda_library.ts";
 
-/** Name and options of every backend. */
-export const BACKENDS: readonly (readonly [string, BackendOptions])[] = [
+type Named = readonly [string, BackendOptions];
+
+const HOST: readonly Named[] = [
   ["reference", { backend: "reference" }],
   ["wasm base", { backend: "wasm", build: "base" }],
   ["wasm simd", { backend: "wasm", build: "simd" }],
   ["wasm relaxed", { backend: "wasm", build: "relaxed" }],
 ];
+
+const REQUIRED = (Deno.env.get("KVZ_REQUIRE") ?? "").split(",");
+
+/** Whether a GPU's backend opens here, or has to. */
+async function present([name, options]: Named): Promise<boolean> {
+  if (REQUIRED.includes(name)) return true;
+  try {
+    (await createBackend(options))[Symbol.dispose]();
+    return true;
+  } catch (error) {
+    console.error(`Tests of ${name} are left out: ${(error as Error).message}`);
+    return false;
+  }
+}
+
+try {
+  await useCudaLibrary();
+} catch (error) {
+  console.error(`The emulator of CUDA is not built: ${(error as Error).message}`);
+}
+const GPU: Named[] = [];
+for (const named of [["cuda", { backend: "cuda" }]] satisfies Named[]) if (await present(named)) GPU.push(named);
+
+/** Name and options of every backend. */
+export const BACKENDS: readonly Named[] = [...HOST, ...GPU];
+
+/** Runs with every backend open, the reference first. */
+export async function withBackends(
+  run: (backends: readonly (readonly [name: string, backend: Backend])[]) => Promise<void>,
+): Promise<void> {
+  const opened: [string, Backend][] = [];
+  try {
+    for (const [name, options] of BACKENDS) opened.push([name, await createBackend(options)]);
+    await run(opened);
+  } finally {
+    for (const [, backend] of opened) backend[Symbol.dispose]();
+  }
+}
 
 /** Registers a test for every backend. */
 export function testBackends(name: string, test: (backend: Backend) => void | Promise<void>): void {

@@ -1,10 +1,8 @@
 import { assert, assertEquals, assertThrows } from "deno-std/assert";
 import fc from "fast-check";
 import { type Backend, packedLength, type QuantGroup } from "../../src/backend/backend.ts";
-import { type BackendOptions, createBackend } from "../../src/backend/select.ts";
 import { f16ToNumber } from "../../src/cache/elements.ts";
 import {
-  BACKENDS,
   bitsOfFloats,
   dirty,
   firstDifference,
@@ -13,6 +11,7 @@ import {
   readHalves,
   testBackends,
   upload,
+  withBackends,
 } from "./backends.ts";
 import { COEFFICIENTS, PACKED, PARAMS, PLAN, RESTORED, SYMBOLS } from "./golden.ts";
 
@@ -72,28 +71,33 @@ async function quantize(backend: Backend, one: Case): Promise<{ symbols: Uint8Ar
   const plan = backend.uploadPlan(groups);
   const symbols = dirty(backend, tokens * plan.components);
   const params = dirty(backend, tokens * groups.length * 4);
-  backend.quantize(upload(backend, x), stride, tokens, plan, symbols, params);
-  return { symbols: await backend.read(symbols), params: await readHalves(backend, params) };
+  const from = upload(backend, x);
+  backend.quantize(from, stride, tokens, plan, symbols, params);
+  const [codes, pairs] = await Promise.all([backend.read(symbols), readHalves(backend, params)]);
+  for (const it of [plan, symbols, params, from]) it.free();
+  return { symbols: codes, params: pairs };
 }
 
-/** Runs on the reference and on every wasm build; results must be the same bits. */
-async function onAll<T>(run: (backend: Backend) => Promise<T>): Promise<[string, T][]> {
-  return await Promise.all(BACKENDS.map(async ([name, options]): Promise<[string, T]> => {
-    using backend = await createBackend(options as BackendOptions);
-    return [name, await run(backend)];
-  }));
+/** Runs on the reference and on all others; results must be the same bits. */
+async function onAll<T>(
+  backends: readonly (readonly [string, Backend])[],
+  run: (backend: Backend) => Promise<T>,
+): Promise<[string, T][]> {
+  return await Promise.all(backends.map(async ([name, backend]): Promise<[string, T]> => [name, await run(backend)]));
 }
 
 Deno.test("equal coefficients give equal codes, shifts and scales on every backend", async () => {
-  await fc.assert(
-    fc.asyncProperty(cases, async (one) => {
-      const [[, wanted], ...others] = await onAll((backend) => quantize(backend, one));
-      for (const [name, found] of others) {
-        assertEquals(firstDifference(found.params, wanted.params), -1, `${name}: params`);
-        assertEquals(firstDifference(found.symbols, wanted.symbols), -1, `${name}: symbols`);
-      }
-    }),
-    { numRuns: 300 },
+  await withBackends((backends) =>
+    fc.assert(
+      fc.asyncProperty(cases, async (one) => {
+        const [[, wanted], ...others] = await onAll(backends, (backend) => quantize(backend, one));
+        for (const [name, found] of others) {
+          assertEquals(firstDifference(found.params, wanted.params), -1, `${name}: params`);
+          assertEquals(firstDifference(found.symbols, wanted.symbols), -1, `${name}: symbols`);
+        }
+      }),
+      { numRuns: 300 },
+    )
   );
 });
 
@@ -103,18 +107,23 @@ Deno.test("equal codes give equal coefficients on every backend", async () => {
     codes: fc.array(fc.nat(255), { minLength: 1 }),
     scales: fc.array(fc.nat(0xffff), { minLength: 1 }),
   });
-  await fc.assert(fc.asyncProperty(runs, async ({ one: { groups, tokens, slack }, codes, scales }) => {
-    const stride = end(groups) + slack;
-    const restored = await onAll(async (backend) => {
-      const plan = backend.uploadPlan(groups);
-      const symbols = Uint8Array.from({ length: tokens * plan.components }, (_, i) => codes[i % codes.length]);
-      const params = Uint16Array.from({ length: tokens * groups.length * 2 }, (_, i) => scales[i % scales.length]);
-      const out = dirty(backend, tokens * stride * 4);
-      backend.dequantize(upload(backend, symbols), upload(backend, params), plan, tokens, out, stride);
-      return await readFloats(backend, out);
-    });
-    for (const [name, found] of restored) assertEquals(firstDifference(found, restored[0][1]), -1, name);
-  }));
+  await withBackends((backends) =>
+    fc.assert(fc.asyncProperty(runs, async ({ one: { groups, tokens, slack }, codes, scales }) => {
+      const stride = end(groups) + slack;
+      const restored = await onAll(backends, async (backend) => {
+        const plan = backend.uploadPlan(groups);
+        const symbols = Uint8Array.from({ length: tokens * plan.components }, (_, i) => codes[i % codes.length]);
+        const params = Uint16Array.from({ length: tokens * groups.length * 2 }, (_, i) => scales[i % scales.length]);
+        const out = dirty(backend, tokens * stride * 4);
+        const [from, pairs] = [upload(backend, symbols), upload(backend, params)];
+        backend.dequantize(from, pairs, plan, tokens, out, stride);
+        const found = await readFloats(backend, out);
+        for (const it of [plan, from, pairs, out]) it.free();
+        return found;
+      });
+      for (const [name, found] of restored) assertEquals(firstDifference(found, restored[0][1]), -1, name);
+    }))
+  );
 });
 
 testBackends(

@@ -1,0 +1,190 @@
+/**
+ * The CUDA backend: kernels of cuda/ on one device. Calls enqueue on the device's stream.
+ *
+ * @module
+ */
+import {
+  type Backend,
+  type BlockShape,
+  type DeviceBasis,
+  type DeviceBuffer,
+  type DevicePlan,
+  paddedLength,
+  type QuantGroup,
+} from "../backend.ts";
+import type { GpuKernels } from "../gpu/kernels.ts";
+import { CudaDevice } from "./device.ts";
+import { CudaMemoryKernels } from "./memory.ts";
+import { CudaQuantizer } from "./quantizer.ts";
+import { CudaRows } from "./rows.ts";
+import { SimpleProducts } from "./simple_products.ts";
+
+/** The backend. */
+export class CudaBackend implements Backend {
+  readonly name = "cuda";
+  /** "sm_90" for compute capability 9.0. */
+  readonly build: string;
+  readonly gpu: GpuKernels;
+  readonly device: CudaDevice;
+  readonly #rows: CudaRows;
+  readonly #products: SimpleProducts;
+  readonly #quantizer: CudaQuantizer;
+
+  constructor(device: CudaDevice) {
+    this.device = device;
+    this.build = `sm_${device.computeCapability.join("")}`;
+    this.#rows = new CudaRows(device);
+    this.#products = new SimpleProducts(device);
+    this.#quantizer = new CudaQuantizer(device);
+    this.gpu = { memory: new CudaMemoryKernels(device), entropy: null, integer: null, trellis: null };
+  }
+
+  /**
+   * Opens a device.
+   *
+   * @param ordinal number of the device, from 0 on
+   * @throws {KvzBackendError} when driver or device are absent, too old, or forbidden
+   */
+  static async open(ordinal: number = 0): Promise<CudaBackend> {
+    return new CudaBackend(await CudaDevice.open(ordinal));
+  }
+
+  alloc(byteLength: number): DeviceBuffer {
+    return this.device.alloc(byteLength);
+  }
+
+  write(dst: DeviceBuffer, src: ArrayBufferView, dstByteOffset?: number): void {
+    this.device.write(dst, src, dstByteOffset);
+  }
+
+  read(src: DeviceBuffer, byteOffset?: number, byteLength?: number): Promise<Uint8Array> {
+    return this.device.read(src, byteOffset, byteLength);
+  }
+
+  copy(src: DeviceBuffer, srcByteOffset: number, dst: DeviceBuffer, dstByteOffset: number, byteLength: number): void {
+    this.device.copy(src, srcByteOffset, dst, dstByteOffset, byteLength);
+  }
+
+  view(buffer: DeviceBuffer, byteOffset: number, byteLength: number): DeviceBuffer {
+    return this.device.view(buffer, byteOffset, byteLength);
+  }
+
+  uploadBasis(rows: Uint16Array, components: number, features: number): DeviceBasis {
+    return this.#products.uploadBasis(rows, components, features);
+  }
+
+  uploadPlan(groups: readonly QuantGroup[]): DevicePlan {
+    return this.#quantizer.uploadPlan(groups);
+  }
+
+  gather(
+    src: DeviceBuffer,
+    shape: BlockShape,
+    rotation: DeviceBuffer | null,
+    mean: DeviceBuffer | null,
+    dst: DeviceBuffer,
+  ): void {
+    this.#rows.gather(src, shape, rotation, mean, dst);
+  }
+
+  scatter(
+    src: DeviceBuffer,
+    shape: BlockShape,
+    rotation: DeviceBuffer | null,
+    mean: DeviceBuffer | null,
+    dst: DeviceBuffer,
+  ): void {
+    this.#rows.scatter(src, shape, rotation, mean, dst);
+  }
+
+  project(x: DeviceBuffer, tokens: number, basis: DeviceBasis, coefficients: DeviceBuffer): void {
+    this.#products.project(x, tokens, basis, coefficients);
+  }
+
+  reconstruct(
+    coefficients: DeviceBuffer,
+    tokens: number,
+    basis: DeviceBasis,
+    featureBegin: number,
+    featureEnd: number,
+    x: DeviceBuffer,
+  ): void {
+    this.#products.reconstruct(coefficients, tokens, basis, featureBegin, featureEnd, x);
+  }
+
+  gatherProject(
+    src: DeviceBuffer,
+    shape: BlockShape,
+    rotation: DeviceBuffer | null,
+    mean: DeviceBuffer | null,
+    basis: DeviceBasis,
+    coefficients: DeviceBuffer,
+  ): void {
+    const rows = this.#featureRows(shape);
+    this.#rows.gather(src, shape, rotation, mean, rows);
+    this.#products.project(rows, shape.tokens, basis, coefficients);
+    rows.free();
+  }
+
+  reconstructScatter(
+    coefficients: DeviceBuffer,
+    basis: DeviceBasis,
+    featureBegin: number,
+    shape: BlockShape,
+    rotation: DeviceBuffer | null,
+    mean: DeviceBuffer | null,
+    dst: DeviceBuffer,
+  ): void {
+    const rows = this.#featureRows(shape);
+    const { blocks, dim, tokens } = shape;
+    this.#products.reconstruct(coefficients, tokens, basis, featureBegin, featureBegin + blocks * dim, rows);
+    this.#rows.scatter(rows, shape, rotation, mean, dst);
+    rows.free();
+  }
+
+  quantize(
+    coefficients: DeviceBuffer,
+    stride: number,
+    tokens: number,
+    plan: DevicePlan,
+    symbols: DeviceBuffer,
+    params: DeviceBuffer,
+  ): void {
+    this.#quantizer.quantize(coefficients, stride, tokens, plan, symbols, params);
+  }
+
+  dequantize(
+    symbols: DeviceBuffer,
+    params: DeviceBuffer,
+    plan: DevicePlan,
+    tokens: number,
+    coefficients: DeviceBuffer,
+    stride: number,
+  ): void {
+    this.#quantizer.dequantize(symbols, params, plan, tokens, coefficients, stride);
+  }
+
+  pack(symbols: DeviceBuffer, plan: DevicePlan, tokens: number, packed: DeviceBuffer): void {
+    this.#quantizer.pack(symbols, plan, tokens, packed);
+  }
+
+  unpack(packed: DeviceBuffer, plan: DevicePlan, tokens: number, symbols: DeviceBuffer): void {
+    this.#quantizer.unpack(packed, plan, tokens, symbols);
+  }
+
+  encodeFp8(src: DeviceBuffer, rows: number, length: number, codes: DeviceBuffer, scales: DeviceBuffer): void {
+    this.#quantizer.encodeFp8(src, rows, length, codes, scales);
+  }
+
+  decodeFp8(codes: DeviceBuffer, scales: DeviceBuffer, rows: number, length: number, dst: DeviceBuffer): void {
+    this.#quantizer.decodeFp8(codes, scales, rows, length, dst);
+  }
+
+  [Symbol.dispose](): void {
+    this.device[Symbol.dispose]();
+  }
+
+  #featureRows({ blocks, dim, tokens }: BlockShape): DeviceBuffer {
+    return this.device.alloc(paddedLength(blocks * dim) * tokens * 4);
+  }
+}

@@ -173,13 +173,14 @@ export interface GpuTrellisEncoder {
     lengths: DeviceBuffer,
   ): void;
 
-  /** Writes the escapes of every chunk from begins[chunk] on, u32 [chunks]; `places` are those of `symbols`. */
+  /** Writes the escapes of every chunk from begins[chunk] on, u32 [chunks]; `places` and `lengths` are those of `symbols`. */
   escapes(
     models: DeviceModels,
     batch: TrellisBatch,
     side: SideBuffers,
     levels: DeviceBuffer,
     places: DeviceBuffer,
+    lengths: DeviceBuffer,
     begins: DeviceBuffer,
     bytes: DeviceBuffer,
   ): void;

@@ -1,0 +1,371 @@
+/** The trellis kernels of the GPU backends against the reference: equal integers, equal errors. */
+import { assert, assertEquals } from "deno-std/assert";
+import fc from "fast-check";
+import type { Backend } from "../../src/backend/backend.ts";
+import { type GpuTrellis, type GpuTrellisEncoder, levelStride, TRELLIS_STATUS } from "../../src/backend/gpu/trellis.ts";
+import { KvzFormatError } from "../../src/errors.ts";
+import { escapeValues } from "../../src/stages/entropy/escape_values.ts";
+import { escapeLevels, unescapeLevels } from "../../src/stages/entropy/escapes.ts";
+import {
+  componentMajor,
+  prefixRows,
+  requireDecoded,
+  sideOf,
+  tokenMajor,
+  uploadSide,
+} from "../../src/stages/quantize/trellis/gpu_side.ts";
+import { trellisContexts, type TrellisModel } from "../../src/stages/quantize/trellis/model.ts";
+import {
+  type CodedPrefix,
+  decodeTrellisReference,
+  encodeTrellisReference,
+  type TrellisCode,
+} from "../../src/stages/quantize/trellis/reference.ts";
+import { toSubsteps } from "../../src/stages/quantize/trellis/substeps.ts";
+import { stepOf } from "../../src/stages/quantize/trellis/step.ts";
+import { withScratch } from "../../src/stages/scratch.ts";
+import { coefficients, COSTS, fallingModel, normal, uniform } from "../stages/trellis/cases.ts";
+import { testBackends } from "./backends.ts";
+
+/** Registers a test for every GPU that has the kernels. */
+function testTrellis(name: string, test: (backend: Backend, trellis: GpuTrellis) => Promise<void>): void {
+  testBackends(`trellis kernels: ${name}`, async (backend) => {
+    if (backend.gpu === null) return;
+    assert(backend.gpu.trellis !== null);
+    await test(backend, backend.gpu.trellis);
+  });
+}
+
+function testEncoder(name: string, test: (backend: Backend, encoder: GpuTrellisEncoder) => Promise<void>): void {
+  testTrellis(name, async (backend, { encoder }) => {
+    if (encoder !== null) await test(backend, encoder);
+  });
+}
+
+interface Chunk {
+  readonly model: TrellisModel;
+  readonly code: TrellisCode;
+  readonly symbols: Uint8Array;
+  readonly escapes: Uint8Array;
+}
+
+function symbolsOf(model: TrellisModel, code: TrellisCode) {
+  return escapeLevels(code.levels, model.components, code.refs.length, trellisContexts(model, code), COSTS.limits);
+}
+
+function chunkOf(model: TrellisModel, tokens: number, seed: number, sigma: number): Chunk {
+  const y = clamped(coefficients(model.components, tokens, seed, { sigma }));
+  const code = encodeTrellisReference(model, y, tokens, 0.3);
+  return { model, code, ...symbolsOf(model, code) };
+}
+
+function clamped(y: Int32Array): Int32Array {
+  return y.map((value) => Math.max(-1e5, Math.min(1e5, value)));
+}
+
+/** Decodes a batch of equal geometry; the status of each chunk and its quarters [components][tokens]. */
+async function decodeBatch(backend: Backend, trellis: GpuTrellis, chunks: readonly Chunk[], tokens: number) {
+  return await withScratch(backend, async (scratch) => {
+    const { components } = chunks[0].model;
+    const stride = levelStride(components);
+    const batch = { chunks: chunks.length, components, tokens };
+    const models = trellis.uploadModels(chunks.map(({ model }) => model));
+    const side = uploadSide(scratch, batch, chunks.map(({ code }) => code), chunks.map((_, i) => i));
+    const symbols = new Uint8Array(chunks.length * components * tokens);
+    const values: number[] = [];
+    const begins = [0];
+    for (const [i, chunk] of chunks.entries()) {
+      symbols.set(chunk.symbols, i * components * tokens);
+      values.push(...escapeValues(chunk.escapes));
+      begins.push(values.length);
+    }
+    const escapes = {
+      values: scratch.upload(Uint32Array.from([...values, 0])),
+      begins: scratch.upload(Uint32Array.from(begins)),
+    };
+    const quarters = scratch.upload(new Uint8Array(chunks.length * tokens * stride * 2).fill(0x55));
+    const status = scratch.alloc(chunks.length * 8);
+    trellis.decode(models, batch, side, scratch.upload(symbols), escapes, quarters, status);
+    const words = new Uint32Array((await backend.read(status, 0, chunks.length * 8)).buffer);
+    const rows = new Int16Array((await backend.read(quarters)).buffer);
+    models.free();
+    return chunks.map((_, i) => {
+      const own = rows.slice(i * tokens * stride, (i + 1) * tokens * stride);
+      for (let t = 0; t < tokens; t++) assert(own.subarray(t * stride + components, (t + 1) * stride).every((v) => v === 0));
+      return { status: words[2 * i], largest: words[2 * i + 1], quarters: componentMajor(own, components, tokens) };
+    });
+  });
+}
+
+/** What a chunk's symbols give, or the message of the error. */
+function decodeReference({ model, code, symbols, escapes }: Chunk, tokens: number): Int16Array | string {
+  try {
+    const contexts = trellisContexts(model, code);
+    const levels = unescapeLevels(symbols, escapes, model.components, tokens, contexts, COSTS.limits);
+    return decodeTrellisReference(model, levels, code, tokens);
+  } catch (error) {
+    assert(error instanceof KvzFormatError);
+    return error.message;
+  }
+}
+
+function decoded({ status, quarters }: { status: number; quarters: Int16Array }): Int16Array | string {
+  try {
+    requireDecoded(status);
+    return quarters;
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
+
+const GEOMETRIES = [[1, 1], [1, 70], [33, 1], [40, 33], [90, 128], [63, 161], [130, 40]] as const;
+
+testTrellis("decoding gives the reference's quarters, in batches of several models", async (backend, trellis) => {
+  for (const [i, [components, tokens]] of GEOMETRIES.entries()) {
+    const chunks = [0.4, 30, 900].slice(0, 1 + i % 3).map((sigma, j) =>
+      chunkOf(fallingModel(components, { sigma, s: 300 + 17 * j, rho: 10 + 9 * j }), tokens, 10 * i + j, sigma)
+    );
+    const found = await decodeBatch(backend, trellis, chunks, tokens);
+    for (const [j, { status, largest, quarters }] of found.entries()) {
+      const { reconstruction } = chunks[j].code;
+      assertEquals(status, TRELLIS_STATUS.ok);
+      assertEquals(quarters, reconstruction, `${components} × ${tokens}, chunk ${j}`);
+      assertEquals(largest, reconstruction.reduce((most, v) => Math.max(most, Math.abs(v)), 0));
+    }
+  }
+});
+
+testTrellis("damaged symbols, escapes and levels give the reference's errors", async (backend, trellis) => {
+  const [components, tokens] = [40, 70];
+  const model = fallingModel(components, { sigma: 200 });
+  const whole = chunkOf(model, tokens, 4, 200);
+  assert(whole.escapes.length > 50);
+  const next = uniform(8);
+  const pick = (below: number) => Math.floor(next() * below);
+  const chunks: Chunk[] = [
+    whole,
+    { ...whole, escapes: whole.escapes.slice(0, -1) },
+    { ...whole, escapes: Uint8Array.from([...whole.escapes, 3]) },
+    { ...whole, escapes: Uint8Array.from([...whole.escapes, 0x83]) },
+    { ...whole, escapes: new Uint8Array(0) },
+    { ...whole, symbols: whole.symbols.map(() => 255), escapes: new Uint8Array(components * tokens).fill(1) },
+    { ...whole, symbols: whole.symbols.map(() => 0), escapes: new Uint8Array(0) },
+  ];
+  for (let i = 0; i < 24; i++) {
+    const symbols = whole.symbols.slice();
+    const escapes = whole.escapes.slice();
+    if (i % 2 === 0) symbols[pick(symbols.length)] = pick(256);
+    else escapes[pick(escapes.length)] = [0, 0x80, 0xff, pick(256)][pick(4)];
+    chunks.push({ ...whole, symbols, escapes });
+  }
+  // A chain of references along which large levels add up.
+  const refs = Int16Array.from({ length: tokens }, (_, t) => t - 1);
+  const chain = { ...whole.code, refs, modes: new Uint8Array(tokens).fill(4), levels: new Int32Array(components * tokens).fill(300) };
+  const steep = fallingModel(components, { sigma: 200, rho: 48 });
+  chunks.push({ model: steep, code: chain, ...symbolsOf(steep, chain) });
+  const narrow = chunkOf(fallingModel(components, { sigma: 2 }), tokens, 5, 2);
+  chunks.push({ ...narrow, symbols: narrow.symbols.with(900, 253) });
+  const huge = { ...whole.code, levels: whole.code.levels.with(5, 2 ** 24).with(700, -(2 ** 24)) };
+  chunks.push({ model, code: huge, ...symbolsOf(model, huge) });
+  const found = await decodeBatch(backend, trellis, chunks, tokens);
+  const messages = new Set<string>();
+  for (const [i, chunk] of chunks.entries()) {
+    const wanted = decodeReference(chunk, tokens);
+    assertEquals(decoded(found[i]), wanted, `chunk ${i}`);
+    if (typeof wanted === "string") messages.add(wanted);
+  }
+  assertEquals(messages.size, 4);
+});
+
+testTrellis("contexts are those of the entropy coder", async (backend, trellis) => {
+  const [components, tokens] = [70, 301];
+  await withScratch(backend, async (scratch) => {
+    const next = uniform(3);
+    const model = fallingModel(components, { sigma: 3 });
+    const sides = [0, 1].map(() => ({
+      refs: new Int16Array(tokens).fill(-1),
+      modes: Uint8Array.from({ length: tokens }, () => 5 * next()),
+      energies: Uint8Array.from({ length: tokens }, () => 3 * next()),
+      offsets: Int8Array.from({ length: components }, () => 2 * Math.floor(5 * next()) - 4),
+    }));
+    const batch = { chunks: 2, components, tokens };
+    const models = trellis.uploadModels([model]);
+    const classes = scratch.alloc(2 * components * 16);
+    const kinds = scratch.alloc(2 * tokens);
+    trellis.contexts(models, batch, uploadSide(scratch, batch, sides, [0, 0]), classes, kinds);
+    const found = [await backend.read(classes, 0, 2 * components * 16), await backend.read(kinds, 0, 2 * tokens)];
+    for (const [i, side] of sides.entries()) {
+      const wanted = trellisContexts(model, { ...side, s: 0 });
+      assert(wanted.variant === "trellis");
+      assertEquals(found[0].slice(i * components * 16, (i + 1) * components * 16), wanted.classes);
+      assertEquals(found[1].slice(i * tokens, (i + 1) * tokens), wanted.kinds);
+    }
+    models.free();
+  });
+});
+
+/** Codes chunks y [components][tokens] of a batch after prefixes; the codes, symbols and escapes of each. */
+async function encodeBatch(
+  backend: Backend,
+  models: readonly TrellisModel[],
+  ys: readonly Int32Array[],
+  tokens: number,
+  lambda: number,
+  prefix: CodedPrefix | null,
+) {
+  const { trellis } = backend.gpu!;
+  const encoder = trellis!.encoder!;
+  return await withScratch(backend, async (scratch) => {
+    const [{ components }] = models;
+    const stride = levelStride(components);
+    const first = prefix?.refs.length ?? 0;
+    const total = first + tokens;
+    const batch = { chunks: ys.length, components, tokens: total };
+    const rows = new Int32Array(ys.length * total * stride);
+    const [levels, reconstruction] = [0, 1].map(() => new Int16Array(ys.length * total * stride).fill(0x7777));
+    for (const [i, y] of ys.entries()) {
+      tokenMajor(y, components, tokens, rows.subarray((i * total + first) * stride));
+      if (prefix !== null) {
+        const before = prefixRows(prefix, total);
+        levels.set(before.levels, i * total * stride);
+        reconstruction.set(before.reconstruction, i * total * stride);
+      }
+    }
+    const nothing = {
+      refs: new Int16Array(0),
+      modes: new Uint8Array(0),
+      energies: new Uint8Array(0),
+      offsets: new Int8Array(components).fill(99),
+    };
+    const side = uploadSide(scratch, batch, ys.map(() => prefix ?? nothing), models.map((_, i) => i));
+    const coded = { levels: scratch.upload(levels), reconstruction: scratch.upload(reconstruction) };
+    const uploaded = trellis!.uploadModels(models);
+    const weight = encoder.uploadWeight(models[0], Math.round(lambda * 256));
+    encoder.encode(uploaded, weight, batch, first, scratch.upload(rows), coded, side);
+    const symbols = scratch.alloc(ys.length * components * total);
+    const places = scratch.alloc(ys.length * components * Math.ceil(total / 32) * 4);
+    const lengths = scratch.alloc(ys.length * 4);
+    encoder.symbols(uploaded, batch, side, coded.levels, symbols, places, lengths);
+    const bytes = new Uint32Array((await backend.read(lengths, 0, ys.length * 4)).buffer);
+    const begins: number[] = [];
+    let end = 0;
+    for (const length of bytes) {
+      begins.push(end);
+      end += length;
+    }
+    const escapes = scratch.upload(new Uint8Array(end + 16).fill(0xaa));
+    encoder.escapes(uploaded, batch, side, coded.levels, places, lengths, scratch.upload(Uint32Array.from(begins)), escapes);
+    const read = async (buffer: typeof symbols) => (await backend.read(buffer)).buffer as ArrayBuffer;
+    const escaped = new Uint8Array(await read(escapes));
+    assert(escaped.subarray(end).every((byte) => byte === 0xaa));
+    const [words, offsets] = [new Uint32Array(await read(side.words)), new Int8Array(await read(side.offsets))];
+    const L = new Int16Array(await read(coded.reconstruction));
+    const all = new Uint8Array(await read(symbols));
+    uploaded.free();
+    weight.free();
+    return ys.map((_, i) => {
+      const part = <T extends { slice(begin: number, end: number): T }>(array: T, each: number) =>
+        array.slice(i * each, (i + 1) * each);
+      return {
+        side: sideOf(part(words, total), part(offsets, components)),
+        reconstruction: componentMajor(part(L, total * stride), components, total),
+        symbols: part(all, components * total),
+        escapes: escaped.slice(begins[i], begins[i] + bytes[i]),
+      };
+    });
+  });
+}
+
+function requireCode(found: Awaited<ReturnType<typeof encodeBatch>>[number], model: TrellisModel, code: TrellisCode) {
+  const { refs, modes, energies, offsets } = code;
+  assertEquals(found.side.refs, refs);
+  assertEquals(found.side.modes, modes);
+  assertEquals(found.side.energies, energies);
+  assertEquals(found.side.offsets, offsets);
+  assertEquals(found.reconstruction, code.reconstruction);
+  const { symbols, escapes } = symbolsOf(model, code);
+  assertEquals(found.symbols, symbols);
+  assertEquals(found.escapes, escapes);
+}
+
+const encodings = fc.record({
+  components: fc.oneof(fc.integer({ min: 1, max: 5 }), fc.integer({ min: 30, max: 70 }), fc.constantFrom(96, 97, 260, 300)),
+  tokens: fc.oneof(fc.constantFrom(1, 2), fc.integer({ min: 3, max: 40 })),
+  seed: fc.nat(1e6),
+  lambda: fc.constantFrom(0, 0.1, 0.3, 1, 16),
+  sigma: fc.constantFrom(0.3, 4, 60, 900),
+  split: fc.double({ min: 0, max: 1, noNaN: true }),
+});
+
+testEncoder("encoding gives the reference's integers, whole and after a prefix", async (backend) => {
+  await fc.assert(
+    fc.asyncProperty(encodings, async ({ components, tokens, seed, lambda, sigma, split }) => {
+      const model = fallingModel(components, { sigma });
+      const coarse = fallingModel(components, { sigma, s: 240 });
+      const ys = [0, 1].map((i) => clamped(coefficients(components, tokens, seed + i, { sigma })));
+      const models = [model, coarse];
+      const whole = await encodeBatch(backend, models, ys, tokens, lambda, null);
+      const codes = ys.map((y, i) => encodeTrellisReference(models[i], y, tokens, lambda));
+      for (const i of [0, 1]) requireCode(whole[i], models[i], codes[i]);
+      const first = Math.floor(split * tokens);
+      if (first === 0 || first === tokens) return;
+      const part = (begin: number, end: number) =>
+        Int32Array.from({ length: components * (end - begin) }, (_, i) => {
+          const c = Math.floor(i / (end - begin));
+          return ys[0][c * tokens + begin + i % (end - begin)];
+        });
+      const prefix = encodeTrellisReference(model, part(0, first), first, lambda);
+      const rest = part(first, tokens);
+      const [grown] = await encodeBatch(backend, [model], [rest], tokens - first, lambda, prefix);
+      requireCode(grown, model, encodeTrellisReference(model, rest, tokens - first, lambda, prefix));
+    }),
+    { numRuns: Number(Deno.env.get("KVZ_CASES") ?? 12) },
+  );
+});
+
+testEncoder("coefficients become the sixteenths that the host makes of them", async (backend, encoder) => {
+  const [components, tokens, stride, gain] = [45, 70, 48, 4];
+  const deviate = normal(5);
+  await withScratch(backend, async (scratch) => {
+    const halves = [0, 1].map(() => Float32Array.from({ length: 2 * tokens * stride }, () => 40 * deviate()));
+    const sums = [0, 1].map((chunk) => {
+      const out = new Float32Array(tokens * components);
+      for (const half of halves) {
+        for (let t = 0; t < tokens; t++) {
+          for (let c = 0; c < components; c++) {
+            out[t * components + c] += gain * half[(chunk * tokens + t) * stride + c];
+          }
+        }
+      }
+      return out;
+    });
+    const batch = { chunks: 2, components, tokens };
+    const buffers = { first: scratch.upload(halves[0]), second: scratch.upload(halves[1]), stride, gain };
+    const largest = scratch.alloc(32);
+    encoder.magnitudes(buffers, batch, largest);
+    const found = new Float64Array((await backend.read(largest, 0, 32)).buffer);
+    const wanted = sums.map((values) => toSubsteps(values, components, tokens, 120));
+    for (const chunk of [0, 1]) {
+      let [most, mostSum] = [0, 0];
+      for (let t = 0; t < tokens; t++) {
+        let sum = 0;
+        for (let c = 0; c < components; c++) sum += Math.abs(sums[chunk][t * components + c]);
+        mostSum = Math.max(mostSum, sum);
+      }
+      for (const value of sums[chunk]) most = Math.max(most, Math.abs(value));
+      assertEquals(found.slice(2 * chunk, 2 * chunk + 2), Float64Array.of(most, mostSum));
+    }
+    const factors = scratch.upload(Float64Array.from(wanted, ({ s }) => 16 / stepOf(s)));
+    const rowStride = levelStride(components);
+    const rows = scratch.upload(new Int32Array(2 * tokens * rowStride).fill(-1));
+    encoder.substeps(buffers, batch, factors, rows);
+    const all = new Int32Array((await backend.read(rows)).buffer);
+    for (const chunk of [0, 1]) {
+      const rowsWanted = tokenMajor(wanted[chunk].y, components, tokens, new Int32Array(tokens * rowStride));
+      assertEquals(all.slice(chunk * tokens * rowStride, (chunk + 1) * tokens * rowStride), rowsWanted);
+    }
+    halves[1][7] = NaN;
+    encoder.magnitudes({ ...buffers, second: scratch.upload(halves[1]) }, batch, largest);
+    assert(Number.isNaN(new Float64Array((await backend.read(largest, 0, 8)).buffer)[0]));
+  });
+});

@@ -46,20 +46,17 @@ extern "C" __global__ void __launch_bounds__(128) trellisMagnitudes(
   }
 }
 
-// rows = coefficient · factor of the chunk, rounded to nearest even, padding 0; a thread an element.
+// rows = coefficient · factor of the chunk, rounded to nearest even, padding 0, from token `begin` of a chunk's rows on; a
+// thread an element.
 extern "C" __global__ void trellisSubsteps(
     const float* first, const float* second, float gain, u32 stride, u32 components, u32 tokens, u32 rowStride,
-    const double* factors, i32* rows) {
+    u32 begin, const double* factors, i32* rows) {
   u32 c = blockIdx.x * blockDim.x + threadIdx.x;
   u64 chunk = blockIdx.z;
-  double factor = factors[chunk];
-  for (u32 t = blockIdx.y; t < tokens; t += gridDim.y) {
-    if (c < rowStride) {
-      u64 token = chunk * tokens + t;
-      rows[token * rowStride + c] =
-          c < components ? __double2int_rn(__dmul_rn((double)coefficientAt(first, second, gain, token * stride + c), factor)) : 0;
-    }
-  }
+  if (c >= rowStride) return;
+  u32 t = blockIdx.y;
+  float value = c < components ? coefficientAt(first, second, gain, (chunk * tokens + t) * stride + c) : 0;
+  rows[(chunk * (begin + tokens) + begin + t) * rowStride + c] = __double2int_rn(__dmul_rn((double)value, factors[chunk]));
 }
 
 // Symbol of a coded level (2 · level + quantizer) in a token and component, and the value of its escape, if it is one.

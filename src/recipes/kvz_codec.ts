@@ -3,55 +3,48 @@
  *
  * @module
  */
-import type { Backend } from "../backend/backend.ts";
+import type { Backend, DeviceBuffer } from "../backend/backend.ts";
 import { requireFinite } from "../cache/finite.ts";
 import { BYTES_PER_ELEMENT, type Kind, KINDS } from "../cache/types.ts";
 import { decodeStream, encodeStream, rawStream } from "../stages/entropy/deflate.ts";
-import { type ChunkStreams, type LevelCoder, openLevelCoder } from "../stages/quantize/trellis/level_coder.ts";
+import type { ChunkStreams } from "../stages/quantize/trellis/level_coder.ts";
 import { sideLength } from "../stages/quantize/trellis/side.ts";
-import { toSubsteps } from "../stages/quantize/trellis/substeps.ts";
 import type { ChunkContext } from "../stages/stage.ts";
 import { SinkStage } from "../stages/tokens/sinks.ts";
 import { splitPlanes } from "../stages/tokens/window.ts";
-import { type IntegerTransform, openIntegerTransform } from "../stages/transform/integer.ts";
 import { KvzFormatError, KvzUnsupportedError } from "../errors.ts";
 import { KVZ_TAGS } from "./kvz.ts";
+import { type KvzChunks, openChunks } from "./kvz_chunks.ts";
 import type { KvzSetup } from "./kvz_setup.ts";
 import { decodeRawRegion, type RawShape } from "./raw_region.ts";
 import type { ChunkCodec, DecodeJob, EncodeJob, InflateJob, Setup, TaggedStream } from "./recipe.ts";
 
-/** Tag of a chunk whose entropy coding has been undone: s (i16), then coefficients in quarter steps (i16). */
+/** Tag of a chunk whose entropy coding has been undone: what `KvzChunks.inflate` gives. */
 const INFLATED = "QUAR";
 
-/** Loads the kernels of the backend's build. */
+/** Loads the kernels. */
 export async function openCodec(backend: Backend, setup: Setup): Promise<ChunkCodec> {
   const kvzSetup = setup as KvzSetup;
-  const { model, dtype, storedDType, basis, stepSets, tables, encoder } = kvzSetup;
+  const { model, dtype, storedDType, encoder } = kvzSetup;
   const { layers, kvHeads: heads, keyDim, valueDim, rope } = model;
   const geometry = { layers, heads, keyDim, valueDim, rope, dtype: encoder === null ? dtype : storedDType };
-  const [transform, coder] = await Promise.all([
-    openIntegerTransform(backend, geometry, basis),
-    openLevelCoder(backend, basis.components, stepSets, tables),
-  ]);
-  return new KvzCodec(backend, kvzSetup, transform, coder);
+  return new KvzCodec(backend, kvzSetup, await openChunks(backend, kvzSetup, geometry));
 }
 
 class KvzCodec implements ChunkCodec {
   readonly #backend: Backend;
   readonly #setup: Pick<KvzSetup, "model" | "storedDType" | "dtype" | "encoder">;
   readonly #components: number;
-  readonly #transform: IntegerTransform;
-  readonly #coder: LevelCoder;
+  readonly #chunks: KvzChunks;
   readonly #sinks: Readonly<Record<Kind, SinkStage>>;
 
   /** The setup itself is not kept: a worker's copy of the basis ends with the constructor. */
-  constructor(backend: Backend, setup: KvzSetup, transform: IntegerTransform, coder: LevelCoder) {
+  constructor(backend: Backend, setup: KvzSetup, chunks: KvzChunks) {
     const { model, storedDType, dtype, encoder, basis } = setup;
     this.#backend = backend;
     this.#setup = { model, storedDType, dtype, encoder };
     this.#components = basis.components;
-    this.#transform = transform;
-    this.#coder = coder;
+    this.#chunks = chunks;
     const sinks = (kind: Kind) => new SinkStage(backend, { layers: model.layers, ...this.#shape(kind) });
     this.#sinks = { key: sinks("key"), value: sinks("value") };
   }
@@ -76,21 +69,36 @@ class KvzCodec implements ChunkCodec {
       for (const kind of KINDS) streams.push(await this.#sinks[kind].encode(data.get(kind)!, ctx));
       return await this.#deflate(region, streams);
     }
-    const before = job.previous === undefined
+    return await this.#encodeChunk(job, { key: data.get("key")!, value: data.get("value")! });
+  }
+
+  async encodeOnDevice(job: EncodeJob, elements: readonly DeviceBuffer[]): Promise<TaggedStream[]> {
+    const { kinds } = job;
+    return await this.#encodeChunk(job, {
+      key: elements[kinds.indexOf("key")],
+      value: elements[kinds.indexOf("value")],
+    });
+  }
+
+  async #encodeChunk(
+    { tokens, positions, begin, previous }: EncodeJob,
+    elements: Readonly<Record<Kind, Uint8Array | DeviceBuffer>>,
+  ): Promise<TaggedStream[]> {
+    const { model, encoder } = this.#setup;
+    const ctx: ChunkContext = { tokens, positions, layerBegin: 0, layerEnd: model.layers };
+    const before = previous === undefined
       ? null
-      : this.#coder.decodeLevels(await this.#unpack(job.previous.tokens, job.previous.streams), job.previous.tokens);
-    const coefficients = await this.#transform.encode({ key: data.get("key")!, value: data.get("value")! }, ctx);
-    const { y, s } = toSubsteps(coefficients, this.#components, tokens, before?.s ?? encoder!.s);
-    if (before !== null && s !== before.s) {
+      : { streams: await this.#unpack(previous.tokens, previous.streams), tokens: previous.tokens };
+    const coded = await this.#chunks.encode(elements, ctx, encoder!, before);
+    if (coded === null) {
       throw new KvzUnsupportedError(
         `Cannot append: token ${begin} and those after it are too large for the step of the chunk they go on with`,
       );
     }
-    const { side, symbols, escapes } = this.#coder.encode(y, s, tokens, encoder!.lambda, before);
     return [
-      { ...await encodeStream(side), tag: KVZ_TAGS.chunk[0] },
-      { ...rawStream(symbols), tag: KVZ_TAGS.chunk[1] },
-      { ...await encodeStream(escapes), tag: KVZ_TAGS.chunk[2] },
+      { ...await encodeStream(coded.side), tag: KVZ_TAGS.chunk[0] },
+      { ...rawStream(coded.symbols), tag: KVZ_TAGS.chunk[1] },
+      { ...await encodeStream(coded.escapes), tag: KVZ_TAGS.chunk[2] },
     ];
   }
 
@@ -98,11 +106,8 @@ class KvzCodec implements ChunkCodec {
     const { region, kinds, tokens, targetPositions, layerBegin, layerEnd } = job;
     const ctx: ChunkContext = { tokens, positions: targetPositions, layerBegin, layerEnd };
     if (region === "chunk") {
-      const { s, quarters } = job.streams[0].tag === INFLATED
-        ? parseInflated(job.streams[0].bytes)
-        : this.#coder.decode(await this.#unpack(tokens, job.streams), tokens);
-      const levels = { levels: quarters, scales: this.#coder.scales(s, tokens) };
-      return kinds.map((kind) => this.#transform.decode(levels, ctx, kind));
+      if (job.streams[0].tag === INFLATED) return await this.#chunks.restore(job.streams[0].bytes, ctx, kinds);
+      return await this.#chunks.decode(await this.#unpack(tokens, job.streams), ctx, kinds);
     }
     const out: Uint8Array[] = [];
     for (const [i, kind] of kinds.entries()) {
@@ -116,13 +121,16 @@ class KvzCodec implements ChunkCodec {
     return out;
   }
 
+  async decodeOnDevice(job: DecodeJob, to: readonly DeviceBuffer[]): Promise<void> {
+    const { kinds, tokens, targetPositions, layerBegin, layerEnd } = job;
+    const ctx: ChunkContext = { tokens, positions: targetPositions, layerBegin, layerEnd };
+    await this.#chunks.decodeTo(await this.#unpack(tokens, job.streams), ctx, kinds, to);
+  }
+
   async inflate(job: InflateJob): Promise<TaggedStream[]> {
     const { region, tokens, kinds } = job;
     if (region === "chunk") {
-      const { s, quarters } = this.#coder.decode(await this.#unpack(tokens, job.streams), tokens);
-      const bytes = new Uint8Array(2 + quarters.byteLength);
-      bytes.set([s & 0xff, s >> 8 & 0xff]);
-      bytes.set(new Uint8Array(quarters.buffer, quarters.byteOffset, quarters.byteLength), 2);
+      const bytes = await this.#chunks.inflate(await this.#unpack(tokens, job.streams), tokens);
       return [{ ...rawStream(bytes), tag: INFLATED }];
     }
     return await Promise.all(kinds.map(async (kind, i) => ({
@@ -132,8 +140,7 @@ class KvzCodec implements ChunkCodec {
   }
 
   [Symbol.dispose](): void {
-    this.#transform[Symbol.dispose]();
-    this.#coder[Symbol.dispose]();
+    this.#chunks[Symbol.dispose]();
   }
 
   #shape(kind: Kind) {
@@ -187,8 +194,4 @@ class KvzCodec implements ChunkCodec {
       escapes: await decodeStream(escapes, escapes.rawLength, `stream ${escapes.tag}`),
     };
   }
-}
-
-function parseInflated(bytes: Uint8Array): { s: number; quarters: Int16Array } {
-  return { s: (bytes[0] | bytes[1] << 8) << 16 >> 16, quarters: new Int16Array(bytes.slice(2).buffer) };
 }

@@ -49,7 +49,7 @@ for (const [name, options] of BACKENDS) {
     for (const [path, { s, lambda, components, tokens, y }] of Object.entries(coefficients)) {
       const sets = profile.stepSets.map((set) => cutStepSet(set, profile.components, components));
       using coder = await openLevelCoder(await createBackend(options), components, sets, profile.tables);
-      const { side, symbols, escapes } = coder.encode(Int32Array.from(y), s, tokens, lambda, null);
+      const { side, symbols, escapes } = await coder.encode(Int32Array.from(y), s, tokens, lambda, null);
       const [, , wanted] = (await streamsOf(await read(path))).find(([chunk]) => chunk === 0)!;
       assertEquals([side, symbols, escapes], ["SIDE", "SYMB", "ESCP"].map((tag) => wanted.get(tag)!), path);
     }
@@ -69,7 +69,7 @@ Deno.test("golden levels, escapes among them, are those of the decoder in Python
     for (const [chunk, tokens, streams] of regions) {
       if (chunk >= 0xfffffffd) continue;
       const [side, symbols, escapes] = ["SIDE", "SYMB", "ESCP"].map((tag) => streams.get(tag)!);
-      const code = coder.decodeLevels({ side, symbols, escapes }, tokens);
+      const code = await coder.decodeLevels({ side, symbols, escapes }, tokens);
       found.push(await sha256(code.levels));
       for (const [what, values] of Object.entries(met)) {
         for (const value of code[what as keyof typeof met]) values.add(value);

@@ -141,8 +141,17 @@ export interface GpuTrellisEncoder {
    */
   magnitudes(coefficients: CoefficientBuffers, batch: TrellisBatch, largest: DeviceBuffer): void;
 
-  /** rows i32 [chunks][tokens][stride] = coefficient · factor, rounded to nearest even; factors f64 [chunks]. */
-  substeps(coefficients: CoefficientBuffers, batch: TrellisBatch, factors: DeviceBuffer, rows: DeviceBuffer): void;
+  /**
+   * rows i32 [chunks][first + tokens][stride] = coefficient · factor, rounded to nearest even, from token `first` of each
+   * chunk on; factors f64 [chunks].
+   */
+  substeps(
+    coefficients: CoefficientBuffers,
+    batch: TrellisBatch,
+    first: number,
+    factors: DeviceBuffer,
+    rows: DeviceBuffer,
+  ): void;
 
   /**
    * Codes rows i32 [chunks][tokens][stride], of which |row| ≤ 100,000. The `first` tokens of each chunk are coded already:

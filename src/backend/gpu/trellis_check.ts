@@ -61,7 +61,9 @@ export function requireTrellis(what: string, models: DeviceModels, batch: Trelli
   }
   if (chunks > 65535) throw new RangeError(`Cannot ${what}: "chunks" is ${chunks}, expected at most 65535`);
   if (components !== models.components) {
-    throw new RangeError(`Cannot ${what}: "components" is ${components}, expected those of the models, ${models.components}`);
+    throw new RangeError(
+      `Cannot ${what}: "components" is ${components}, expected those of the models, ${models.components}`,
+    );
   }
   requireBytes(what, "models", side.models.byteLength, chunks * 4);
   requireBytes(what, "words", side.words.byteLength, chunks * tokens * 4);

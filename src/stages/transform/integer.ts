@@ -7,15 +7,13 @@
  *
  * @module
  */
-import type { Backend } from "../../backend/backend.ts";
+import type { Backend, DeviceBuffer } from "../../backend/backend.ts";
 import { IntegerKernels } from "../../backend/wasm/integer_kernels.ts";
-import { f16ToNumber, numberToF16 } from "../../cache/elements.ts";
 import { rotationTable } from "../../cache/rope.ts";
 import { BYTES_PER_ELEMENT, type DType, type Kind, KINDS } from "../../cache/types.ts";
 import { hostBuild } from "../entropy/rans_factory.ts";
 import type { ChunkContext } from "../stage.ts";
 import {
-  deviceGain,
   dimOf,
   featureRange,
   type IntegerBasis,
@@ -24,8 +22,8 @@ import {
   MAX_COMPONENTS,
   requireLevels,
 } from "./integer_basis.ts";
+import { ForwardTransform } from "./integer_forward.ts";
 import { reconstructReference } from "./integer_reference.ts";
-import { PcaTransform } from "./pca.ts";
 
 const DTYPE_CODE: Record<DType, number> = { f32: 0, f16: 1, bf16: 2 };
 
@@ -59,9 +57,7 @@ export class IntegerTransform implements Disposable {
   readonly #features: number;
   /** Kept for the reference only. */
   readonly #basis: IntegerBasis | null;
-  readonly #forward: Record<Kind, PcaTransform> | null;
-  /** What the device's forward matrix has to be multiplied with: its entries are kept below 4. */
-  readonly #gain: number = 1;
+  readonly #forward: ForwardTransform | null;
   /** Addresses in the kernels' memory. */
   readonly #tiles: number = 0;
   readonly #scales: number = 0;
@@ -77,12 +73,7 @@ export class IntegerTransform implements Disposable {
     this.#components = components;
     this.#features = features;
     this.#basis = kernels === null ? basis : null;
-    if (basis.forward === undefined) this.#forward = null;
-    else {
-      const { bits, gain } = withinDevice(basis.forward);
-      this.#gain = gain;
-      this.#forward = openForward(backend, geometry, basis, bits);
-    }
+    this.#forward = basis.forward ? new ForwardTransform(backend, geometry, basis, basis.forward) : null;
     if (kernels === null) return;
     // Whole tiles of 16 features, so that every one can be read and scaled.
     const padded = Math.ceil(features / 16) * 16;
@@ -102,19 +93,20 @@ export class IntegerTransform implements Disposable {
   /**
    * Coefficients of a chunk, float32 [tokens][components].
    *
-   * @param sources elements [layers][heads][tokens][dim] of keys and of values
+   * @param sources elements [layers][heads][tokens][dim] of keys and of values, of the host or the backend
    * @throws {TypeError} when the basis came without its forward matrix
    */
-  async encode(sources: Readonly<Record<Kind, Uint8Array>>, ctx: ChunkContext): Promise<Float32Array> {
+  async encode(sources: Readonly<Record<Kind, Uint8Array | DeviceBuffer>>, ctx: ChunkContext): Promise<Float32Array> {
     if (this.#forward === null) throw new TypeError("Cannot encode: the basis has no forward matrix");
     const components = this.#components;
+    const { gain } = this.#forward;
     const out = new Float32Array(ctx.tokens * components);
     for (const kind of KINDS) {
-      const { buffer, stride } = this.#forward[kind].encode(sources[kind], ctx);
+      const { buffer, stride } = this.#forward.encode(kind, sources[kind], ctx);
       const bytes = await this.#backend.read(buffer, 0, ctx.tokens * stride * 4);
       const values = new Float32Array(bytes.buffer, bytes.byteOffset, ctx.tokens * stride);
       for (let t = 0; t < ctx.tokens; t++) {
-        for (let c = 0; c < components; c++) out[t * components + c] += this.#gain * values[t * stride + c];
+        for (let c = 0; c < components; c++) out[t * components + c] += gain * values[t * stride + c];
       }
     }
     return out;
@@ -185,48 +177,21 @@ export class IntegerTransform implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    if (this.#forward !== null) { for (const kind of KINDS) this.#forward[kind][Symbol.dispose](); }
+    this.#forward?.[Symbol.dispose]();
     if (this.#kernels === null) return;
     for (const address of [this.#tiles, this.#scales, this.#mean]) this.#kernels.free(address);
   }
 }
 
-/** A matrix of entries below 4, as the device takes it, and the power of two that it has been divided by. */
-function withinDevice(forward: Uint16Array): { bits: Uint16Array; gain: number } {
-  let largest = 0;
-  for (const bits of forward) largest = Math.max(largest, bits & 0x7fff);
-  const gain = deviceGain(f16ToNumber(largest));
-  return { bits: gain === 1 ? forward : forward.map((bits) => numberToF16(f16ToNumber(bits) / gain)), gain };
-}
-
-function openForward(
-  backend: Backend,
+/**
+ * Checks that a basis and a cache fit together.
+ *
+ * @throws {RangeError} when they do not.
+ */
+export function requireFit(
   geometry: IntegerGeometry,
-  { components, features, mean }: IntegerBasis,
-  forward: Uint16Array,
-): Record<Kind, PcaTransform> {
-  const { layers, heads, rope, dtype } = geometry;
-  const open = (kind: Kind) => {
-    const [begin, end] = featureRange(geometry, kind, 0, layers);
-    const part = new Uint16Array(components * (end - begin));
-    for (let c = 0; c < components; c++) {
-      part.set(forward.subarray(c * features + begin, c * features + end), c * (end - begin));
-    }
-    return new PcaTransform(backend, {
-      layers,
-      heads,
-      dim: dimOf(geometry, kind),
-      dtype,
-      rope: kind === "key" ? rope : null,
-      mean: mean.slice(begin, end),
-      basis: part,
-      components,
-    });
-  };
-  return { key: open("key"), value: open("value") };
-}
-
-function requireFit(geometry: IntegerGeometry, { components, features, basis, scales, mean, forward }: IntegerBasis) {
+  { components, features, basis, scales, mean, forward }: IntegerBasis,
+): void {
   const { layers, heads, keyDim, valueDim } = geometry;
   if (features !== layers * heads * (keyDim + valueDim)) {
     throw new RangeError(

@@ -66,8 +66,8 @@ Deno.test("adversarial tables and step sets: every backend codes alike, and give
       const made: unknown[] = [];
       for (const backend of backends) {
         using coder = await openLevelCoder(backend, components, setsOf(seed, components, steps), tablesOf(seed));
-        const streams = coder.encode(y, s, tokens, lambda, null);
-        const { quarters } = coder.decode(streams, tokens);
+        const streams = await coder.encode(y, s, tokens, lambda, null);
+        const { quarters } = await coder.decode(streams, tokens);
         if (lambda === 0) {
           const worst = y.reduce((most, value, i) => Math.max(most, Math.abs(value - 4 * quarters[i])), 0);
           assert(worst <= 32, `off by ${worst} sixteenths`);
@@ -75,9 +75,9 @@ Deno.test("adversarial tables and step sets: every backend codes alike, and give
         // The same tokens in two parts: the first keep what they had, in the file of both as well.
         let grown: ChunkStreams | null = null;
         if (begin > 0) {
-          const head = coder.decodeLevels(coder.encode(part(0, begin), s, begin, lambda, null), begin);
-          grown = coder.encode(part(begin, tokens), s, tokens - begin, lambda, head);
-          const all = coder.decode(grown, tokens).quarters;
+          const head = await coder.decodeLevels(await coder.encode(part(0, begin), s, begin, lambda, null), begin);
+          grown = await coder.encode(part(begin, tokens), s, tokens - begin, lambda, head);
+          const all = (await coder.decode(grown, tokens)).quarters;
           for (let c = 0; c < components; c++) {
             assertEquals(
               all.slice(c * tokens, c * tokens + begin),

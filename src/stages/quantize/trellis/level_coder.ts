@@ -12,18 +12,67 @@ import { stepOf } from "./step.ts";
 
 export type { ChunkStreams } from "./engine.ts";
 
-/** Opens a coder on the backend's build of the kernels, the reference on the reference backend. */
+/** Codes the chunks of one lane. */
+export interface ChunkCoder extends Disposable {
+  /**
+   * Codes coefficients y [components][tokens] in sixteenths of the step `s`, after the tokens of `before` where the chunk has
+   * some already.
+   */
+  encode(
+    y: Int32Array,
+    s: number,
+    tokens: number,
+    lambda: number,
+    before: TrellisCode | null,
+  ): Promise<ChunkStreams>;
+
+  /**
+   * Coefficients in quarters of the step, [components][tokens].
+   *
+   * @throws {KvzFormatError} when the streams are not what an encoder makes
+   */
+  decode(streams: ChunkStreams, tokens: number): Promise<{ readonly s: number; readonly quarters: Int16Array }>;
+
+  /**
+   * The same with all that a chunk needs to be gone on with.
+   *
+   * @throws what {@linkcode decode} throws
+   */
+  decodeLevels(streams: ChunkStreams, tokens: number): Promise<TrellisCode>;
+
+  /** What a quarter of the step is worth, for every token. */
+  scales(s: number, tokens: number): Float32Array;
+}
+
+/**
+ * Opens a coder: on a GPU that has the kernels, otherwise on the backend's build of WebAssembly, the reference on the
+ * reference backend.
+ */
 export async function openLevelCoder(
   backend: Backend,
   components: number,
   stepSets: readonly StepSet[],
   tables: RansTables,
-): Promise<LevelCoder> {
+): Promise<ChunkCoder> {
+  const openHost = () => openHostLevelCoder(backend, components, stepSets, tables);
+  const trellis = backend.gpu?.trellis ?? null;
+  if (trellis === null) return await openHost();
+  const { GpuLevelCoder } = await import("./gpu_level_coder.ts");
+  return new GpuLevelCoder(backend, trellis, components, stepSets, tables, openHost);
+}
+
+/** Opens the coder of the host that serves a backend. */
+export async function openHostLevelCoder(
+  backend: Backend,
+  components: number,
+  stepSets: readonly StepSet[],
+  tables: RansTables,
+): Promise<ChunkCoder> {
   return new LevelCoder(components, stepSets, tables, await openTrellisEngine(backend, tables));
 }
 
-/** Codes the chunks of one lane. */
-export class LevelCoder implements Disposable {
+/** The coder of the host. */
+export class LevelCoder implements ChunkCoder {
   readonly #components: number;
   readonly #stepSets: readonly StepSet[];
   readonly #costs: { readonly bits: Uint16Array; readonly limits: Uint8Array };
@@ -37,35 +86,26 @@ export class LevelCoder implements Disposable {
     this.#engine = engine;
   }
 
-  /**
-   * Codes coefficients y [components][tokens] in sixteenths of the step `s`, after the tokens of `before` where the chunk has
-   * some already.
-   */
-  encode(y: Int32Array, s: number, tokens: number, lambda: number, before: TrellisCode | null): ChunkStreams {
+  async encode(
+    y: Int32Array,
+    s: number,
+    tokens: number,
+    lambda: number,
+    before: TrellisCode | null,
+  ): Promise<ChunkStreams> {
     const model = this.#model(s);
-    return packCode(this.#engine, model, this.#engine.encode(model, y, tokens, lambda, before));
+    return await packCode(this.#engine, model, this.#engine.encode(model, y, tokens, lambda, before));
   }
 
-  /**
-   * Coefficients in quarters of the step, [components][tokens].
-   *
-   * @throws {KvzFormatError} when the streams are not what an encoder makes
-   */
-  decode(streams: ChunkStreams, tokens: number): { readonly s: number; readonly quarters: Int16Array } {
-    const { s, reconstruction } = this.decodeLevels(streams, tokens);
+  async decode(streams: ChunkStreams, tokens: number): Promise<{ readonly s: number; readonly quarters: Int16Array }> {
+    const { s, reconstruction } = await this.decodeLevels(streams, tokens);
     return { s, quarters: reconstruction };
   }
 
-  /**
-   * The same with all that a chunk needs to be gone on with.
-   *
-   * @throws what {@linkcode decode} throws
-   */
-  decodeLevels(streams: ChunkStreams, tokens: number): TrellisCode {
-    return unpackCode(this.#engine, this.#components, (s) => this.#model(s), streams, tokens);
+  async decodeLevels(streams: ChunkStreams, tokens: number): Promise<TrellisCode> {
+    return await unpackCode(this.#engine, this.#components, (s) => this.#model(s), streams, tokens);
   }
 
-  /** What a quarter of the step is worth, for every token. */
   scales(s: number, tokens: number): Float32Array {
     return new Float32Array(tokens).fill(stepOf(s) / 4);
   }

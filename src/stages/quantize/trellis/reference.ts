@@ -43,10 +43,20 @@ export function checkEncoderInput(model: TrellisModel, y: Int32Array, tokens: nu
       `Cannot code chunk: there are ${y.length} coefficients, expected ${model.components} × ${tokens}`,
     );
   }
-  if (!(lambda >= 0 && lambda <= 16)) throw new RangeError(`Cannot code chunk: λ is ${lambda}, expected 0 to 16`);
+  const weight = weightOf(lambda);
   if (y.some((value) => Math.abs(value) > MAX_INPUT)) {
     throw new RangeError(`Cannot code chunk: a coefficient is beyond ±${MAX_INPUT} sixteenths of the step`);
   }
+  return weight;
+}
+
+/**
+ * λ in its integer form.
+ *
+ * @throws {RangeError} when it is out of range.
+ */
+export function weightOf(lambda: number): number {
+  if (!(lambda >= 0 && lambda <= 16)) throw new RangeError(`Cannot code chunk: λ is ${lambda}, expected 0 to 16`);
   return Math.round(lambda * LAMBDA_ONE);
 }
 

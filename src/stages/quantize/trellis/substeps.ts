@@ -35,6 +35,23 @@ export function toSubsteps(
     }
     largestSum = Math.max(largestSum, sum);
   }
+  const s = largeEnough(largest, largestSum, wanted);
+  const scale = SUBSTEPS / stepOf(s);
+  const y = new Int32Array(components * tokens);
+  for (let t = 0; t < tokens; t++) {
+    for (let c = 0; c < components; c++) y[c * tokens + t] = roundToEven(coefficients[t * components + c] * scale);
+  }
+  return { y, s };
+}
+
+/**
+ * The step at which coefficients fit: the wanted one, doubled as often as it takes.
+ *
+ * @param largest largest magnitude of a coefficient
+ * @param largestSum largest sum of a token's magnitudes
+ * @throws what {@linkcode toSubsteps} throws
+ */
+export function largeEnough(largest: number, largestSum: number, wanted: number): number {
   if (!Number.isFinite(largest)) throw new RangeError("Cannot quantize: a coefficient is not finite");
   let s = wanted;
   while (Math.max(largest / MAX_INPUT, largestSum / MAX_SUM) * SUBSTEPS / stepOf(s) > 1) s -= 60;
@@ -43,12 +60,7 @@ export function toSubsteps(
       `Cannot quantize: a coefficient is ${largest}, too large for the coarsest step, 2^32`,
     );
   }
-  const scale = SUBSTEPS / stepOf(s);
-  const y = new Int32Array(components * tokens);
-  for (let t = 0; t < tokens; t++) {
-    for (let c = 0; c < components; c++) y[c * tokens + t] = roundToEven(coefficients[t * components + c] * scale);
-  }
-  return { y, s };
+  return s;
 }
 
 function roundToEven(x: number): number {

@@ -1,0 +1,148 @@
+/**
+ * What recipe kvz does with a chunk: elements ↔ coefficients ↔ streams. Here on the host; kvz_gpu_chunks.ts keeps all between
+ * elements and coded bytes on the device.
+ *
+ * @module
+ */
+import type { Backend, DeviceBuffer } from "../backend/backend.ts";
+import type { Kind } from "../cache/types.ts";
+import { type ChunkCoder, type ChunkStreams, openLevelCoder } from "../stages/quantize/trellis/level_coder.ts";
+import { toSubsteps } from "../stages/quantize/trellis/substeps.ts";
+import type { ChunkContext } from "../stages/stage.ts";
+import { type IntegerTransform, openIntegerTransform } from "../stages/transform/integer.ts";
+import type { IntegerGeometry } from "../stages/transform/integer_basis.ts";
+import type { KvzSetup } from "./kvz_setup.ts";
+
+/** Step and λ of an encoder. */
+export type KvzEncoder = NonNullable<KvzSetup["encoder"]>;
+
+/** Streams of the tokens that a chunk has already. */
+export interface PreviousTokens {
+  readonly streams: ChunkStreams;
+  readonly tokens: number;
+}
+
+/** Codes the chunks of one lane. */
+export interface KvzChunks extends Disposable {
+  /**
+   * Codes a chunk; null when its tokens are too large for the step of those before.
+   *
+   * @param elements [layers][heads][tokens][dim], of the host or of the device
+   */
+  encode(
+    elements: Readonly<Record<Kind, Uint8Array | DeviceBuffer>>,
+    ctx: ChunkContext,
+    encoder: KvzEncoder,
+    previous: PreviousTokens | null,
+  ): Promise<ChunkStreams | null>;
+
+  /**
+   * Elements of the layers in `ctx`.
+   *
+   * @throws {KvzFormatError} when the streams are not what an encoder makes
+   */
+  decode(streams: ChunkStreams, ctx: ChunkContext, kinds: readonly Kind[]): Promise<Uint8Array[]>;
+
+  /** The same into buffers of the device. */
+  decodeTo(
+    streams: ChunkStreams,
+    ctx: ChunkContext,
+    kinds: readonly Kind[],
+    to: readonly DeviceBuffer[],
+  ): Promise<void>;
+
+  /** Undoes the entropy coding: bytes for {@linkcode restore}. */
+  inflate(streams: ChunkStreams, tokens: number): Promise<Uint8Array>;
+
+  /** Elements of the layers in `ctx`, from what `inflate` gave. */
+  restore(inflated: Uint8Array, ctx: ChunkContext, kinds: readonly Kind[]): Promise<Uint8Array[]>;
+}
+
+/** On a GPU that has all kernels, otherwise on the host. */
+export async function openChunks(backend: Backend, setup: KvzSetup, geometry: IntegerGeometry): Promise<KvzChunks> {
+  const { basis, stepSets, tables } = setup;
+  if (backend.gpu?.trellis && backend.gpu.integer) {
+    const { openGpuChunks } = await import("./kvz_gpu_chunks.ts");
+    return openGpuChunks(backend, backend.gpu.trellis, backend.gpu.integer, setup, geometry);
+  }
+  const [transform, coder] = await Promise.all([
+    openIntegerTransform(backend, geometry, basis),
+    openLevelCoder(backend, basis.components, stepSets, tables),
+  ]);
+  return new HostChunks(backend, transform, coder, basis.components);
+}
+
+/** Bytes of quarters with the s of their step before them, i16. */
+export function withStep(s: number, quarters: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(2 + quarters.length);
+  bytes.set([s & 0xff, s >> 8 & 0xff]);
+  bytes.set(quarters, 2);
+  return bytes;
+}
+
+/** Inverse of {@linkcode withStep}. */
+export function takeStep(bytes: Uint8Array): { readonly s: number; readonly quarters: Int16Array } {
+  return { s: (bytes[0] | bytes[1] << 8) << 16 >> 16, quarters: new Int16Array(bytes.slice(2).buffer) };
+}
+
+class HostChunks implements KvzChunks {
+  readonly #backend: Backend;
+  readonly #transform: IntegerTransform;
+  readonly #coder: ChunkCoder;
+  readonly #components: number;
+
+  constructor(backend: Backend, transform: IntegerTransform, coder: ChunkCoder, components: number) {
+    this.#backend = backend;
+    this.#transform = transform;
+    this.#coder = coder;
+    this.#components = components;
+  }
+
+  async encode(
+    elements: Readonly<Record<Kind, Uint8Array | DeviceBuffer>>,
+    ctx: ChunkContext,
+    encoder: KvzEncoder,
+    previous: PreviousTokens | null,
+  ): Promise<ChunkStreams | null> {
+    const before = previous && await this.#coder.decodeLevels(previous.streams, previous.tokens);
+    const coefficients = await this.#transform.encode(elements, ctx);
+    const { y, s } = toSubsteps(coefficients, this.#components, ctx.tokens, before?.s ?? encoder.s);
+    if (before !== null && s !== before.s) return null;
+    return await this.#coder.encode(y, s, ctx.tokens, encoder.lambda, before);
+  }
+
+  async decode(streams: ChunkStreams, ctx: ChunkContext, kinds: readonly Kind[]): Promise<Uint8Array[]> {
+    const { s, quarters } = await this.#coder.decode(streams, ctx.tokens);
+    return this.#restore(s, quarters, ctx, kinds);
+  }
+
+  async decodeTo(
+    streams: ChunkStreams,
+    ctx: ChunkContext,
+    kinds: readonly Kind[],
+    to: readonly DeviceBuffer[],
+  ): Promise<void> {
+    for (const [i, bytes] of (await this.decode(streams, ctx, kinds)).entries()) this.#backend.write(to[i], bytes);
+  }
+
+  async inflate(streams: ChunkStreams, tokens: number): Promise<Uint8Array> {
+    const { s, quarters } = await this.#coder.decode(streams, tokens);
+    return withStep(s, new Uint8Array(quarters.buffer, quarters.byteOffset, quarters.byteLength));
+  }
+
+  // deno-lint-ignore require-await -- one signature for all
+  async restore(inflated: Uint8Array, ctx: ChunkContext, kinds: readonly Kind[]): Promise<Uint8Array[]> {
+    const { s, quarters } = takeStep(inflated);
+    return this.#restore(s, quarters, ctx, kinds);
+  }
+
+  [Symbol.dispose](): void {
+    this.#transform[Symbol.dispose]();
+    this.#coder[Symbol.dispose]();
+  }
+
+  #restore(s: number, quarters: Int16Array, ctx: ChunkContext, kinds: readonly Kind[]): Uint8Array[] {
+    const levels = { levels: quarters, scales: this.#coder.scales(s, ctx.tokens) };
+    return kinds.map((kind) => this.#transform.decode(levels, ctx, kind));
+  }
+}

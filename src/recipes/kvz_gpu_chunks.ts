@@ -1,0 +1,126 @@
+/**
+ * What recipe kvz does with a chunk on a GPU that has all kernels: only elements and coded bytes cross the bus, or only coded
+ * bytes, where the elements are on the device.
+ *
+ * @module
+ */
+import type { Backend, DeviceBuffer } from "../backend/backend.ts";
+import type { GpuInteger } from "../backend/gpu/integer.ts";
+import { type GpuTrellis, levelStride } from "../backend/gpu/trellis.ts";
+import type { Kind } from "../cache/types.ts";
+import { type Scratch, withScratch } from "../stages/scratch.ts";
+import { GpuLevelCoder } from "../stages/quantize/trellis/gpu_level_coder.ts";
+import { type ChunkStreams, openHostLevelCoder } from "../stages/quantize/trellis/level_coder.ts";
+import { stepOf } from "../stages/quantize/trellis/step.ts";
+import type { ChunkContext } from "../stages/stage.ts";
+import type { IntegerGeometry } from "../stages/transform/integer_basis.ts";
+import { type DeviceLevels, GpuIntegerTransform } from "../stages/transform/integer_gpu.ts";
+import { type KvzChunks, type KvzEncoder, type PreviousTokens, takeStep, withStep } from "./kvz_chunks.ts";
+import type { KvzSetup } from "./kvz_setup.ts";
+
+/** Opens the chunk coder. */
+export function openGpuChunks(
+  backend: Backend,
+  trellis: GpuTrellis,
+  integer: GpuInteger,
+  { basis, stepSets, tables }: KvzSetup,
+  geometry: IntegerGeometry,
+): KvzChunks {
+  const { components } = basis;
+  const openHost = () => openHostLevelCoder(backend, components, stepSets, tables);
+  return new GpuChunks(
+    backend,
+    new GpuIntegerTransform(backend, integer, geometry, basis),
+    new GpuLevelCoder(backend, trellis, components, stepSets, tables, openHost),
+    components,
+  );
+}
+
+class GpuChunks implements KvzChunks {
+  readonly #backend: Backend;
+  readonly #transform: GpuIntegerTransform;
+  readonly #coder: GpuLevelCoder;
+  readonly #components: number;
+
+  constructor(backend: Backend, transform: GpuIntegerTransform, coder: GpuLevelCoder, components: number) {
+    this.#backend = backend;
+    this.#transform = transform;
+    this.#coder = coder;
+    this.#components = components;
+  }
+
+  async encode(
+    elements: Readonly<Record<Kind, Uint8Array | DeviceBuffer>>,
+    ctx: ChunkContext,
+    { s, lambda }: KvzEncoder,
+    previous: PreviousTokens | null,
+  ): Promise<ChunkStreams | null> {
+    const before = previous && await this.#coder.decodeLevels(previous.streams, previous.tokens);
+    return await this.#coder.encodeCoefficients(this.#transform.encode(elements, ctx), s, ctx.tokens, lambda, before);
+  }
+
+  async decode(streams: ChunkStreams, ctx: ChunkContext, kinds: readonly Kind[]): Promise<Uint8Array[]> {
+    return await withScratch(this.#backend, async (scratch) => {
+      const { s, quarters, settled } = await this.#coder.decodeOnDevice(scratch, streams, ctx.tokens);
+      const read = this.#restore(scratch, { quarters, scale: stepOf(s) / 4 }, ctx, kinds);
+      // An error of the streams comes first: what was made of them is no matter then.
+      const [checked, ...restored] = await Promise.allSettled([settled(), ...read]);
+      if (checked.status === "rejected") throw checked.reason;
+      return restored.map((result) => {
+        if (result.status === "rejected") throw result.reason;
+        return result.value as Uint8Array;
+      });
+    });
+  }
+
+  async decodeTo(
+    streams: ChunkStreams,
+    ctx: ChunkContext,
+    kinds: readonly Kind[],
+    to: readonly DeviceBuffer[],
+  ): Promise<void> {
+    await withScratch(this.#backend, async (scratch) => {
+      const { s, quarters, settled } = await this.#coder.decodeOnDevice(scratch, streams, ctx.tokens);
+      const levels = { quarters, scale: stepOf(s) / 4 };
+      for (const [i, kind] of kinds.entries()) this.#transform.decodeTo(levels, ctx, kind, to[i]);
+      await settled();
+    });
+  }
+
+  async inflate(streams: ChunkStreams, tokens: number): Promise<Uint8Array> {
+    return await withScratch(this.#backend, async (scratch) => {
+      const { s, quarters, settled } = await this.#coder.decodeOnDevice(scratch, streams, tokens);
+      await settled();
+      return withStep(s, await this.#backend.read(quarters, 0, tokens * levelStride(this.#components) * 2));
+    });
+  }
+
+  async restore(inflated: Uint8Array, ctx: ChunkContext, kinds: readonly Kind[]): Promise<Uint8Array[]> {
+    return await withScratch(this.#backend, async (scratch) => {
+      const { s, quarters } = takeStep(inflated);
+      const levels = { quarters: scratch.upload(quarters), scale: stepOf(s) / 4 };
+      return await Promise.all(this.#restore(scratch, levels, ctx, kinds));
+    });
+  }
+
+  [Symbol.dispose](): void {
+    this.#transform[Symbol.dispose]();
+    this.#coder[Symbol.dispose]();
+  }
+
+  /** Enqueues the restoration of all kinds, then their reads. */
+  #restore(
+    scratch: Scratch,
+    levels: DeviceLevels,
+    ctx: ChunkContext,
+    kinds: readonly Kind[],
+  ): Promise<Uint8Array>[] {
+    const buffers = kinds.map((kind) => {
+      const bytes = this.#transform.byteLength(kind, ctx.tokens, ctx.layerEnd - ctx.layerBegin);
+      const buffer = scratch.alloc(bytes);
+      this.#transform.decodeTo(levels, ctx, kind, buffer);
+      return { buffer, bytes };
+    });
+    return buffers.map(({ buffer, bytes }) => this.#backend.read(buffer, 0, bytes));
+  }
+}

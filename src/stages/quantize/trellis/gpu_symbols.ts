@@ -1,0 +1,107 @@
+/**
+ * Symbols on a GPU ↔ rANS streams: by its own coder, or where it has none by that of the host.
+ *
+ * @module
+ */
+import type { Backend, DeviceBuffer } from "../../../backend/backend.ts";
+import { type DeviceTables, type GpuEntropy, mostBytes, RANS_STATUS } from "../../../backend/gpu/entropy.ts";
+import type { RansContexts } from "../../entropy/rans_contexts.ts";
+import { openRans } from "../../entropy/rans_factory.ts";
+import { badState, notAtEnd, type Rans, requireStream, truncated, uncodable } from "../../entropy/rans_stream.ts";
+import type { RansTables } from "../../entropy/rans_tables.ts";
+import { type Scratch, withScratch } from "../../scratch.ts";
+
+/** Length of a stream that could not be coded. */
+const UNCODABLE = 0xffffffff;
+
+/** Symbols of a chunk on the device. */
+export interface DeviceSymbols {
+  /** u8 [rows][tokens]. */
+  readonly symbols: DeviceBuffer;
+  /** Waits. @throws {KvzFormatError} when the stream is not what an encoder makes */
+  readonly settled: () => Promise<void>;
+}
+
+/** A coder for one set of tables. */
+export class GpuSymbols implements Disposable {
+  readonly #backend: Backend;
+  readonly #entropy: GpuEntropy | null;
+  readonly #tables: RansTables;
+  readonly #onDevice: DeviceTables | null;
+  #host: Promise<Rans & { free?(): void }> | null = null;
+
+  /** @throws {RangeError} when a table does not sum to 2^bits. */
+  constructor(backend: Backend, tables: RansTables) {
+    this.#backend = backend;
+    this.#entropy = backend.gpu?.entropy ?? null;
+    this.#tables = tables;
+    this.#onDevice = this.#entropy?.uploadTables(tables) ?? null;
+  }
+
+  /** Enqueues a stream's decoding. The buffers are the scratch's. */
+  async decode(
+    scratch: Scratch,
+    bytes: Uint8Array,
+    rows: number,
+    tokens: number,
+    contexts: RansContexts,
+  ): Promise<DeviceSymbols> {
+    const entropy = this.#entropy;
+    if (entropy === null) {
+      const symbols = await (await this.#hostCoder()).decode(bytes, rows, tokens, contexts);
+      return { symbols: scratch.upload(symbols), settled: () => Promise.resolve() };
+    }
+    requireStream(bytes, rows, tokens);
+    const batch = { streams: 1, rows, tokens };
+    const onDevice = entropy.uploadContexts([contexts], batch, this.#onDevice!.count);
+    const [symbols, status] = [scratch.alloc(rows * tokens), scratch.alloc(4)];
+    const begins = scratch.upload(Uint32Array.of(0, bytes.length));
+    entropy.decode(scratch.upload(bytes), begins, batch, this.#onDevice!, onDevice, symbols, status);
+    onDevice.free();
+    return { symbols, settled: async () => requireOk(await this.#word(status)) };
+  }
+
+  /**
+   * The stream of symbols u8 [rows][tokens].
+   *
+   * @throws {RangeError} when a symbol has frequency 0 in its table.
+   */
+  async encode(symbols: DeviceBuffer, rows: number, tokens: number, contexts: RansContexts): Promise<Uint8Array> {
+    const entropy = this.#entropy;
+    if (entropy === null) {
+      const onHost = await this.#backend.read(symbols, 0, rows * tokens);
+      return await (await this.#hostCoder()).encode(onHost, rows, tokens, contexts);
+    }
+    const batch = { streams: 1, rows, tokens };
+    return await withScratch(this.#backend, async (scratch) => {
+      const onDevice = entropy.uploadContexts([contexts], batch, this.#onDevice!.count);
+      const [bytes, begins, lengths] = [scratch.alloc(mostBytes(batch)), scratch.alloc(8), scratch.alloc(4)];
+      entropy.encode(symbols, batch, this.#onDevice!, onDevice, bytes, begins, lengths);
+      onDevice.free();
+      const length = await this.#word(lengths);
+      if (length === UNCODABLE) throw uncodable();
+      return await this.#backend.read(bytes, 0, length);
+    });
+  }
+
+  [Symbol.dispose](): void {
+    this.#onDevice?.free();
+    this.#host?.then((host) => host.free?.(), () => {});
+    this.#host = null;
+  }
+
+  async #word(buffer: DeviceBuffer): Promise<number> {
+    return new Uint32Array((await this.#backend.read(buffer, 0, 4)).slice().buffer)[0];
+  }
+
+  #hostCoder(): Promise<Rans & { free?(): void }> {
+    return this.#host ??= openRans(this.#backend).then((make) => make(this.#tables));
+  }
+}
+
+/** @throws {KvzFormatError} as the coders on the host do. */
+function requireOk(status: number): void {
+  if (status === RANS_STATUS.badState) throw badState();
+  if (status === RANS_STATUS.truncated) throw truncated();
+  if (status === RANS_STATUS.notAtEnd) throw notAtEnd();
+}

@@ -1,0 +1,70 @@
+/**
+ * The way there of the joint transform: coefficient = Σ (x − µ) · forward, keys and values each for themselves on the
+ * backend, with a matrix whose entries are brought into the range that it takes.
+ *
+ * @module
+ */
+import type { Backend, DeviceBuffer } from "../../backend/backend.ts";
+import { f16ToNumber, numberToF16 } from "../../cache/elements.ts";
+import type { Kind } from "../../cache/types.ts";
+import type { ChunkContext } from "../stage.ts";
+import { deviceGain, dimOf, featureRange, type IntegerBasis, type IntegerGeometry } from "./integer_basis.ts";
+import { type Coefficients, PcaTransform } from "./pca.ts";
+
+/** Coefficients of a kind's features; those of a token are the sum of both kinds' times the gain. */
+export class ForwardTransform implements Disposable {
+  /** A power of two: what the coefficients have to be multiplied with. */
+  readonly gain: number;
+  readonly #kinds: Readonly<Record<Kind, PcaTransform>>;
+
+  /** @param forward binary16 bits [components][features] */
+  constructor(backend: Backend, geometry: IntegerGeometry, basis: IntegerBasis, forward: Uint16Array) {
+    const { bits, gain } = withinDevice(forward);
+    this.gain = gain;
+    const open = (kind: Kind) => openKind(backend, geometry, basis, bits, kind);
+    this.#kinds = { key: open("key"), value: open("value") };
+  }
+
+  /** In a buffer that is used again for the next chunk: f32 [tokens][stride]. */
+  encode(kind: Kind, source: Uint8Array | DeviceBuffer, ctx: ChunkContext): Coefficients {
+    return this.#kinds[kind].encode(source, ctx);
+  }
+
+  [Symbol.dispose](): void {
+    this.#kinds.key[Symbol.dispose]();
+    this.#kinds.value[Symbol.dispose]();
+  }
+}
+
+/** A matrix of entries below 4, as the device takes it, and the power of two that it has been divided by. */
+function withinDevice(forward: Uint16Array): { bits: Uint16Array; gain: number } {
+  let largest = 0;
+  for (const bits of forward) largest = Math.max(largest, bits & 0x7fff);
+  const gain = deviceGain(f16ToNumber(largest));
+  return { bits: gain === 1 ? forward : forward.map((bits) => numberToF16(f16ToNumber(bits) / gain)), gain };
+}
+
+function openKind(
+  backend: Backend,
+  geometry: IntegerGeometry,
+  { components, features, mean }: IntegerBasis,
+  forward: Uint16Array,
+  kind: Kind,
+): PcaTransform {
+  const { layers, heads, rope, dtype } = geometry;
+  const [begin, end] = featureRange(geometry, kind, 0, layers);
+  const part = new Uint16Array(components * (end - begin));
+  for (let c = 0; c < components; c++) {
+    part.set(forward.subarray(c * features + begin, c * features + end), c * (end - begin));
+  }
+  return new PcaTransform(backend, {
+    layers,
+    heads,
+    dim: dimOf(geometry, kind),
+    dtype,
+    rope: kind === "key" ? rope : null,
+    mean: mean.slice(begin, end),
+    basis: part,
+    components,
+  });
+}

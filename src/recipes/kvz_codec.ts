@@ -51,7 +51,7 @@ class KvzCodec implements ChunkCodec {
 
   async encode(job: EncodeJob): Promise<TaggedStream[]> {
     const { region, tokens, positions, begin } = job;
-    const { model, storedDType, encoder } = this.#setup;
+    const { model, storedDType } = this.#setup;
     const data = new Map(job.kinds.map((kind, i) => [kind, job.data[i]]));
     if (region === "window") {
       return await this.#deflate(

@@ -25,16 +25,20 @@ import { toSubsteps } from "../../src/stages/quantize/trellis/substeps.ts";
 import { stepOf } from "../../src/stages/quantize/trellis/step.ts";
 import { withScratch } from "../../src/stages/scratch.ts";
 import { coefficients, COSTS, fallingModel, normal, uniform } from "../stages/trellis/cases.ts";
-import { testBackends } from "./backends.ts";
+import { createBackend } from "../../src/backend/select.ts";
+import { BACKENDS } from "./backends.ts";
 
 /** Registers a test for every GPU that has the kernels. */
 function testTrellis(name: string, test: (backend: Backend, trellis: GpuTrellis) => Promise<void>): void {
-  testBackends(`trellis kernels: ${name}`, async (backend) => {
-    if (backend.gpu === null) return;
-    const { trellis } = backend.gpu;
-    if (trellis === null) throw new Error("the backend has no trellis kernels");
-    await test(backend, trellis);
-  });
+  for (const [label, options] of BACKENDS) {
+    if (options.backend !== "cuda" && options.backend !== "webgpu") continue;
+    Deno.test(`${label}: trellis kernels: ${name}`, async () => {
+      using backend = await createBackend(options);
+      const trellis = backend.gpu?.trellis ?? null;
+      if (trellis === null) throw new Error("the backend has no trellis kernels");
+      await test(backend, trellis);
+    });
+  }
 }
 
 function testEncoder(name: string, test: (backend: Backend, encoder: GpuTrellisEncoder) => Promise<void>): void {

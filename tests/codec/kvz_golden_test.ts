@@ -7,7 +7,7 @@ import { parseProfile } from "../../src/profile/profile.ts";
 import { cutStepSet } from "../../src/profile/kvz/trim.ts";
 import { decodeStream } from "../../src/stages/entropy/deflate.ts";
 import { openLevelCoder } from "../../src/stages/quantize/trellis/level_coder.ts";
-import { BACKENDS } from "./backends.ts";
+import { BACKENDS } from "../backend/backends.ts";
 import coefficients from "./kvz_golden/coefficients.json" with { type: "json" };
 import restored from "./kvz_golden/restored.json" with { type: "json" };
 
@@ -48,7 +48,8 @@ for (const [name, options] of BACKENDS) {
   Deno.test(`golden coefficients are coded to the golden streams: ${name}`, async () => {
     for (const [path, { s, lambda, components, tokens, y }] of Object.entries(coefficients)) {
       const sets = profile.stepSets.map((set) => cutStepSet(set, profile.components, components));
-      using coder = await openLevelCoder(await createBackend(options), components, sets, profile.tables);
+      using backend = await createBackend(options);
+      using coder = await openLevelCoder(backend, components, sets, profile.tables);
       const { side, symbols, escapes } = await coder.encode(Int32Array.from(y), s, tokens, lambda, null);
       const [, , wanted] = (await streamsOf(await read(path))).find(([chunk]) => chunk === 0)!;
       assertEquals([side, symbols, escapes], ["SIDE", "SYMB", "ESCP"].map((tag) => wanted.get(tag)!), path);

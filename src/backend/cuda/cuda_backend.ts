@@ -18,6 +18,7 @@ import { CudaMemoryKernels } from "./memory.ts";
 import { CudaQuantizer } from "./quantizer.ts";
 import { CudaRows } from "./rows.ts";
 import { SimpleProducts } from "./simple_products.ts";
+import { CudaTrellis } from "./trellis.ts";
 
 /** The backend. */
 export class CudaBackend implements Backend {
@@ -36,7 +37,12 @@ export class CudaBackend implements Backend {
     this.#rows = new CudaRows(device);
     this.#products = new SimpleProducts(device);
     this.#quantizer = new CudaQuantizer(device);
-    this.gpu = { memory: new CudaMemoryKernels(device), entropy: null, integer: null, trellis: null };
+    this.gpu = {
+      memory: new CudaMemoryKernels(device),
+      entropy: null,
+      integer: null,
+      trellis: new CudaTrellis(device),
+    };
   }
 
   /**

@@ -6,7 +6,7 @@ import type { RansTables } from "../../../src/stages/entropy/rans_tables.ts";
 import { type ChunkStreams, openLevelCoder } from "../../../src/stages/quantize/trellis/level_coder.ts";
 import { MODES, type StepSet, TABLES } from "../../../src/stages/quantize/trellis/model.ts";
 import { MAX_S } from "../../../src/stages/quantize/trellis/side.ts";
-import { BACKENDS } from "../../codec/backends.ts";
+import { BACKENDS } from "../../backend/backends.ts";
 import { uniform } from "./cases.ts";
 
 /** A table with codes below `limit` and both escapes, one of which has all that is left; sums to 2048. */

@@ -5,4 +5,7 @@ export const MODULES = {
   elementwise: (): Promise<{ readonly ptx: string }> => import("./elementwise.ts"),
   products: (): Promise<{ readonly ptx: string }> => import("./products.ts"),
   quantize: (): Promise<{ readonly ptx: string }> => import("./quantize.ts"),
+  trellis: (): Promise<{ readonly ptx: string }> => import("./trellis.ts"),
+  trellis_encode: (): Promise<{ readonly ptx: string }> => import("./trellis_encode.ts"),
+  trellis_levels: (): Promise<{ readonly ptx: string }> => import("./trellis_levels.ts"),
 } as const;

@@ -31,7 +31,7 @@ import { BACKENDS } from "./backends.ts";
 /** Registers a test for every GPU that has the kernels. */
 function testTrellis(name: string, test: (backend: Backend, trellis: GpuTrellis) => Promise<void>): void {
   for (const [label, options] of BACKENDS) {
-    if (options.backend !== "cuda" && options.backend !== "webgpu") continue;
+    if (options.backend !== "cuda") continue;
     Deno.test(`${label}: trellis kernels: ${name}`, async () => {
       using backend = await createBackend(options);
       const trellis = backend.gpu?.trellis ?? null;

@@ -25,6 +25,7 @@ export {
   type BackendStatus,
   listBackends,
   type WasmBuild,
+  type WebGpuDeviceLike,
 } from "./src/backend/select.ts";
 export {
   calibrate,

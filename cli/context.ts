@@ -54,6 +54,8 @@ async function finish(
   result: object,
   lines: readonly string[],
 ): Promise<void> {
+  const { fallback, backend } = result as { fallback?: string; backend?: string };
+  if (fallback !== undefined) process.stderr.write(`kvz: computed with ${backend}: ${fallback}\n`);
   if (json) await writeStdout(`${JSON.stringify(result)}\n`);
   else if (output === "-") process.stderr.write(`${lines.join("\n")}\n`);
   else await writeStdout(`${lines.join("\n")}\n`);

@@ -25,7 +25,7 @@ export interface BackendFlags {
 /** Adds {@linkcode BackendFlags} to a command. */
 export function addBackendOptions(command: Command): Command {
   return command
-    .option("--backend <name>", "what computes: auto, wasm, reference (see kvz doctor)", "auto")
+    .option("--backend <name>", "what computes: auto, webgpu, wasm, reference (see kvz doctor)", "auto")
     .addOption(
       new Option("--threads <n>", "threads; 0 takes one a logical processor")
         .argParser(wholeNumber("--threads", 0, 256)).default(0),

@@ -17,7 +17,7 @@ import { checkHeldOut, loadTexts, parseTextSpec, type TextSpec } from "../eval/t
 import { UsageError } from "../exit_codes.ts";
 import { writeOutput } from "../files.ts";
 import { formatError, formatRatio, formatSeconds, formatTable } from "../format.ts";
-import { createBackend } from "../../src/backend/select.ts";
+import { createBackend, hostOptions } from "../../src/backend/select.ts";
 import { QUALITIES } from "../../src/recipes/kvz.ts";
 import { loadModel } from "../model_input.ts";
 import {
@@ -121,7 +121,7 @@ async function chooseSettings(flags: EvalFlags, profile: Profile): Promise<NonNu
       model: profile.model,
       storedDType: flags.dtype,
       dtype: flags.dtype,
-      openBackend: () => createBackend({}),
+      openBackend: () => createBackend(hostOptions()),
     };
     await chosen.recipe.planSetup(profile, facts, chosen.recipeOptions);
   }

@@ -5,6 +5,8 @@
  */
 import { KvzBackendError } from "../errors.ts";
 import type { Backend } from "./backend.ts";
+import { markFallback } from "./fallback.ts";
+import { GPU_CANDIDATES } from "./gpu/candidates.ts";
 import { detectBuild, supportsBuild } from "./wasm/detect.ts";
 import { WASM_BUILDS, type WasmBuild } from "./wasm/exports.ts";
 import { createWasmBackend } from "./wasm/create.ts";
@@ -14,7 +16,15 @@ export type { WasmBuild } from "./wasm/exports.ts";
 /** Names a caller may ask for; "auto" takes the fastest that is there. */
 export type BackendName = "auto" | "wasm" | "webgpu" | "cuda" | "reference";
 
-/** What computes, and how it is loaded. Structured-cloneable, so that it can be sent to workers. */
+/** What is needed of a `GPUDevice` here. */
+export interface WebGpuDeviceLike {
+  /** Settles when the device is lost. */
+  readonly lost: Promise<unknown>;
+  /** Its queue. */
+  readonly queue: object;
+}
+
+/** What computes, and how it is loaded. Without `device`, structured-cloneable, so that it can be sent to workers. */
 export interface BackendOptions {
   /** Default "auto". */
   readonly backend?: BackendName;
@@ -22,6 +32,10 @@ export interface BackendOptions {
   readonly build?: "auto" | WasmBuild;
   /** A compiled codec module, where compiling from bytes is forbidden. */
   readonly module?: WebAssembly.Module;
+  /** The caller's `GPUDevice`, for webgpu. It stays the caller's. */
+  readonly device?: WebGpuDeviceLike;
+  /** Times every kernel of a GPU, where it can. */
+  readonly timeKernels?: boolean;
 }
 
 /** A backend as `kvz doctor` shows it. */
@@ -37,43 +51,92 @@ export interface BackendStatus {
 }
 
 /**
- * Opens a backend: wasm for "auto".
+ * Opens a backend. "auto" takes a GPU (cuda, then webgpu; no adapter that computes on the processor), else wasm; with
+ * `build` or `module`, wasm. A GPU that is there but fails is passed over: `fallbackOf` tells.
  *
  * @throws {KvzBackendError} when the backend or build is unknown, absent, or cannot run here.
  */
 export async function createBackend(options: BackendOptions = {}): Promise<Backend> {
-  const { backend = "auto", build, module } = options;
+  const { backend = "auto", build, module, device } = options;
   switch (backend) {
     case "auto":
+      return await openAuto(options);
     case "wasm":
+      if (device !== undefined) throw new KvzBackendError('Cannot use "device" with the wasm backend');
       return await createWasmBackend({ build, module });
-    case "cuda":
-      requireNoWasmOptions("cuda", options);
-      // Imported when asked for, as the reference: applications that use neither do not carry them.
-      return await (await import("./cuda/cuda_backend.ts")).CudaBackend.open();
     case "reference":
-      requireNoWasmOptions("reference", options);
+      requireNoWasmOptions(options);
+      // Imported when asked for: applications do not carry it.
       return new (await import("./reference/reference_backend.ts")).ReferenceBackend();
-    default:
+    default: {
+      const gpu = GPU_CANDIDATES.find(({ name }) => name === backend);
+      if (gpu !== undefined) {
+        requireNoWasmOptions(options);
+        return await gpu.open(options);
+      }
+      const names = GPU_CANDIDATES.map(({ name }) => name).join(", ");
       throw new KvzBackendError(
-        `Cannot use backend ${backend}: this version has cuda, wasm (base, simd, relaxed) and reference`,
+        `Cannot use backend ${backend}: this version has ${names}, wasm (base, simd, relaxed) and reference`,
       );
+    }
   }
 }
 
-function requireNoWasmOptions(backend: string, { build, module }: BackendOptions): void {
+/** The options of a backend on this host where none is named: what calibration and costs use, whose data is here. */
+export function hostOptions(options: BackendOptions = {}): BackendOptions {
+  return (options.backend ?? "auto") === "auto" ? { ...options, backend: "wasm" } : options;
+}
+
+/** GPUs that "auto" has looked for in vain: there is no need to look again. */
+const absent = new Set<string>();
+
+async function openAuto(options: BackendOptions): Promise<Backend> {
+  const { build, module, device } = options;
+  const failures: string[] = [];
+  if (device !== undefined) return await createBackend({ ...options, backend: "webgpu" });
+  for (const { name, find, open } of build === undefined && module === undefined ? GPU_CANDIDATES : []) {
+    if (absent.has(name)) continue;
+    try {
+      if ((await find()).fast) return await open(options);
+      absent.add(name);
+    } catch (error) {
+      if (!(error instanceof KvzBackendError)) throw error;
+      failures.push(error.message);
+    }
+  }
+  const wasm = await createWasmBackend({ build, module });
+  return failures.length > 0 ? markFallback(wasm, failures.join("; ")) : wasm;
+}
+
+function requireNoWasmOptions({ backend, build, module }: BackendOptions): void {
   if ((build !== undefined && build !== "auto") || module !== undefined) {
     throw new KvzBackendError(`Cannot use "build" or "module" with the ${backend} backend: they are for wasm`);
   }
 }
 
-/** All backends, best first, with the reason why each is or is not used when "auto" is asked for. */
-export function listBackends(): Promise<BackendStatus[]> {
+/** All backends, best first, with the reason why each is or is not used when "auto" is asked for with one thread. */
+export async function listBackends(): Promise<BackendStatus[]> {
+  const gpus: BackendStatus[] = [];
+  let taken: string | null = null;
+  for (const { name, find } of GPU_CANDIDATES) {
+    const { available, fast, detail } = await find();
+    const reason = !available
+      ? detail
+      : !fast
+      ? `not used: ${detail}`
+      : taken === null
+      ? `used with one thread: ${detail}`
+      : `not used: ${taken} comes first (${detail})`;
+    if (fast) taken ??= name;
+    gpus.push({ name, build: "", available, reason });
+  }
   const best = detectBuild();
   const wasm = WASM_BUILDS.toReversed().map((build): BackendStatus => {
     const available = supportsBuild(build);
     const reason = build === best
-      ? "used: the fastest build that this engine validates"
+      ? taken === null
+        ? "used: the fastest build that this engine validates"
+        : `not used with one thread: ${taken} is there; the fastest build for more`
       : available
       ? `not used: ${best} is faster`
       : best === null
@@ -81,9 +144,8 @@ export function listBackends(): Promise<BackendStatus[]> {
       : "this engine does not validate its instructions";
     return { name: "wasm", build, available, reason };
   });
-  return Promise.resolve([
-    { name: "cuda", build: "", available: false, reason: "not in this version" },
-    { name: "webgpu", build: "", available: false, reason: "not in this version" },
+  return [
+    ...gpus,
     ...wasm,
     {
       name: "reference",
@@ -91,5 +153,5 @@ export function listBackends(): Promise<BackendStatus[]> {
       available: true,
       reason: best === null ? "slow; must be asked for" : "not used: slow, defines the kernels",
     },
-  ]);
+  ];
 }

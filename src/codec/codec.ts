@@ -49,8 +49,13 @@ export class Codec implements AsyncDisposable {
     this.#lanes = lanes;
   }
 
-  /** Backend in use, its build and the number of lanes. */
-  get info(): { readonly backend: string; readonly build: string; readonly threads: number } {
+  /** Backend in use, its build, the number of lanes, and why it stands in for a GPU that failed. */
+  get info(): {
+    readonly backend: string;
+    readonly build: string;
+    readonly threads: number;
+    readonly fallback?: string;
+  } {
     return { ...this.#lanes.info, threads: this.#lanes.size };
   }
 

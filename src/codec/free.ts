@@ -18,16 +18,34 @@ export interface CodecOptions extends LaneOptions {
 }
 
 async function withCodec<T>(
-  { profile, backend, build, module, threads, createWorker }: CodecOptions,
+  { profile, backend, build, module, device, timeKernels, threads, createWorker }: CodecOptions,
   use: (codec: Codec) => Promise<T>,
 ): Promise<T> {
   if (profile === undefined) throw new TypeError('Cannot open codec: option "profile" is missing (null for none)');
-  const codec = await openCodec(profile, { backend, build, module, threads, createWorker });
+  const codec = await openCodec(profile, { backend, build, module, device, timeKernels, threads, createWorker });
   try {
     return await use(codec);
   } finally {
     await codec.close();
   }
+}
+
+const CODEC_OPTIONS = [
+  "profile",
+  "backend",
+  "build",
+  "module",
+  "device",
+  "timeKernels",
+  "threads",
+  "createWorker",
+] as const satisfies readonly (keyof CodecOptions)[];
+
+/** What is left for the call. */
+function withoutCodecOptions<O extends CodecOptions>(options: O): Omit<O, keyof CodecOptions> {
+  const own: Partial<O> = { ...options };
+  for (const name of CODEC_OPTIONS) delete own[name];
+  return own as Omit<O, keyof CodecOptions>;
 }
 
 /**
@@ -44,7 +62,7 @@ export function compress(
   cache: CacheSource,
   options: CompressOptions & CodecOptions,
 ): Promise<{ bytes: Uint8Array; report: CompressReport }> {
-  const { profile: _, backend: _b, build: _u, module: _m, threads: _t, createWorker: _c, ...own } = options;
+  const own = withoutCodecOptions(options);
   return withCodec(options, (codec) => codec.compress(cache, own));
 }
 
@@ -53,6 +71,6 @@ export function decompress(
   input: KvzInput | ReadableStream<Uint8Array>,
   options: DecompressOptions & CodecOptions,
 ): Promise<{ cache: KvCache; report: DecompressReport }> {
-  const { profile: _, backend: _b, build: _u, module: _m, threads: _t, createWorker: _c, ...own } = options;
+  const own = withoutCodecOptions(options);
   return withCodec(options, (codec) => codec.decompress(input, own));
 }

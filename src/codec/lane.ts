@@ -5,6 +5,7 @@
  * @module
  */
 import type { Backend } from "../backend/backend.ts";
+import { fallbackOf } from "../backend/fallback.ts";
 import type { BackendOptions } from "../backend/select.ts";
 import { KvzBackendError, KvzFormatError, KvzLimitError, KvzMismatchError, KvzUnsupportedError } from "../errors.ts";
 import { startWorker, type WorkerHandle, workerUrl } from "../platform/worker.ts";
@@ -19,6 +20,8 @@ export type JobResult = Uint8Array[] | TaggedStream[];
 export interface LaneInfo {
   readonly backend: string;
   readonly build: string;
+  /** Why this backend stands in for a GPU that is there but failed. */
+  readonly fallback?: string;
 }
 
 /** One worker of the codec. Jobs of one lane run one after another. */
@@ -32,24 +35,63 @@ export interface Lane {
 
 /** A lane in the calling thread. */
 export class InlineLane implements Lane {
-  readonly info: LaneInfo;
-  readonly backend: Backend;
+  #backend: Backend;
   #loaded: { key: string; codec: ChunkCodec } | null = null;
+  #setup: Setup | null = null;
+  #replace: ((reason: string) => Promise<Backend>) | null;
 
-  /** @param backend becomes the lane's own. */
-  constructor(backend: Backend) {
-    this.backend = backend;
-    this.info = { backend: backend.name, build: backend.build };
+  /**
+   * @param backend becomes the lane's own.
+   * @param replace opens another backend, once, when this one fails: what failed is done again there. Null: it fails.
+   */
+  constructor(backend: Backend, replace: ((reason: string) => Promise<Backend>) | null = null) {
+    this.#backend = backend;
+    this.#replace = replace;
+  }
+
+  get backend(): Backend {
+    return this.#backend;
+  }
+
+  get info(): LaneInfo {
+    const { name, build } = this.#backend;
+    const fallback = fallbackOf(this.#backend);
+    return { backend: name, build, ...(fallback === undefined ? {} : { fallback }) };
   }
 
   async load(setup: Setup): Promise<void> {
-    if (this.#loaded?.key === setup.key) return;
-    this.#loaded?.codec[Symbol.dispose]();
-    this.#loaded = null;
-    this.#loaded = { key: setup.key, codec: await findRecipe(setup.recipe).open(this.backend, setup) };
+    await this.#attempt(() => this.#load(setup));
   }
 
   async run(job: Job): Promise<JobResult> {
+    // What is in the memory of a device that failed cannot be had elsewhere.
+    const onDevice = "source" in job && job.source !== undefined || "sink" in job && job.sink !== undefined;
+    return onDevice ? await this.#run(job) : await this.#attempt(() => this.#run(job));
+  }
+
+  async #attempt<T>(task: () => Promise<T>): Promise<T> {
+    try {
+      return await task();
+    } catch (error) {
+      if (this.#replace === null || !(error instanceof KvzBackendError)) throw error;
+      const replace = this.#replace;
+      this.#replace = null;
+      this.close();
+      this.#backend = await replace(error.message);
+      if (this.#setup !== null) await this.#load(this.#setup);
+      return await task();
+    }
+  }
+
+  async #load(setup: Setup): Promise<void> {
+    if (this.#loaded?.key === setup.key) return;
+    this.#loaded?.codec[Symbol.dispose]();
+    this.#loaded = null;
+    this.#setup = setup;
+    this.#loaded = { key: setup.key, codec: await findRecipe(setup.recipe).open(this.backend, setup) };
+  }
+
+  async #run(job: Job): Promise<JobResult> {
     const codec = this.#loaded?.codec;
     if (codec === undefined) throw new KvzBackendError("Cannot run a job: no recipe is loaded");
     if (job.op === "inflate") return await codec.inflate(job);

@@ -4,6 +4,7 @@
  * @module
  */
 import type { Backend } from "../backend/backend.ts";
+import { markFallback } from "../backend/fallback.ts";
 import type { BackendOptions } from "../backend/select.ts";
 import { logicalProcessors, type WorkerHandle } from "../platform/worker.ts";
 import { KvzBackendError } from "../errors.ts";
@@ -49,10 +50,24 @@ export class Lanes {
       throw new RangeError(`Cannot use "threads": it is ${wanted}, expected a whole number from 0 to 256`);
     }
     const threads = wanted === 0 ? await logicalProcessors() : wanted;
-    const openBackend = () => createBackend(backend);
-    if (threads === 1) return new Lanes([new InlineLane(await openBackend())], openBackend);
+    const automatic = (backend.backend ?? "auto") === "auto";
+    if (threads === 1) {
+      const openBackend = () => createBackend(backend);
+      const first = await openBackend();
+      // A GPU that was not asked for by name may fail.
+      const replace = automatic && first.gpu !== null
+        ? async (reason: string) => markFallback(await createBackend({ backend: "wasm" }), reason)
+        : null;
+      return new Lanes([new InlineLane(first, replace)], openBackend);
+    }
+    if (backend.device !== undefined || backend.backend === "cuda" || backend.backend === "webgpu") {
+      throw new RangeError(`Cannot use "threads": it is ${threads}, expected 1 with a GPU`);
+    }
+    // Several threads share no GPU.
+    const host: BackendOptions = automatic ? { ...backend, backend: "wasm" } : backend;
+    const openBackend = () => createBackend(host);
     const opened = await Promise.allSettled(
-      Array.from({ length: threads }, () => WorkerLane.open(backend, createWorker)),
+      Array.from({ length: threads }, () => WorkerLane.open(host, createWorker)),
     );
     const lanes = opened.flatMap((result) => result.status === "fulfilled" ? [result.value] : []);
     for (const result of opened) {

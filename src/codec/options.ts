@@ -91,6 +91,8 @@ export interface WorkReport {
   readonly build: string;
   /** Lanes in use. */
   readonly threads: number;
+  /** Why `backend` stands in for a GPU that is there but failed; absent otherwise. */
+  readonly fallback?: string;
 }
 
 /** Result figures of compressing. */

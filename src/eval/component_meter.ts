@@ -4,7 +4,7 @@
  * @module
  */
 import type { Backend } from "../backend/backend.ts";
-import { type BackendOptions, createBackend } from "../backend/select.ts";
+import { type BackendOptions, createBackend, hostOptions } from "../backend/select.ts";
 import { toFloat32 } from "../cache/elements.ts";
 import type { KvCache } from "../cache/kv_cache.ts";
 import { type Kind, KINDS } from "../cache/types.ts";
@@ -37,7 +37,7 @@ export class ComponentMeter implements Disposable {
    * @throws {KvzBackendError} The backend cannot be had.
    */
   static async open(profile: KvtcProfile, options: BackendOptions = {}): Promise<ComponentMeter> {
-    return new ComponentMeter(await createBackend(options), profile);
+    return new ComponentMeter(await createBackend(hostOptions(options)), profile);
   }
 
   /**

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type BackendOptions, createBackend } from "../backend/select.ts";
+import { type BackendOptions, createBackend, hostOptions } from "../backend/select.ts";
 import { KvzBackendError, KvzFormatError, KvzLimitError, KvzMismatchError, KvzUnsupportedError } from "../errors.ts";
 import { startWorker, type WorkerHandle, workerUrl } from "../platform/worker.ts";
 import type { Progress } from "./eigen.ts";
@@ -23,7 +23,7 @@ export interface KindEngine {
 
 /** Opens a fitter: its statistics are always gathered by WASM kernels, rows come through the backend of the options. */
 export async function openFitter(setup: FitterSetup, options: BackendOptions): Promise<KindFitter> {
-  return await KindFitter.open(setup, await createBackend(options), options.build);
+  return await KindFitter.open(setup, await createBackend(hostOptions(options)), options.build);
 }
 
 /** An engine in the calling thread. */

@@ -38,7 +38,10 @@ try {
   console.error(`The emulator of CUDA is not built: ${(error as Error).message}`);
 }
 const GPU: Named[] = [];
-for (const named of [["cuda", { backend: "cuda" }]] satisfies Named[]) if (await present(named)) GPU.push(named);
+for (const name of ["cuda", "webgpu"] as const) {
+  const named: Named = [name, { backend: name }];
+  if (await present(named)) GPU.push(named);
+}
 
 /** Name and options of every backend. */
 export const BACKENDS: readonly Named[] = [...HOST, ...GPU];

@@ -8,7 +8,7 @@ import type { CodecOptions } from "../../codec/free.ts";
 import { openCodec } from "../../codec/open.ts";
 
 /** Exactly one of `codec` and `profile`. */
-export interface CodecChoice extends Partial<CodecOptions> {
+export interface CodecChoice extends Partial<Omit<CodecOptions, "device">> {
   /** An open codec, for many calls: the basis of the profile stays loaded. */
   readonly codec?: Codec;
 }

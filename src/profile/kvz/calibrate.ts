@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { createBackend } from "../../backend/select.ts";
+import { createBackend, hostOptions } from "../../backend/select.ts";
 import { CalibrateKernels } from "../../backend/wasm/calibrate_kernels.ts";
 import { TrellisKernels } from "../../backend/wasm/trellis_kernels.ts";
 import { type Kind, KINDS, type ModelSpec } from "../../cache/types.ts";
@@ -98,7 +98,7 @@ export async function calibrateKvz(caches: CalibrationInputs, options: Calibrate
     openEngines: async (model) => {
       // Read before the caches: a file of another model should not be found out after minutes.
       if (options.sensitivity !== undefined) blocks = await openSensitivity(options.sensitivity, model);
-      reader = new JointReader(model, await createBackend(options.backend ?? {}), kernels, trainingChunks);
+      reader = new JointReader(model, await createBackend(hostOptions(options.backend)), kernels, trainingChunks);
       return reader.engines();
     },
   });
@@ -209,7 +209,7 @@ async function project(
   options: NonNullable<PartialOptions["backend"]>,
 ): Promise<TrainingChunk[]> {
   const { model } = profile;
-  const backend = await createBackend(options);
+  const backend = await createBackend(hostOptions(options));
   const out: TrainingChunk[] = [];
   try {
     const forward = await forwardMatrix(profile, backend);

@@ -1,0 +1,63 @@
+/**
+ * The GPU backends in the order in which "auto" tries them. Their code is imported when they are.
+ *
+ * @module
+ */
+import { KvzBackendError } from "../../errors.ts";
+import type { Backend } from "../backend.ts";
+import type { BackendOptions } from "../select.ts";
+
+/** What was found of a GPU backend, without opening it. */
+export interface GpuFound {
+  /** Whether it can be asked for. */
+  readonly available: boolean;
+  /** Whether "auto" takes it: it is there, and no software. */
+  readonly fast: boolean;
+  /** The device's name, or why it is not taken, or not there. */
+  readonly detail: string;
+}
+
+/** A GPU backend. */
+export interface GpuCandidate {
+  readonly name: "cuda" | "webgpu";
+  find(): Promise<GpuFound>;
+  open(options: BackendOptions): Promise<Backend>;
+}
+
+const cuda: GpuCandidate = {
+  name: "cuda",
+  async find() {
+    try {
+      (await cuda.open({}))[Symbol.dispose]();
+      return { available: true, fast: false, detail: "must be asked for" };
+    } catch (error) {
+      if (!(error instanceof KvzBackendError)) throw error;
+      return { available: false, fast: false, detail: error.message };
+    }
+  },
+  async open() {
+    return await (await import("../cuda/cuda_backend.ts")).CudaBackend.open();
+  },
+};
+
+const webgpu: GpuCandidate = {
+  name: "webgpu",
+  async find() {
+    const { navigator, process } = globalThis as { navigator?: { gpu?: unknown }; process?: unknown };
+    if (navigator?.gpu === undefined && process === undefined) {
+      return { available: false, fast: false, detail: "this runtime has no navigator.gpu" };
+    }
+    const { findWebGpu } = await import("../webgpu/create.ts");
+    const { adapter, software, reason } = await findWebGpu();
+    if (adapter === null) return { available: false, fast: false, detail: reason };
+    const detail = software ? `its adapter computes on the processor (${adapter}); must be asked for` : adapter;
+    return { available: true, fast: !software, detail };
+  },
+  async open({ device, timeKernels }) {
+    const { createWebGpuBackend } = await import("../webgpu/create.ts");
+    return await createWebGpuBackend({ device: device as GPUDevice | undefined, timeKernels });
+  },
+};
+
+/** All of them, best first. */
+export const GPU_CANDIDATES: readonly GpuCandidate[] = [cuda, webgpu];

@@ -1,0 +1,101 @@
+/**
+ * Finding a WebGPU adapter and opening a device: `navigator.gpu` in browsers and Deno, the npm package "webgpu" (Dawn)
+ * in Node, or what the caller has.
+ *
+ * @module
+ */
+import { KvzBackendError } from "../../errors.ts";
+
+/** Limits of which the adapter's best is asked for. All others stay at WebGPU's defaults. */
+const LIMITS = [
+  "maxBufferSize",
+  "maxStorageBufferBindingSize",
+  "maxStorageBuffersPerShaderStage",
+  "maxComputeWorkgroupStorageSize",
+  "maxComputeInvocationsPerWorkgroup",
+  "maxComputeWorkgroupSizeX",
+  "maxComputeWorkgroupSizeY",
+  "maxComputeWorkgroupSizeZ",
+  "maxComputeWorkgroupsPerDimension",
+] as const;
+
+/** Features that kernels use where they are there. */
+const FEATURES = ["subgroups", "timestamp-query", "shader-f16"] as const;
+
+/** Names of adapters that compute on the host's processor. */
+const SOFTWARE = /llvmpipe|lavapipe|swiftshader|software|basic render/i;
+
+/** A device with the facts about its adapter. */
+export interface OpenedDevice {
+  readonly device: GPUDevice;
+  /** Name of the adapter; "" where the runtime hides it. */
+  readonly adapter: string;
+  /** Whether it is ours to destroy. */
+  readonly own: boolean;
+}
+
+/** What an adapter is called, from the fields that the runtime fills. */
+export function adapterName({ info }: { readonly info: GPUAdapterInfo }): string {
+  const { vendor, architecture, device, description } = info;
+  // Deno has PCI numbers for vendor and device beside a description; browsers have words.
+  if (description) return description;
+  return [vendor, architecture, device].filter((part) => part && !/^\d+$/.test(part)).join(" ");
+}
+
+/** Whether an adapter is the host's processor in disguise. */
+export function isSoftware(adapter: GPUAdapter): boolean {
+  return SOFTWARE.test(adapterName(adapter)) || SOFTWARE.test(adapter.info.architecture);
+}
+
+/**
+ * The runtime's entry to WebGPU.
+ *
+ * @throws {KvzBackendError} when it has none.
+ */
+export async function findGpu(): Promise<GPU> {
+  const { navigator, process } = globalThis as {
+    navigator?: { readonly gpu?: GPU };
+    process?: { readonly versions?: { readonly node?: string } };
+  };
+  if (navigator?.gpu !== undefined) return navigator.gpu;
+  if (process?.versions?.node === undefined || "Deno" in globalThis || "Bun" in globalThis) {
+    throw new KvzBackendError("Cannot use the webgpu backend: this runtime has no navigator.gpu");
+  }
+  // Not a literal, so that bundlers do not look for an optional package.
+  const name = "webgpu";
+  let dawn: { create(flags: readonly string[]): GPU };
+  try {
+    dawn = await import(name);
+  } catch (error) {
+    throw new KvzBackendError('Cannot use the webgpu backend: Node needs the npm package "webgpu" (0.6 or later)', {
+      cause: error,
+    });
+  }
+  return dawn.create([]);
+}
+
+/**
+ * The best adapter.
+ *
+ * @throws {KvzBackendError} when there is none.
+ */
+export async function findAdapter(): Promise<GPUAdapter> {
+  const adapter = await (await findGpu()).requestAdapter({ powerPreference: "high-performance" });
+  if (adapter === null) {
+    throw new KvzBackendError("Cannot use the webgpu backend: there is no adapter (no GPU, or no driver for it)");
+  }
+  return adapter;
+}
+
+/** Opens a device with the best limits that the adapter has. */
+export async function openDevice(adapter: GPUAdapter): Promise<OpenedDevice> {
+  const requiredLimits: Record<string, number> = {};
+  for (const name of LIMITS) requiredLimits[name] = adapter.limits[name];
+  const requiredFeatures = FEATURES.filter((name) => adapter.features.has(name as GPUFeatureName)) as GPUFeatureName[];
+  try {
+    const device = await adapter.requestDevice({ label: "kvz", requiredLimits, requiredFeatures });
+    return { device, adapter: adapterName(adapter), own: true };
+  } catch (error) {
+    throw new KvzBackendError(`Cannot open a WebGPU device: ${(error as Error).message}`, { cause: error });
+  }
+}

@@ -1,0 +1,51 @@
+/**
+ * Opening the WebGPU backend.
+ *
+ * @module
+ */
+import { KvzBackendError } from "../../errors.ts";
+import { adapterName, findAdapter, isSoftware, openDevice } from "./adapter.ts";
+import { WebGpuDevice } from "./device.ts";
+import { WebGpuBackend } from "./webgpu_backend.ts";
+
+/** How the WebGPU backend is opened. */
+export interface WebGpuOptions {
+  /** The caller's device: it stays the caller's. Default: one of the best adapter. */
+  readonly device?: GPUDevice;
+  /** Times every kernel, for `WebGpuBackend.profile`; needs the feature "timestamp-query". */
+  readonly timeKernels?: boolean;
+}
+
+/** What there is to compute with. */
+export interface WebGpuStatus {
+  /** Name of the adapter, "" where the runtime hides it; null when there is none. */
+  readonly adapter: string | null;
+  /** It computes on the host's processor. */
+  readonly software: boolean;
+  /** Why there is none. */
+  readonly reason: string;
+}
+
+/**
+ * Opens the backend.
+ *
+ * @throws {KvzBackendError} when there is no WebGPU, no adapter, or no device can be had.
+ */
+export async function createWebGpuBackend({ device, timeKernels }: WebGpuOptions = {}): Promise<WebGpuBackend> {
+  if (device !== undefined) {
+    const adapter = device.adapterInfo === undefined ? "" : adapterName({ info: device.adapterInfo });
+    return new WebGpuBackend(new WebGpuDevice({ device, adapter, own: false }, timeKernels));
+  }
+  return new WebGpuBackend(new WebGpuDevice(await openDevice(await findAdapter()), timeKernels));
+}
+
+/** Looks for an adapter without opening a device. */
+export async function findWebGpu(): Promise<WebGpuStatus> {
+  try {
+    const adapter = await findAdapter();
+    return { adapter: adapterName(adapter), software: isSoftware(adapter), reason: "" };
+  } catch (error) {
+    if (!(error instanceof KvzBackendError)) throw error;
+    return { adapter: null, software: false, reason: error.message };
+  }
+}

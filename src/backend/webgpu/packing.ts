@@ -1,0 +1,110 @@
+/**
+ * pack and unpack on WebGPU.
+ *
+ * @module
+ */
+import { type DeviceBuffer, packedLength } from "../backend.ts";
+import type { WebGpuDevice } from "./device.ts";
+import type { WebGpuPlan } from "./plan.ts";
+import { packing } from "./shaders/packing.ts";
+
+const WORKGROUP = 256;
+/** Tokens whose codes fill whole words in every type. */
+const TOKEN_STEP = 16;
+
+/** What both kernels run over: a range of packed bytes, and a range of tokens. */
+interface Part {
+  readonly packedBegin: number;
+  readonly packedEnd: number;
+  readonly tokenBegin: number;
+  readonly tokenEnd: number;
+}
+
+function parts(device: WebGpuDevice, plan: WebGpuPlan, tokens: number): Part[] {
+  const most = device.mostBytes;
+  const bytes = packedLength(plan.groups, tokens);
+  const packedStep = Math.floor(most / 4) * 4;
+  const tokenStep = Math.max(TOKEN_STEP, Math.floor(most / plan.components / TOKEN_STEP) * TOKEN_STEP);
+  const list: Part[] = [];
+  for (let packedBegin = 0; packedBegin < bytes; packedBegin += packedStep) {
+    for (let tokenBegin = 0; tokenBegin < tokens; tokenBegin += tokenStep) {
+      list.push({
+        packedBegin,
+        packedEnd: Math.min(bytes, packedBegin + packedStep),
+        tokenBegin,
+        tokenEnd: Math.min(tokens, tokenBegin + tokenStep),
+      });
+    }
+  }
+  return list;
+}
+
+function bind(
+  device: WebGpuDevice,
+  plan: WebGpuPlan,
+  tokens: number,
+  part: Part,
+  packed: DeviceBuffer,
+  symbols: DeviceBuffer,
+) {
+  const { groups: { length: groups }, components } = plan;
+  const { packedBegin, packedEnd, tokenBegin, tokenEnd } = part;
+  const bytes = device.range(packed, packedBegin, packedEnd);
+  const codes = device.range(symbols, tokenBegin * components, tokenEnd * components);
+  const uniforms = Uint32Array.of(
+    packedBegin,
+    packedEnd,
+    bytes.skip,
+    tokenBegin,
+    tokenEnd,
+    codes.skip,
+    components,
+    groups,
+    tokens,
+    0,
+    0,
+    0,
+  );
+  return { bytes: bytes.range, codes: codes.range, uniforms };
+}
+
+/** Backend.pack. */
+export function packSymbols(
+  device: WebGpuDevice,
+  symbols: DeviceBuffer,
+  plan: WebGpuPlan,
+  tokens: number,
+  packed: DeviceBuffer,
+): void {
+  for (const part of parts(device, plan, tokens)) {
+    const { bytes, codes, uniforms } = bind(device, plan, tokens, part, packed, symbols);
+    device.dispatch({
+      shader: packing,
+      entry: "pack",
+      buffers: [codes, plan.packing(tokens), bytes],
+      uniforms,
+      workgroups: device.grid(Math.ceil((part.packedEnd - part.packedBegin) / 4 / WORKGROUP)),
+    });
+  }
+}
+
+/** Backend.unpack. */
+export function unpackSymbols(
+  device: WebGpuDevice,
+  packed: DeviceBuffer,
+  plan: WebGpuPlan,
+  tokens: number,
+  symbols: DeviceBuffer,
+): void {
+  for (const part of parts(device, plan, tokens)) {
+    const { bytes, codes, uniforms } = bind(device, plan, tokens, part, packed, symbols);
+    const count = (part.tokenEnd - part.tokenBegin) * plan.components;
+    device.dispatch({
+      shader: packing,
+      entry: "unpack",
+      buffers: [bytes, plan.lookup, plan.packing(tokens), codes],
+      uniforms,
+      workgroups: device.grid(Math.ceil(count / 4 / WORKGROUP)),
+    });
+  }
+}

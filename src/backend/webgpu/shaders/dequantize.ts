@@ -1,0 +1,220 @@
+// Made by `deno run -A tools/build_wgsl.ts` from wgsl/dequantize.wgsl. Do not edit.
+import type { Shader } from "../pipelines.ts";
+
+/** wgsl/dequantize.wgsl. */
+export const dequantize: Shader = {
+  name: "dequantize",
+  text: `const LEAST_F16 = 5.9604644775390625e-08;
+fn widen_f16(h: u32) -> u32 {
+let magnitude = h & 0x7fffu;
+var bits = (magnitude << 13u) + 0x38000000u;
+bits = select(bits, (magnitude << 13u) | 0x7f800000u, magnitude >= 0x7c00u);
+bits = select(bits, bitcast<u32>(f32(magnitude) * LEAST_F16), magnitude < 0x400u);
+return bits | ((h & 0x8000u) << 16u);
+}
+fn widen_f16x4(h: vec4<u32>) -> vec4<u32> {
+let magnitude = h & vec4(0x7fffu);
+var bits = (magnitude << vec4(13u)) + vec4(0x38000000u);
+bits = select(bits, (magnitude << vec4(13u)) | vec4(0x7f800000u), magnitude >= vec4(0x7c00u));
+bits = select(bits, bitcast<vec4<u32>>(vec4<f32>(magnitude) * LEAST_F16), magnitude < vec4(0x400u));
+return bits | ((h & vec4(0x8000u)) << vec4(16u));
+}
+fn narrow_f16(bits: u32) -> u32 {
+let sign = (bits >> 16u) & 0x8000u;
+let m = bits & 0x7fffffffu;
+if (m >= 0x477ff000u) {
+return sign | select(0x7c00u, 0x7e00u, m > 0x7f800000u);
+}
+if (m < 0x38800000u) {
+if (m <= 0x33000000u) {
+return sign;
+}
+let shift = 126u - (m >> 23u);
+let fraction = (m & 0x7fffffu) | 0x800000u;
+let low = fraction >> shift;
+let rest = fraction & ((1u << shift) - 1u);
+let half = 1u << (shift - 1u);
+return sign | (low + select(0u, 1u, rest > half || (rest == half && (low & 1u) == 1u)));
+}
+return sign | ((m - 0x38000000u + 0xfffu + ((m >> 13u) & 1u)) >> 13u);
+}
+fn narrow_bf16(bits: u32) -> u32 {
+let rounded = (bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u;
+return select(rounded, (bits >> 16u) | 0x40u, (bits & 0x7fffffffu) > 0x7f800000u);
+}
+const INFINITY_F16 = 0x7c00u;
+fn middle_f16(h: u32) -> f32 {
+if (h < 0x400u) {
+return f32(2u * h + 1u) * 2.98023223876953125e-08;
+}
+return bitcast<f32>((h << 13u) + 0x38001000u);
+}
+fn scale_of(range: f32, levels: f32) -> u32 {
+if (bitcast<u32>(range) >= 0x7f800000u) {
+return INFINITY_F16;
+}
+var h = narrow_f16(bitcast<u32>(range * (1.0 / levels)));
+let odd = (h & 1u) == 1u;
+if (h > 0u) {
+let low = middle_f16(h - 1u) * levels;
+if (range < low || (range == low && odd)) {
+return h - 1u;
+}
+}
+if (h < INFINITY_F16) {
+let high = middle_f16(h) * levels;
+if (range > high || (range == high && odd)) {
+return h + 1u;
+}
+}
+return h;
+}
+fn code_integer(x: f32, shift: u32, scale: u32, levels: u32) -> u32 {
+if (scale == 0u || scale >= INFINITY_F16) {
+return 0u;
+}
+if ((shift & 0x7fffu) >= INFINITY_F16) {
+return select(0u, levels, (shift & 0x8000u) != 0u);
+}
+let d = x - bitcast<f32>(widen_f16(shift));
+let s = bitcast<f32>(widen_f16(scale));
+let q = clamp(floor(d * (1.0 / s) + 0.5), 0.0, f32(levels));
+let code = u32(q);
+let odd = (code & 1u) == 1u;
+let low = (q - 0.5) * s;
+let high = (q + 0.5) * s;
+if (code > 0u && (d < low || (d == low && odd))) {
+return code - 1u;
+}
+if (code < levels && (d > high || (d == high && odd))) {
+return code + 1u;
+}
+return code;
+}
+fn middle_e4m3(e: u32) -> f32 {
+if (e < 8u) {
+return (f32(e) + 0.5) * 0.001953125;
+}
+return bitcast<f32>(((e + 960u) << 20u) + 0x80000u);
+}
+fn code_e4m3(x: f32, scale: u32) -> u32 {
+let bits = bitcast<u32>(x);
+let sign = (bits >> 24u) & 0x80u;
+if (scale == 0u) {
+return 0u;
+}
+if (scale >= INFINITY_F16) {
+return select(sign, 0x7fu, (bits & 0x7fffffffu) >= 0x7f800000u);
+}
+let magnitude = bitcast<f32>(bits & 0x7fffffffu);
+let s = bitcast<f32>(widen_f16(scale));
+let quotient = min(magnitude * (1.0 / s), 448.0);
+var e = u32(quotient * 512.0 + 0.5);
+if (quotient >= 0.015625) {
+e = min(((bitcast<u32>(quotient) + 0x80000u) >> 20u) - 960u, 0x7eu);
+}
+let odd = (e & 1u) == 1u;
+if (e > 0u) {
+let low = middle_e4m3(e - 1u) * s;
+if (magnitude < low || (magnitude == low && odd)) {
+return sign | (e - 1u);
+}
+}
+if (e < 0x7eu) {
+let high = middle_e4m3(e) * s;
+if (magnitude > high || (magnitude == high && odd)) {
+return sign | (e + 1u);
+}
+}
+return sign | e;
+}
+fn value_integer(code: u32, shift: u32, scale: u32) -> u32 {
+let infinite_scale = (scale & 0x7fffu) == INFINITY_F16;
+let infinite_shift = (shift & 0x7fffu) == INFINITY_F16;
+let nan = (scale & 0x7fffu) > INFINITY_F16 || (shift & 0x7fffu) > INFINITY_F16 || (infinite_scale && code == 0u) ||
+(infinite_scale && infinite_shift && scale != shift);
+if (nan) {
+return 0x7fc00000u;
+}
+if (infinite_scale) {
+return widen_f16(scale);
+}
+if (infinite_shift) {
+return widen_f16(shift);
+}
+return bitcast<u32>(f32(code) * bitcast<f32>(widen_f16(scale)) + bitcast<f32>(widen_f16(shift)));
+}
+fn value_e4m3(code: u32, scale: u32) -> u32 {
+let e = code & 0x7fu;
+let sign = ((code & 0x80u) << 24u) ^ ((scale & 0x8000u) << 16u);
+let s = scale & 0x7fffu;
+if (e == 0x7fu || s > INFINITY_F16 || (s == INFINITY_F16 && e == 0u)) {
+return 0x7fc00000u;
+}
+if (s == INFINITY_F16) {
+return sign | 0x7f800000u;
+}
+let value = select(bitcast<f32>((e + 960u) << 20u), f32(e) * 0.001953125, e < 8u);
+return sign | bitcast<u32>(value * bitcast<f32>(widen_f16(s)));
+}
+struct Sizes {
+coefficients: u32,
+symbols: u32,
+parameters: u32,
+stride: u32,
+tokens: u32,
+components: u32,
+groups: u32,
+none: u32,
+}
+@group(0) @binding(0) var<storage, read> symbols: array<u32>;
+@group(0) @binding(1) var<storage, read> lookup: array<u32>;
+@group(0) @binding(2) var<storage, read> parameters: array<u32>;
+@group(0) @binding(3) var<storage, read_write> coefficients: array<u32>;
+@group(0) @binding(4) var<uniform> sizes: Sizes;
+@group(0) @binding(3) var<storage, read_write> coefficients4: array<vec4<u32>>;
+fn value(token: u32, component: u32) -> u32 {
+if (component >= sizes.components) {
+return 0u;
+}
+let entry = lookup[component];
+if (entry == 0u) {
+return 0u;
+}
+let at = sizes.symbols + token * sizes.components + component;
+let code = (symbols[at / 4u] >> (8u * (at & 3u))) & 0xffu;
+let words = parameters[sizes.parameters + token * sizes.groups + (entry & 0x3fffffffu)];
+if ((entry >> 30u) == 3u) {
+return value_e4m3(code, words >> 16u);
+}
+return value_integer(code, words & 0xffffu, words >> 16u);
+}
+@compute @workgroup_size(256)
+fn vectors(
+@builtin(workgroup_id) group: vec3<u32>,
+@builtin(num_workgroups) groups: vec3<u32>,
+@builtin(local_invocation_index) local: u32,
+) {
+let id = (group.y * groups.x + group.x) * 256u + local;
+let across = sizes.stride / 4u;
+let token = id / across;
+if (token >= sizes.tokens) {
+return;
+}
+let c = 4u * (id % across);
+coefficients4[sizes.coefficients / 4u + id] =
+vec4(value(token, c), value(token, c + 1u), value(token, c + 2u), value(token, c + 3u));
+}
+@compute @workgroup_size(256)
+fn singles(
+@builtin(workgroup_id) group: vec3<u32>,
+@builtin(num_workgroups) groups: vec3<u32>,
+@builtin(local_invocation_index) local: u32,
+) {
+let id = (group.y * groups.x + group.x) * 256u + local;
+let token = id / sizes.stride;
+if (token < sizes.tokens) {
+coefficients[sizes.coefficients + id] = value(token, id % sizes.stride);
+}
+}`,
+};

@@ -1,0 +1,143 @@
+// The quantizer, in two kernels: shifts and scales of all groups, then codes by the word.
+//!include include/elements.wgsl
+//!include include/codes.wgsl
+
+struct Sizes {
+  // First float32, symbol byte (a multiple of 4) and parameter word within their bindings.
+  coefficients: u32,
+  symbols: u32,
+  parameters: u32,
+  stride: u32,
+  tokens: u32,
+  components: u32,
+  groups: u32,
+  // Segments of the plan, most slots of one, and rounds that join the slots of the largest group.
+  segments: u32,
+  widest: u32,
+  rounds: u32,
+  none0: u32,
+  none1: u32,
+}
+
+@group(0) @binding(0) var<storage, read> coefficients: array<u32>;
+@group(0) @binding(1) var<storage, read> slots: array<vec4<u32>>;
+@group(0) @binding(2) var<storage, read> segments: array<vec2<u32>>;
+@group(0) @binding(3) var<storage, read_write> new_parameters: array<u32>;
+@group(0) @binding(4) var<uniform> sizes: Sizes;
+
+@group(0) @binding(1) var<storage, read> lookup: array<u32>;
+@group(0) @binding(2) var<storage, read> parameters: array<u32>;
+@group(0) @binding(3) var<storage, read_write> symbols: array<u32>;
+
+var<workgroup> least: array<u32, 256>;
+var<workgroup> most: array<u32, 256>;
+
+// Unsigned numbers in the order of float32 values.
+fn key(bits: u32) -> u32 {
+  return bits ^ select(0x80000000u, 0xffffffffu, bits >= 0x80000000u);
+}
+
+fn unkey(k: u32) -> u32 {
+  return k ^ select(0xffffffffu, 0x80000000u, k >= 0x80000000u);
+}
+
+@compute @workgroup_size(256)
+fn parameters_of(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) local: u32,
+) {
+  let id = group.y * groups.x + group.x;
+  let segment = segments[id % sizes.segments];
+  let row = local / sizes.widest;
+  let number = local % sizes.widest;
+  let rows = 256u / sizes.widest;
+  let token = id / sizes.segments * rows + row;
+  let live = row < rows && number < segment.y && token < sizes.tokens;
+  var low = 0xffffffffu;
+  var high = 0u;
+  var slot = vec4<u32>(0u);
+  if (live) {
+    slot = slots[segment.x + number];
+    let at = sizes.coefficients + token * sizes.stride + slot.x;
+    let count = slot.y & 0x3fffffffu;
+    for (var i = 0u; i < count; i++) {
+      let bits = coefficients[at + i];
+      // fp8: the largest magnitude.
+      let k = select(key(bits), bits & 0x7fffffffu, (slot.y >> 30u) == 3u);
+      low = min(low, k);
+      high = max(high, k);
+    }
+  }
+  least[local] = low;
+  most[local] = high;
+  let index = slot.z & 0xffffu;
+  let count = slot.z >> 16u;
+  for (var round = 0u; round < sizes.rounds; round++) {
+    let step = 1u << round;
+    workgroupBarrier();
+    if (live && (index & (2u * step - 1u)) == 0u && index + step < count) {
+      low = min(low, least[local + step]);
+      high = max(high, most[local + step]);
+      least[local] = low;
+      most[local] = high;
+    }
+  }
+  if (live && index == 0u) {
+    var words = 0u;
+    if ((slot.y >> 30u) == 3u) {
+      words = scale_of(bitcast<f32>(high), 448.0) << 16u;
+    } else {
+      let bottom = unkey(low);
+      // A minimum of −0 becomes 0.
+      let shift = select(narrow_f16(bottom), 0u, bottom == 0x80000000u);
+      let range = bitcast<f32>(unkey(high)) - bitcast<f32>(bottom);
+      words = shift | (scale_of(abs(range), select(15.0, 3.0, (slot.y >> 30u) == 1u)) << 16u);
+    }
+    new_parameters[sizes.parameters + token * sizes.groups + slot.w] = words;
+  }
+}
+
+fn code(token: u32, component: u32) -> u32 {
+  let entry = lookup[component];
+  if (entry == 0u) {
+    return 0u;
+  }
+  let x = bitcast<f32>(coefficients[sizes.coefficients + token * sizes.stride + component]);
+  let words = parameters[sizes.parameters + token * sizes.groups + (entry & 0x3fffffffu)];
+  let scale = words >> 16u;
+  if ((entry >> 30u) == 3u) {
+    return code_e4m3(x, scale);
+  }
+  return code_integer(x, words & 0xffffu, scale, select(15u, 3u, (entry >> 30u) == 1u));
+}
+
+@compute @workgroup_size(256)
+fn codes_of(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) local: u32,
+) {
+  let first = 4u * ((group.y * groups.x + group.x) * 256u + local);
+  let all = sizes.tokens * sizes.components;
+  if (first >= all) {
+    return;
+  }
+  let word = (sizes.symbols + first) / 4u;
+  var token = first / sizes.components;
+  var component = first % sizes.components;
+  var bits = 0u;
+  for (var i = 0u; i < 4u; i++) {
+    if (first + i < all) {
+      bits |= code(token, component) << (8u * i);
+    } else {
+      bits |= symbols[word] & (0xffu << (8u * i));
+    }
+    component++;
+    if (component == sizes.components) {
+      component = 0u;
+      token++;
+    }
+  }
+  symbols[word] = bits;
+}

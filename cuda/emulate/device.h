@@ -53,6 +53,10 @@ void barrier();
 // The number of threads whose value is not 0, and of all.
 int barrierCount(int value, int* all);
 void yield();
+// Copies in the background: done when the thread waits for their group, no sooner.
+void copyLater(void* to, const void* from, unsigned bytes);
+void commitCopies();
+void waitForCopies(int groups);
 [[noreturn]] void fail(const char* why);
 int lane();
 }  // namespace kvz
@@ -386,11 +390,12 @@ static inline void loadMatricesTransposed(unsigned r[4], const void* shared) {
 }
 static inline void copyAsync16(void* shared, const void* global, unsigned bytes = 16) {
   if (((uintptr_t)shared | (uintptr_t)global) % 16 != 0) kvz::fail("cp.async of an address not aligned to 16 bytes");
-  memset(shared, 0, 16);
-  memcpy(shared, global, bytes);
+  // Until somebody waits, whoever reads the place finds NaN.
+  memset(shared, 0xff, 16);
+  kvz::copyLater(shared, global, bytes);
 }
-static inline void copyAsyncCommit() {}
-template <int N> static inline void copyAsyncWait() {}
+static inline void copyAsyncCommit() { kvz::commitCopies(); }
+template <int N> static inline void copyAsyncWait() { kvz::waitForCopies(N); }
 
 // ---- the kernels of a module
 

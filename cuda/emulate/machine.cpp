@@ -42,6 +42,12 @@ unsigned char* dynamicShared;
 
 namespace {
 
+struct Copy {
+  unsigned char* to;
+  const unsigned char* from;
+  unsigned bytes;
+};
+
 constexpr size_t STACK = 128 << 10;
 enum State { READY, TOGETHER, BARRIER, DONE };
 
@@ -56,6 +62,8 @@ struct Fiber {
   Combine combine;
   const char* what;
   int value;
+  // Its copies in the background: groups, the last one not yet committed.
+  std::vector<std::vector<Copy>> copies;
 };
 
 std::vector<Fiber> fibers;
@@ -123,7 +131,10 @@ void runWarp(size_t begin, size_t end) {
 
 void runBlock() {
   size_t n = fibers.size();
-  for (Fiber& fiber : fibers) fiber.state = READY;
+  for (Fiber& fiber : fibers) {
+    fiber.state = READY;
+    fiber.copies.assign(1, {});
+  }
   for (;;) {
     for (size_t w = 0; w < n; w += 32) runWarp(w, w + 32 < n ? w + 32 : n);
     size_t waiting = 0;
@@ -190,6 +201,21 @@ void together(unsigned mask, void* mine, Combine combine, const char* what) {
   combine(lanes, mask);
   for (int i = 0; i < 32; i++) {
     if ((mask >> i & 1) && warp + i != current) warp[i].state = READY;
+  }
+}
+
+void copyLater(void* to, const void* from, unsigned bytes) {
+  current->copies.back().push_back({(unsigned char*)to, (const unsigned char*)from, bytes});
+}
+
+void commitCopies() { current->copies.emplace_back(); }
+
+void waitForCopies(int groups) {
+  while ((int)current->copies.size() > groups + 1) {
+    for (const Copy& copy : current->copies.front()) {
+      for (unsigned i = 0; i < 16; i++) copy.to[i] = i < copy.bytes ? copy.from[i] : 0;
+    }
+    current->copies.erase(current->copies.begin());
   }
 }
 

@@ -3,21 +3,15 @@
  *
  * @module
  */
-import {
-  type Backend,
-  type BlockShape,
-  type DeviceBasis,
-  type DeviceBuffer,
-  type DevicePlan,
-  paddedLength,
-  type QuantGroup,
-} from "../backend.ts";
+import type { Backend, BlockShape, DeviceBasis, DeviceBuffer, DevicePlan, QuantGroup } from "../backend.ts";
 import type { GpuKernels } from "../gpu/kernels.ts";
+import { CublasLt } from "./cublaslt.ts";
 import { CudaDevice } from "./device.ts";
+import { CudaInteger } from "./integer.ts";
 import { CudaMemoryKernels } from "./memory.ts";
+import { CudaProducts } from "./products.ts";
 import { CudaQuantizer } from "./quantizer.ts";
 import { CudaRows } from "./rows.ts";
-import { SimpleProducts } from "./simple_products.ts";
 import { CudaTrellis } from "./trellis.ts";
 
 /** The backend. */
@@ -28,19 +22,20 @@ export class CudaBackend implements Backend {
   readonly gpu: GpuKernels;
   readonly device: CudaDevice;
   readonly #rows: CudaRows;
-  readonly #products: SimpleProducts;
+  readonly #products: CudaProducts;
   readonly #quantizer: CudaQuantizer;
 
-  constructor(device: CudaDevice) {
+  /** `cublas`: for large products of the fused calls; null for own kernels only. */
+  constructor(device: CudaDevice, cublas: CublasLt | null = null) {
     this.device = device;
     this.build = `sm_${device.computeCapability.join("")}`;
     this.#rows = new CudaRows(device);
-    this.#products = new SimpleProducts(device);
+    this.#products = new CudaProducts(device, this.#rows, cublas);
     this.#quantizer = new CudaQuantizer(device);
     this.gpu = {
       memory: new CudaMemoryKernels(device),
       entropy: null,
-      integer: null,
+      integer: new CudaInteger(device),
       trellis: new CudaTrellis(device),
     };
   }
@@ -52,7 +47,13 @@ export class CudaBackend implements Backend {
    * @throws {KvzBackendError} when driver or device are absent, too old, or forbidden
    */
   static async open(ordinal: number = 0): Promise<CudaBackend> {
-    return new CudaBackend(await CudaDevice.open(ordinal));
+    const device = await CudaDevice.open(ordinal);
+    try {
+      return new CudaBackend(device, await CublasLt.open(device));
+    } catch (error) {
+      device[Symbol.dispose]();
+      throw error;
+    }
   }
 
   alloc(byteLength: number): DeviceBuffer {
@@ -126,10 +127,7 @@ export class CudaBackend implements Backend {
     basis: DeviceBasis,
     coefficients: DeviceBuffer,
   ): void {
-    const rows = this.#featureRows(shape);
-    this.#rows.gather(src, shape, rotation, mean, rows);
-    this.#products.project(rows, shape.tokens, basis, coefficients);
-    rows.free();
+    this.#products.gatherProject(src, shape, rotation, mean, basis, coefficients);
   }
 
   reconstructScatter(
@@ -141,11 +139,7 @@ export class CudaBackend implements Backend {
     mean: DeviceBuffer | null,
     dst: DeviceBuffer,
   ): void {
-    const rows = this.#featureRows(shape);
-    const { blocks, dim, tokens } = shape;
-    this.#products.reconstruct(coefficients, tokens, basis, featureBegin, featureBegin + blocks * dim, rows);
-    this.#rows.scatter(rows, shape, rotation, mean, dst);
-    rows.free();
+    this.#products.reconstructScatter(coefficients, basis, featureBegin, shape, rotation, mean, dst);
   }
 
   quantize(
@@ -187,10 +181,7 @@ export class CudaBackend implements Backend {
   }
 
   [Symbol.dispose](): void {
+    this.#products[Symbol.dispose]();
     this.device[Symbol.dispose]();
-  }
-
-  #featureRows({ blocks, dim, tokens }: BlockShape): DeviceBuffer {
-    return this.device.alloc(paddedLength(blocks * dim) * tokens * 4);
   }
 }

@@ -232,6 +232,12 @@ export class CudaDevice {
     if (code !== 0) context.check(code, `launch kernel ${kernel} of ${grid.join(" × ")} blocks`);
   }
 
+  /** Calls a library that enqueues work of its own on the stream (`CUstream`), in order with ours. */
+  enqueue<T>(call: (stream: number) => T): T {
+    this.#enter();
+    return call(this.#context.stream);
+  }
+
   /** Milliseconds that the work enqueued by `enqueue` takes on the device. */
   async time(enqueue: () => void): Promise<number> {
     const context = this.#context;

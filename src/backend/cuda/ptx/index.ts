@@ -3,7 +3,8 @@
 /** The modules of cuda/. */
 export const MODULES = {
   elementwise: (): Promise<{ readonly ptx: string }> => import("./elementwise.ts"),
-  products: (): Promise<{ readonly ptx: string }> => import("./products.ts"),
+  gemm: (): Promise<{ readonly ptx: string }> => import("./gemm.ts"),
+  integer: (): Promise<{ readonly ptx: string }> => import("./integer.ts"),
   quantize: (): Promise<{ readonly ptx: string }> => import("./quantize.ts"),
   trellis: (): Promise<{ readonly ptx: string }> => import("./trellis.ts"),
   trellis_encode: (): Promise<{ readonly ptx: string }> => import("./trellis_encode.ts"),

@@ -1,0 +1,211 @@
+/**
+ * cuBLASLt, NVIDIA's library of matrix products, where it is present: binary16 products with binary32 sums. It is never
+ * required. Numbers are those of cublasLt.h and library_types.h, the same in versions 12 and 13.
+ *
+ * @module
+ */
+import { KvzBackendError } from "../../errors.ts";
+import type { DeviceBuffer } from "../backend.ts";
+import type { CudaBuffer, CudaDevice } from "./device.ts";
+import { environment, type NativeCalls, openNative } from "./native.ts";
+
+/** Variable that names the library: a path, or "off". */
+const VARIABLE = "KVZ_CUBLASLT";
+const NAMES = ["libcublasLt.so.13", "libcublasLt.so.12", "cublasLt64_13.dll", "cublasLt64_12.dll"];
+
+const TABLE = {
+  cublasLtCreate: ["buffer"],
+  cublasLtDestroy: ["u64"],
+  cublasLtMatmulDescCreate: ["buffer", "i32", "i32"],
+  cublasLtMatmulDescDestroy: ["u64"],
+  cublasLtMatmulDescSetAttribute: ["u64", "i32", "buffer", "u64"],
+  cublasLtMatrixLayoutCreate: ["buffer", "i32", "u64", "u64", "i64"],
+  cublasLtMatrixLayoutDestroy: ["u64"],
+  cublasLtMatmulPreferenceCreate: ["buffer"],
+  cublasLtMatmulPreferenceDestroy: ["u64"],
+  cublasLtMatmulPreferenceSetAttribute: ["u64", "i32", "buffer", "u64"],
+  cublasLtMatmulAlgoGetHeuristic: ["u64", "u64", "u64", "u64", "u64", "u64", "u64", "i32", "buffer", "buffer"],
+  cublasLtMatmul: [
+    ...["u64", "u64", "buffer", "u64", "u64", "u64", "u64", "buffer"] as const,
+    ...["u64", "u64", "u64", "u64", "buffer", "u64", "u64", "u64"] as const,
+  ],
+} as const;
+
+/** cudaDataType_t. */
+const TYPES = { f32: 0, f16: 2 } as const;
+/** CUBLAS_COMPUTE_32F. */
+const COMPUTE_32F = 68;
+/** CUBLASLT_MATMUL_DESC_TRANSA, and CUBLAS_OP_T. */
+const TRANSPOSE_FIRST = 3;
+const TRANSPOSED = 1;
+/** CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, …_MIN_ALIGNMENT_{A, B, C, D}_BYTES. */
+const MOST_WORKSPACE = 1;
+const LEAST_ALIGNMENTS = [5, 6, 7, 8];
+/** CUBLAS_STATUS_NOT_SUPPORTED: no algorithm for the product. */
+const NOT_SUPPORTED = 15;
+/** sizeof(cublasLtMatmulHeuristicResult_t): 64 bytes of algorithm first. */
+const RESULT_BYTES = 96;
+const WORKSPACE_BYTES = 64 << 20;
+
+/** c[m][n] = factor · a[m][k] · b, or its transpose; rows of c lie densely. */
+export interface HalfProduct {
+  readonly a: DeviceBuffer;
+  readonly lda: number;
+  /** Address. */
+  readonly b: number;
+  readonly ldb: number;
+  readonly c: DeviceBuffer;
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+}
+
+/** Descriptors of a product's shape, and the algorithm that was chosen; null when there is none. */
+interface Plan {
+  readonly operation: number;
+  readonly first: number;
+  readonly second: number;
+  readonly result: number;
+  readonly algorithm: Uint8Array<ArrayBuffer> | null;
+}
+
+/** The library on one device. */
+export class CublasLt {
+  readonly #calls: NativeCalls<typeof TABLE>;
+  readonly #device: CudaDevice;
+  readonly #handle: number;
+  readonly #plans = new Map<string, Plan>();
+  readonly #out = new BigUint64Array(1);
+  readonly #factor = new Float32Array(1);
+  readonly #zero = new Float32Array(1);
+  #workspace: CudaBuffer | null = null;
+
+  private constructor(calls: NativeCalls<typeof TABLE>, device: CudaDevice) {
+    this.#calls = calls;
+    this.#device = device;
+    this.#check(device.enqueue(() => calls.cublasLtCreate(this.#out)), "cublasLtCreate");
+    this.#handle = Number(this.#out[0]);
+  }
+
+  /**
+   * Opens it for a device.
+   *
+   * @returns null when there is none, or KVZ_CUBLASLT is "off"
+   * @throws {KvzBackendError} when the library that KVZ_CUBLASLT names cannot be loaded, or does not start.
+   */
+  static async open(device: CudaDevice): Promise<CublasLt | null> {
+    const named = environment(VARIABLE);
+    if (named === "off") return null;
+    for (const path of named === undefined ? NAMES : [named]) {
+      const calls = await openNative(path, TABLE);
+      if (calls !== null) return new CublasLt(calls, device);
+    }
+    if (named === undefined) return null;
+    throw new KvzBackendError(`Cannot use cuBLASLt: ${VARIABLE} names ${named}, which cannot be loaded`);
+  }
+
+  /**
+   * Enqueues a product of row-major matrices. `byRows`: b has n rows of k halves, else k rows of n.
+   *
+   * @returns false when the library has no algorithm for it
+   * @throws {KvzBackendError} when it fails.
+   */
+  multiply(byRows: boolean, product: HalfProduct, factor: number): boolean {
+    const { a, b, c } = product;
+    const [aAddress, cAddress] = [this.#device.address(a), this.#device.address(c)];
+    const plan = this.#plan(byRows, product, [b, aAddress, cAddress]);
+    if (plan.algorithm === null) return false;
+    this.#workspace ??= this.#device.alloc(WORKSPACE_BYTES);
+    const workspace = this.#device.address(this.#workspace);
+    const { operation, first, second, result, algorithm } = plan;
+    this.#factor[0] = factor;
+    const status = this.#device.enqueue((stream) =>
+      this.#calls.cublasLtMatmul(
+        ...[this.#handle, operation, this.#factor, b, first, aAddress, second, this.#zero] as const,
+        ...[cAddress, result, cAddress, result, algorithm, workspace, WORKSPACE_BYTES, stream] as const,
+      )
+    );
+    this.#check(status, "cublasLtMatmul");
+    return true;
+  }
+
+  /** Gives everything back; the device must still be open. */
+  [Symbol.dispose](): void {
+    for (const { operation, first, second, result } of this.#plans.values()) {
+      this.#calls.cublasLtMatmulDescDestroy(operation);
+      for (const layout of [first, second, result]) this.#calls.cublasLtMatrixLayoutDestroy(layout);
+    }
+    this.#plans.clear();
+    this.#workspace?.free();
+    this.#workspace = null;
+    this.#calls.cublasLtDestroy(this.#handle);
+  }
+
+  #plan(byRows: boolean, { lda, ldb, m, n, k }: HalfProduct, addresses: readonly number[]): Plan {
+    const alignment = Math.min(...addresses.map(alignmentOf));
+    const key = [byRows, m, n, k, lda, ldb, alignment].join();
+    let plan = this.#plans.get(key);
+    if (plan === undefined) {
+      // The library's matrices are column-major: it computes the transpose of c, b first. Where b's rows are columns of c
+      // it is seen as k × n, and transposed.
+      const operation = this.#create("cublasLtMatmulDescCreate", COMPUTE_32F, TYPES.f32);
+      if (byRows) {
+        this.#check(
+          this.#calls.cublasLtMatmulDescSetAttribute(operation, TRANSPOSE_FIRST, Int32Array.of(TRANSPOSED), 4),
+          "cublasLtMatmulDescSetAttribute",
+        );
+      }
+      const first = byRows ? this.#layout(TYPES.f16, k, n, ldb) : this.#layout(TYPES.f16, n, k, ldb);
+      const second = this.#layout(TYPES.f16, k, m, lda);
+      const result = this.#layout(TYPES.f32, n, m, n);
+      const algorithm = this.#choose(operation, [first, second, result, result], alignment);
+      plan = { operation, first, second, result, algorithm };
+      this.#plans.set(key, plan);
+    }
+    return plan;
+  }
+
+  #layout(type: number, rows: number, columns: number, stride: number): number {
+    return this.#create("cublasLtMatrixLayoutCreate", type, rows, columns, stride);
+  }
+
+  #create(name: keyof typeof TABLE, ...values: number[]): number {
+    const call = this.#calls[name] as (...values: (number | BigUint64Array<ArrayBuffer>)[]) => number;
+    this.#check(call(this.#out, ...values), name);
+    return Number(this.#out[0]);
+  }
+
+  #choose(operation: number, layouts: readonly number[], alignment: number): Uint8Array<ArrayBuffer> | null {
+    const preference = this.#create("cublasLtMatmulPreferenceCreate");
+    const set = (attribute: number, value: ArrayBufferView<ArrayBuffer>) =>
+      this.#check(
+        this.#calls.cublasLtMatmulPreferenceSetAttribute(preference, attribute, value, value.byteLength),
+        "cublasLtMatmulPreferenceSetAttribute",
+      );
+    set(MOST_WORKSPACE, BigUint64Array.of(BigInt(WORKSPACE_BYTES)));
+    for (const attribute of LEAST_ALIGNMENTS) set(attribute, Uint32Array.of(alignment));
+    const [first, second, source, target] = layouts;
+    const result = new Uint8Array(RESULT_BYTES);
+    const count = new Int32Array(1);
+    const status = this.#calls.cublasLtMatmulAlgoGetHeuristic(
+      ...[this.#handle, operation, first, second, source, target, preference, 1] as const,
+      result,
+      count,
+    );
+    this.#calls.cublasLtMatmulPreferenceDestroy(preference);
+    if (status === NOT_SUPPORTED) return null;
+    this.#check(status, "cublasLtMatmulAlgoGetHeuristic");
+    return count[0] > 0 && new DataView(result.buffer).getInt32(72, true) === 0 ? result : null;
+  }
+
+  #check(status: number, what: string): void {
+    if (status !== 0) throw new KvzBackendError(`Cannot multiply with cuBLASLt: ${what} gave status ${status}`);
+  }
+}
+
+/** Largest power of two, up to 256, that divides an address. */
+function alignmentOf(address: number): number {
+  let alignment = 256;
+  while (address % alignment !== 0) alignment /= 2;
+  return alignment;
+}

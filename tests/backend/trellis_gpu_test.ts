@@ -28,10 +28,14 @@ import { coefficients, COSTS, fallingModel, normal, uniform } from "../stages/tr
 import { createBackend } from "../../src/backend/select.ts";
 import { BACKENDS } from "./backends.ts";
 
-/** Registers a test for every GPU that has the kernels. */
-function testTrellis(name: string, test: (backend: Backend, trellis: GpuTrellis) => Promise<void>): void {
+/** Registers a test for every GPU. */
+function testTrellis(
+  name: string,
+  test: (backend: Backend, trellis: GpuTrellis) => Promise<void>,
+  gpus: readonly string[] = ["cuda", "webgpu"],
+): void {
   for (const [label, options] of BACKENDS) {
-    if (options.backend !== "cuda") continue;
+    if (!gpus.includes(label)) continue;
     Deno.test(`${label}: trellis kernels: ${name}`, async () => {
       using backend = await createBackend(options);
       const trellis = backend.gpu?.trellis ?? null;
@@ -41,10 +45,12 @@ function testTrellis(name: string, test: (backend: Backend, trellis: GpuTrellis)
   }
 }
 
+/** Registers a test for the GPUs that encode. */
 function testEncoder(name: string, test: (backend: Backend, encoder: GpuTrellisEncoder) => Promise<void>): void {
   testTrellis(name, async (backend, { encoder }) => {
-    if (encoder !== null) await test(backend, encoder);
-  });
+    if (encoder === null) throw new Error("the backend has no kernels to encode");
+    await test(backend, encoder);
+  }, ["cuda"]);
 }
 
 interface Chunk {

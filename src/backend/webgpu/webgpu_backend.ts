@@ -27,6 +27,7 @@ import { WebGpuProducts } from "./products.ts";
 import type { KernelTime } from "./profiler.ts";
 import { dequantizeRows, quantizeRows } from "./quantizer.ts";
 import { WebGpuSharedMemory } from "./shared_memory.ts";
+import { WebGpuTrellis } from "./trellis.ts";
 
 /** A backend over one device. Made by `createWebGpuBackend`. */
 export class WebGpuBackend implements Backend {
@@ -41,7 +42,7 @@ export class WebGpuBackend implements Backend {
     this.device = device;
     this.build = device.features.subgroups ? "subgroups" : "base";
     this.#products = new WebGpuProducts(device);
-    this.gpu = { memory: new WebGpuSharedMemory(device), entropy: null, integer: null, trellis: null };
+    this.gpu = { memory: new WebGpuSharedMemory(device), entropy: null, integer: null, trellis: new WebGpuTrellis(device) };
   }
 
   /** Name of the adapter; "" where the runtime hides it. */

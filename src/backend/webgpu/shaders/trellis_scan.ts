@@ -1,0 +1,87 @@
+// Made by `deno run -A tools/build_wgsl.ts` from wgsl/trellis_scan.wgsl. Do not edit.
+import type { Shader } from "../pipelines.ts";
+
+/** wgsl/trellis_scan.wgsl. */
+export const trellisScan: Shader = {
+  name: "trellis_scan",
+  text: `struct Sizes {
+chunks: u32,
+components: u32,
+tokens: u32,
+stride: u32,
+groups: u32,
+none0: u32,
+none1: u32,
+none2: u32,
+}
+const MODES = 5u;
+const ENERGIES = 3u;
+const ESCAPE_ODD = 254u;
+const STATUS_OK = 0xffffffffu;
+const STATUS_TOO_LARGE = 0xf0000001u;
+const STATUS_SURPLUS = 0xf0000000u;
+fn mode_of(word: u32) -> u32 {
+return (word >> 16u) & 255u;
+}
+fn kind_of(word: u32) -> u32 {
+return (ENERGIES * mode_of(word) + (word >> 24u)) & 15u;
+}
+fn token_class(base: u32, offset: i32, energy: u32) -> u32 {
+return u32(clamp(i32(base) + offset + 2 * i32(energy) - 2, 0, 63));
+}
+fn escapes_in(word: u32, mask: u32) -> u32 {
+let x = ~(word | 0x01010101u);
+return countOneBits(~(((x & 0x7f7f7f7fu) + 0x7f7f7f7fu) | x | 0x7f7f7f7fu) & mask);
+}
+fn bytes_between(begin: u32, end: u32) -> u32 {
+let before = select(0x80808080u >> (32u - 8u * end), 0u, end == 0u);
+return select(before & (0xffffffffu << (8u * begin)), 0u, begin >= end);
+}
+@group(0) @binding(0) var<storage, read> begins: array<u32>;
+@group(0) @binding(1) var<storage, read_write> places: array<u32>;
+@group(0) @binding(2) var<storage, read_write> status: array<u32>;
+@group(0) @binding(3) var<uniform> sizes: Sizes;
+var<workgroup> sums: array<u32, 256>;
+@compute @workgroup_size(256)
+fn scan(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+let chunk = group.x;
+let count = sizes.components * sizes.groups;
+var before = 0u;
+for (var base = 0u; base < count; base += 1024u) {
+let first = base + 4u * local;
+var own = array<u32, 4>(0u, 0u, 0u, 0u);
+var sum = 0u;
+for (var j = 0u; j < 4u; j++) {
+if (first + j < count) {
+own[j] = places[chunk * count + first + j];
+sum += own[j];
+}
+}
+sums[local] = sum;
+for (var step = 1u; step < 256u; step *= 2u) {
+workgroupBarrier();
+var other = 0u;
+if (local >= step) {
+other = sums[local - step];
+}
+workgroupBarrier();
+sums[local] += other;
+}
+workgroupBarrier();
+var at = before + sums[local] - sum;
+before += sums[255];
+for (var j = 0u; j < 4u; j++) {
+if (first + j < count) {
+places[chunk * count + first + j] = at;
+}
+at += own[j];
+}
+workgroupBarrier();
+}
+if (local == 0u) {
+let values = begins[chunk + 1u] - begins[chunk];
+status[2u * chunk] = select(STATUS_OK, STATUS_SURPLUS, before < values);
+status[2u * chunk + 1u] = 0u;
+}
+}`,
+};

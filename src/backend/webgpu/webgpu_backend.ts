@@ -42,7 +42,12 @@ export class WebGpuBackend implements Backend {
     this.device = device;
     this.build = device.features.subgroups ? "subgroups" : "base";
     this.#products = new WebGpuProducts(device);
-    this.gpu = { memory: new WebGpuSharedMemory(device), entropy: null, integer: null, trellis: new WebGpuTrellis(device) };
+    this.gpu = {
+      memory: new WebGpuSharedMemory(device),
+      entropy: null,
+      integer: null,
+      trellis: new WebGpuTrellis(device),
+    };
   }
 
   /** Name of the adapter; "" where the runtime hides it. */

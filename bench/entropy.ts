@@ -13,7 +13,7 @@ import { WASM_BUILDS } from "../src/backend/wasm/exports.ts";
 import { WasmRans } from "../src/stages/entropy/rans.ts";
 import { modelBits } from "../src/stages/entropy/rans_counts.ts";
 import { ReferenceRans } from "../src/stages/entropy/rans_reference.ts";
-import type { Rans } from "../src/stages/entropy/rans_stream.ts";
+import type { HostRans } from "../src/stages/entropy/rans_stream.ts";
 import { type EntropyData, realData, recipeData, syntheticData } from "./entropy/data.ts";
 import { type NativeRow, openPeers, type Peer, runHtscodecs } from "./entropy/peers.ts";
 import { flag, option } from "./inputs.ts";
@@ -28,7 +28,7 @@ interface Row extends NativeRow {
 }
 
 /** rANS as a coder of one data set. */
-function ransPeer(name: string, rans: Rans, { rows, tokens, contexts }: EntropyData): Peer {
+function ransPeer(name: string, rans: HostRans, { rows, tokens, contexts }: EntropyData): Peer {
   return {
     name,
     encode: (data) => rans.encode(data, rows, tokens, contexts),

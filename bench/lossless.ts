@@ -18,6 +18,7 @@ import { WasmLossless } from "../src/backend/wasm/lossless_kernels.ts";
 import { EntropyKernels } from "../src/backend/wasm/entropy_kernels.ts";
 import { WasmRans } from "../src/stages/entropy/rans.ts";
 import { LosslessCoder } from "../src/stages/lossless/coder.ts";
+import type { LosslessStreams } from "../src/stages/lossless/streams.ts";
 import { ropeTurns } from "../src/stages/lossless/shape.ts";
 import { option } from "./inputs.ts";
 
@@ -85,8 +86,15 @@ async function inProcess(cache: KvCache, data: Uint8Array, zstd: ZstdWasm | null
   const jobs = await coderJobs(cache);
   await using codec = await openCodec(null, { threads: 1 });
   const row = (name: string, bytes: number): Row => ({ name, bytes, compress: Infinity, restore: Infinity });
-  const encode = () => jobs.map(({ coder, data, tokens, positions }) => coder.encode(data, tokens, positions));
-  const streams = encode();
+  const encode = async () => {
+    const coded: LosslessStreams[] = [];
+    for (const { coder, data, tokens, positions } of jobs) coded.push(await coder.encode(data, tokens, positions));
+    return coded;
+  };
+  const decode = async (coded: readonly LosslessStreams[]) => {
+    for (const [j, { coder, tokens, positions }] of jobs.entries()) await coder.decode(coded[j], tokens, positions);
+  };
+  const streams = await encode();
   const { bytes } = await codec.compress(cache, { tokenIds: false });
   const coder = row(
     "kvz, coder",
@@ -96,11 +104,7 @@ async function inProcess(cache: KvCache, data: Uint8Array, zstd: ZstdWasm | null
   const packed = zstd?.compress(data, 1);
   const peer = row("zstd-wasm 1", packed?.length ?? 0);
   for (let i = 0; i < RUNS; i++) {
-    await time(
-      coder,
-      encode,
-      () => jobs.forEach(({ coder, tokens, positions }, j) => coder.decode(streams[j], tokens, positions)),
-    );
+    await time(coder, encode, () => decode(streams));
     if (zstd) await time(peer, () => zstd.compress(data, 1), () => zstd.decompress(packed!));
     await time(file, () => codec.compress(cache, { tokenIds: false }), () => codec.decompress(bytes));
   }

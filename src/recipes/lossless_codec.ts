@@ -87,6 +87,8 @@ class LosslessCodec implements ChunkCodec {
   readonly #setup: LosslessSetup;
   readonly #tags: Readonly<Record<Kind, readonly string[]>>;
   readonly #coders: Readonly<Record<Kind, LosslessCoder>>;
+  /** The call in which the coders' kernels, whose memory serves one at a time, are busy. */
+  #busy: Promise<unknown> = Promise.resolve();
 
   constructor(
     backend: Backend,
@@ -109,15 +111,17 @@ class LosslessCodec implements ChunkCodec {
   async encode(job: EncodeJob): Promise<TaggedStream[]> {
     const { kinds: [kind], data: [data], positions, tokens, previous } = job;
     const coder = this.#coders[kind];
-    if (previous === undefined) return await this.#pack(kind, coder.encode(data, tokens, positions));
-    const before = coder.decode(
-      await this.#unpack(kind, previous.tokens, previous.streams),
-      previous.tokens,
-      previous.positions,
-    );
+    if (previous === undefined) {
+      return await this.#pack(
+        kind,
+        await this.#alone(() => coder.encode(data, tokens, positions)),
+      );
+    }
+    const streams = await this.#unpack(kind, previous.tokens, previous.streams);
+    const before = await this.#alone(() => coder.decode(streams, previous.tokens, previous.positions));
     const all = joinTokens(before, data, coder.shape.blocks);
     const allPositions = Int32Array.of(...previous.positions, ...positions);
-    return await this.#pack(kind, coder.encode(all, previous.tokens + tokens, allPositions));
+    return await this.#pack(kind, await this.#alone(() => coder.encode(all, previous.tokens + tokens, allPositions)));
   }
 
   async decode(job: DecodeJob): Promise<Uint8Array[]> {
@@ -126,7 +130,8 @@ class LosslessCodec implements ChunkCodec {
     const { model, storedDType, dtype } = this.#setup;
     const heads = model.kvHeads;
     const streams = await this.#unpack(kind, tokens, job.streams);
-    const raw = this.#coders[kind].decode(streams, tokens, positions, layerBegin * heads, layerEnd * heads);
+    const [begin, end] = [layerBegin * heads, layerEnd * heads];
+    const raw = await this.#alone(() => this.#coders[kind].decode(streams, tokens, positions, begin, end));
     const rope = kind === "key" ? model.rope : null;
     const moved = rope !== null && positions.some((position, t) => position !== targetPositions[t]);
     if (!moved && storedDType === dtype) return [raw];
@@ -146,11 +151,19 @@ class LosslessCodec implements ChunkCodec {
     const { region, kinds: [kind], tokens, positions } = job;
     requireChunk(region);
     const streams = await this.#unpack(kind, tokens, job.streams);
-    const expanded = this.#coders[kind].expand(streams, tokens, positions);
+    const expanded = await this.#alone(() => this.#coders[kind].expand(streams, tokens, positions));
     return NAMES.map((name, i) => ({ ...rawStream(expanded[name]), tag: this.#tags[kind][i] }));
   }
 
   [Symbol.dispose](): void {}
+
+  /** Runs a call of a coder when those before are done. */
+  #alone<T>(call: () => Promise<T>): Promise<T> {
+    const result = this.#busy.then(call);
+    // A failure is the caller's, not that of the next call.
+    this.#busy = result.catch(() => {});
+    return result;
+  }
 
   async #pack(kind: Kind, streams: LosslessStreams): Promise<TaggedStream[]> {
     return await Promise.all(NAMES.map(async (name, i) => ({

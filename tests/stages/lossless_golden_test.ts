@@ -43,7 +43,7 @@ for (const [name, open] of LOOPS) {
       const shape = { dtype, blocks, dim, turns: Uint32Array.from(turns) };
       const coder = new LosslessCoder(loops, (tables) => new ReferenceRans(tables), shape);
       const positions = Int32Array.from({ length: tokens }, (_, t) => first + t);
-      const decoded = coder.decode(
+      const decoded = await coder.decode(
         {
           contexts: bytesOf(streams.contexts),
           symbols: bytesOf(streams.symbols),

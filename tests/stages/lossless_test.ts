@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertThrows } from "deno-std/assert";
+import { assert, assertEquals, assertRejects, assertThrows } from "deno-std/assert";
 import fc from "fast-check";
 import { contiguousPositions } from "../../src/codec/regions.ts";
 import { KvzFormatError } from "../../src/errors.ts";
@@ -20,33 +20,33 @@ function referenceCoder(shape: LosslessCoder["shape"]): LosslessCoder {
 for (const [name, open] of LOOPS) {
   Deno.test(`${name}: chunks come back bit by bit, coded as by the reference`, async () => {
     const loops = await open();
-    fc.assert(fc.property(losslessCases(), ({ shape, data, tokens, positions }) => {
+    await fc.assert(fc.asyncProperty(losslessCases(), async ({ shape, data, tokens, positions }) => {
       const coder = new LosslessCoder(loops, (tables) => new ReferenceRans(tables), shape);
-      const streams = coder.encode(data, tokens, positions);
-      assertEquals(streams, referenceCoder(shape).encode(data, tokens, positions));
+      const streams = await coder.encode(data, tokens, positions);
+      assertEquals(streams, await referenceCoder(shape).encode(data, tokens, positions));
       const limits = coder.limits(tokens);
       for (const stream of NAMES) assert(streams[stream].length <= limits[stream], stream);
-      assertEquals(coder.decode(streams, tokens, positions), data);
-      const expanded = coder.expand(streams, tokens, positions);
+      assertEquals(await coder.decode(streams, tokens, positions), data);
+      const expanded = await coder.expand(streams, tokens, positions);
       for (let block = 0; block < shape.blocks; block++) {
         const length = data.length / shape.blocks;
         const part = data.subarray(block * length, (block + 1) * length);
-        assertEquals(coder.decode(streams, tokens, positions, block, block + 1), part);
-        assertEquals(coder.decode(expanded, tokens, positions, block, block + 1), part);
+        assertEquals(await coder.decode(streams, tokens, positions, block, block + 1), part);
+        assertEquals(await coder.decode(expanded, tokens, positions, block, block + 1), part);
       }
     }));
   });
 }
 
-Deno.test("every bit of f16 survives: all values, NaN of every payload", () => {
+Deno.test("every bit of f16 survives: all values, NaN of every payload", async () => {
   const data = new Uint8Array(new Uint16Array(65536).map((_, i) => i).buffer);
   const shape = { blocks: 4, dim: 64, dtype: "f16", turns: new Uint32Array(0) } as const;
   const positions = contiguousPositions(0, 256);
   const coder = referenceCoder(shape);
-  assertEquals(coder.decode(coder.encode(data, 256, positions), 256, positions), data);
+  assertEquals(await coder.decode(await coder.encode(data, 256, positions), 256, positions), data);
 });
 
-Deno.test("every upper half of f32 and every bf16 survives", () => {
+Deno.test("every upper half of f32 and every bf16 survives", async () => {
   for (const dtype of ["bf16", "f32"] as const) {
     const words = dtype === "bf16"
       ? new Uint16Array(65536).map((_, i) => i)
@@ -55,65 +55,65 @@ Deno.test("every upper half of f32 and every bf16 survives", () => {
     const shape = { blocks: 4, dim: 64, dtype, turns: new Uint32Array(0) };
     const positions = contiguousPositions(0, 256);
     const coder = referenceCoder(shape);
-    assertEquals(coder.decode(coder.encode(data, 256, positions), 256, positions), data);
+    assertEquals(await coder.decode(await coder.encode(data, 256, positions), 256, positions), data);
   }
 });
 
-Deno.test("rows with means and rotations take fewer bits than one table would", () => {
-  const size = (filling: Filling, pairs: number) => {
+Deno.test("rows with means and rotations take fewer bits than one table would", async () => {
+  const size = async (filling: Filling, pairs: number) => {
     const [blocks, dim] = [100, 6];
     const chunk = losslessCase("f16", { blocks, dim, tokens: 256, pairs, first: 0, seed: 5, filling });
-    const bytes = (turns: Uint32Array) => {
-      const streams = referenceCoder({ ...chunk.shape, turns }).encode(chunk.data, 256, chunk.positions);
+    const bytes = async (turns: Uint32Array) => {
+      const streams = await referenceCoder({ ...chunk.shape, turns }).encode(chunk.data, 256, chunk.positions);
       return NAMES.reduce((sum, name) => sum + streams[name].length, 0);
     };
-    return { told: bytes(chunk.shape.turns), untold: bytes(new Uint32Array(0)), raw: chunk.data.length };
+    return { told: await bytes(chunk.shape.turns), untold: await bytes(new Uint32Array(0)), raw: chunk.data.length };
   };
-  const turning = size("cache", 3);
+  const turning = await size("cache", 3);
   assert(turning.told < 0.97 * turning.untold, JSON.stringify(turning));
   assert(turning.told < 0.85 * turning.raw, JSON.stringify(turning));
-  const still = size("cache", 0);
+  const still = await size("cache", 0);
   assert(still.told < 0.85 * still.raw, JSON.stringify(still));
-  const bits = size("bits", 0);
+  const bits = await size("bits", 0);
   assert(bits.told < 1.01 * bits.raw, JSON.stringify(bits));
-  const zeros = size("zeros", 0);
+  const zeros = await size("zeros", 0);
   assert(zeros.told < 0.02 * zeros.raw, JSON.stringify(zeros));
 });
 
-Deno.test("damaged streams are refused or decode to a chunk, truncated ones are refused", () => {
+Deno.test("damaged streams are refused or decode to a chunk, truncated ones are refused", async () => {
   for (const [dtype, filling] of [["f16", "cache"], ["bf16", "wide"], ["f32", "cache"], ["bf16", "bits"]] as const) {
     for (const tokens of [70, 6]) {
       const chunk = losslessCase(dtype, { blocks: 2, dim: 9, tokens, pairs: 3, first: 7, seed: 2, filling });
       const coder = referenceCoder(chunk.shape);
-      const streams = coder.encode(chunk.data, tokens, chunk.positions);
+      const streams = await coder.encode(chunk.data, tokens, chunk.positions);
       const decode = (changed: LosslessStreams) => coder.decode(changed, tokens, chunk.positions);
       for (const name of NAMES) {
         const bytes = streams[name];
         for (let length = 0; length < bytes.length; length += 1 + (length >> 5)) {
           // An empty stream of escapes is one without any.
-          assertThrows(() => decode({ ...streams, [name]: bytes.subarray(0, length) }), KvzFormatError);
+          await assertRejects(() => decode({ ...streams, [name]: bytes.subarray(0, length) }), KvzFormatError);
         }
-        assertThrows(() => decode({ ...streams, [name]: Uint8Array.of(...bytes, 0) }), KvzFormatError);
+        await assertRejects(() => decode({ ...streams, [name]: Uint8Array.of(...bytes, 0) }), KvzFormatError);
         const next = random(11);
         for (let i = 0; i < 200 && bytes.length > 0; i++) {
           const damaged = bytes.slice();
           damaged[Math.floor(next() * damaged.length)] ^= 1 << (8 * next());
-          decodesOrRefuses(() => decode({ ...streams, [name]: damaged }), chunk.data.length);
+          await decodesOrRefuses(() => decode({ ...streams, [name]: damaged }), chunk.data.length);
         }
       }
     }
   }
 });
 
-Deno.test("any bytes as streams are refused or decode to a chunk", () => {
+Deno.test("any bytes as streams are refused or decode to a chunk", async () => {
   const bytes = fc.uint8Array({ maxLength: 600 });
-  fc.assert(fc.property(
+  await fc.assert(fc.asyncProperty(
     losslessCases(),
     fc.record({ contexts: bytes, symbols: bytes, planes: bytes, escapes: bytes }),
     fc.integer({ min: 0, max: 2 }),
-    ({ shape, data, tokens, positions }, streams, mode) => {
+    async ({ shape, data, tokens, positions }, streams, mode) => {
       if (streams.contexts.length > 0) streams.contexts[0] = mode;
-      decodesOrRefuses(() => referenceCoder(shape).decode(streams, tokens, positions), data.length);
+      await decodesOrRefuses(() => referenceCoder(shape).decode(streams, tokens, positions), data.length);
     },
   ));
 });
@@ -173,10 +173,10 @@ Deno.test("frequency tables sum to their size, keep every symbol and survive", (
 });
 
 /** A typed refusal, or a whole chunk; anything else fails. */
-function decodesOrRefuses(decode: () => Uint8Array, length: number): void {
+async function decodesOrRefuses(decode: () => Promise<Uint8Array>, length: number): Promise<void> {
   let data: Uint8Array;
   try {
-    data = decode();
+    data = await decode();
   } catch (error) {
     assert(error instanceof KvzFormatError, `${error}`);
     return;

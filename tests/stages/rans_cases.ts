@@ -5,17 +5,30 @@
  */
 import fc from "fast-check";
 import { EntropyKernels } from "../../src/backend/wasm/entropy_kernels.ts";
+import { type BackendOptions, createBackend } from "../../src/backend/select.ts";
 import { WASM_BUILDS } from "../../src/backend/wasm/exports.ts";
 import { WasmRans } from "../../src/stages/entropy/rans.ts";
 import { type RansContexts, TOKEN_KINDS } from "../../src/stages/entropy/rans_contexts.ts";
 import { countSymbols } from "../../src/stages/entropy/rans_counts.ts";
+import { openRans, type RansFactory } from "../../src/stages/entropy/rans_factory.ts";
 import { ReferenceRans } from "../../src/stages/entropy/rans_reference.ts";
 import type { Rans } from "../../src/stages/entropy/rans_stream.ts";
 import { normalizeTables, type RansBits, type RansTables } from "../../src/stages/entropy/rans_tables.ts";
-import { generator } from "../backend/backends.ts";
+import { BACKENDS, generator } from "../backend/backends.ts";
 
-/** Every coder: the reference and the kernels' builds. One that the engine does not run fails its tests. */
-export const CODERS: readonly (readonly [string, (tables: RansTables) => Promise<Rans>])[] = [
+/** A coder under test: its name and how one is made; the one made before is given back. */
+export type CoderUnderTest = readonly [name: string, open: (tables: RansTables) => Promise<Rans>];
+
+/** Backends on GPUs that are there, or have to be (tests/backend/backends.ts). */
+export const GPU_BACKENDS: readonly (readonly [string, BackendOptions])[] = BACKENDS.filter(([, { backend }]) =>
+  backend === "cuda" || backend === "webgpu"
+);
+
+/**
+ * Every coder: the reference, the kernels' builds and those of GPUs. One that the engine does not run fails its tests.
+ * Where it codes single symbols, a GPU's is thousands of times slower, since every call waits for the device.
+ */
+export const CODERS: readonly CoderUnderTest[] = [
   // deno-lint-ignore require-await -- one signature for all
   ["reference", async (tables) => new ReferenceRans(tables)],
   ...WASM_BUILDS.map((build): [string, (tables: RansTables) => Promise<Rans>] => {
@@ -28,7 +41,37 @@ export const CODERS: readonly (readonly [string, (tables: RansTables) => Promise
       return last = new WasmRans(on, tables);
     }];
   }),
+  ...GPU_BACKENDS.map(([name, options]): CoderUnderTest => {
+    let factory: Promise<RansFactory> | undefined;
+    let last: ReturnType<RansFactory> | undefined;
+    return [name, async (tables) => {
+      // Open to the end of the process: tests of one coder share its kernels.
+      factory ??= createBackend(options).then((backend) => {
+        if (backend.gpu?.entropy == null) throw new Error(`Backend ${name} has no entropy kernels`);
+        return openRans(backend);
+      });
+      const open = await factory;
+      last?.free?.();
+      return last = open(tables);
+    }];
+  }),
 ];
+
+/** How many cases of a property are tried: KVZ_CASES, or fewer where a GPU's emulator runs them. */
+export function casesFor(name: string): number {
+  const wanted = Deno.env.get("KVZ_CASES");
+  if (wanted !== undefined) return Number(wanted);
+  return GPU_BACKENDS.some(([gpu]) => gpu === name) ? 40 : 100;
+}
+
+/** What a call gives: the bytes, or the error's name and message. */
+export async function outcome(call: () => Uint8Array | Promise<Uint8Array>): Promise<Uint8Array | string> {
+  try {
+    return await call();
+  } catch (error) {
+    return `${(error as Error).name}: ${(error as Error).message}`;
+  }
+}
 
 /**
  * Next state by 2 · state + parity of an 8-state trellis whose first four states use one quantizer and the others the

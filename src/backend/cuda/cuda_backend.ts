@@ -7,6 +7,7 @@ import type { Backend, BlockShape, DeviceBasis, DeviceBuffer, DevicePlan, QuantG
 import type { GpuKernels } from "../gpu/kernels.ts";
 import { CublasLt } from "./cublaslt.ts";
 import { CudaDevice } from "./device.ts";
+import { CudaEntropy } from "./entropy.ts";
 import { CudaInteger } from "./integer.ts";
 import { CudaMemoryKernels } from "./memory.ts";
 import { CudaProducts } from "./products.ts";
@@ -34,7 +35,7 @@ export class CudaBackend implements Backend {
     this.#quantizer = new CudaQuantizer(device);
     this.gpu = {
       memory: new CudaMemoryKernels(device),
-      entropy: null,
+      entropy: new CudaEntropy(device),
       integer: new CudaInteger(device),
       trellis: new CudaTrellis(device),
     };

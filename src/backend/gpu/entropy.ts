@@ -41,9 +41,17 @@ export interface GpuEntropy {
   /**
    * One entry a stream, or one for all. They index the tables given with the call.
    *
-   * @throws {RangeError} when one does not fit rows and tokens, or their variants differ.
+   * @throws {RangeError} when one does not fit rows and tokens, or they differ in variant or `next`.
    */
   uploadContexts(contexts: readonly RansContexts[], batch: StreamBatch, tables: number): DeviceContexts;
+
+  /**
+   * Trellis contexts that are on the device, those of each stream: classes u8 [streams][rows][16] and kinds u8
+   * [streams][tokens]. They are not checked, and stay the caller's; freeing the result frees nothing.
+   *
+   * @param next see TrellisContexts
+   */
+  wrapContexts(classes: DeviceBuffer, kinds: DeviceBuffer, next: Uint8Array): DeviceContexts;
 
   /**
    * bytes[begins[i] … begins[i + 1]) → symbols u8 [streams][rows][tokens]. `begins` is u32 [streams + 1], even numbers.

@@ -9,8 +9,8 @@ import { KvzBackendError } from "../../errors.ts";
 import { type RansContexts, requireContexts } from "./rans_contexts.ts";
 import {
   badState,
+  type HostRans,
   notAtEnd,
-  type Rans,
   RANS_LANES,
   requireStream,
   requireSymbols,
@@ -40,7 +40,7 @@ export async function createRans(tables: RansTables, options: { build?: WasmBuil
 }
 
 /** A coder on kernels that others may share. Tables are made when they are first needed, one set for each direction. */
-export class WasmRans implements Rans {
+export class WasmRans implements HostRans {
   readonly #kernels: EntropyKernels;
   readonly #tables: RansTables;
   /** Tables in the kernels' memory; 0 before their first use. */

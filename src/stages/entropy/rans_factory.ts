@@ -15,8 +15,16 @@ import type { RansTables } from "./rans_tables.ts";
 /** Makes coders for tables; `free` gives back what one holds. */
 export type RansFactory = (tables: RansTables) => Rans & { free?(): void };
 
-/** Coders on the backend's build of the kernels, the reference coder on the reference backend. */
+/**
+ * Coders on the backend's kernels: a GPU's own where it has them, else those of the host's build; the reference coder on
+ * the reference backend.
+ */
 export async function openRans(backend: Backend): Promise<RansFactory> {
+  const entropy = backend.gpu?.entropy ?? null;
+  if (entropy !== null) {
+    const { GpuRans } = await import("./rans_gpu.ts");
+    return (tables) => new GpuRans(backend, entropy, tables);
+  }
   const build = hostBuild(backend);
   if (build === null) return (tables) => new ReferenceRans(tables);
   const kernels = await EntropyKernels.open(build);
@@ -32,11 +40,15 @@ export function hostBuild({ name, build }: Backend): WasmBuild | null {
   return (WASM_BUILDS as readonly string[]).includes(build) ? build as WasmBuild : detectBuild();
 }
 
-/** Runs `body` with a coder that is given back when it returns or throws. */
-export function withRans<T>(rans: RansFactory, tables: RansTables, body: (coder: Rans) => T): T {
+/** Runs `body` with a coder that is given back when it is done or fails. */
+export async function withRans<T>(
+  rans: RansFactory,
+  tables: RansTables,
+  body: (coder: Rans) => T | Promise<T>,
+): Promise<T> {
   const coder = rans(tables);
   try {
-    return body(coder);
+    return await body(coder);
   } finally {
     coder.free?.();
   }

@@ -12,8 +12,8 @@
 import { type RansContexts, requireContexts, tablesOf, TableWalk } from "./rans_contexts.ts";
 import {
   badState,
+  type HostRans,
   notAtEnd,
-  type Rans,
   RANS_LANES,
   RANS_LOW,
   requireStream,
@@ -25,7 +25,7 @@ import {
 import { RANS_SYMBOLS, type RansTables, requireTables, tableCount } from "./rans_tables.ts";
 
 /** The reference coder. */
-export class ReferenceRans implements Rans {
+export class ReferenceRans implements HostRans {
   readonly #tables: RansTables;
   /** Sum of the frequencies below each symbol, [tables][256]. */
   readonly #starts: Uint16Array;

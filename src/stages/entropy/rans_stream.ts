@@ -13,14 +13,19 @@ export const RANS_LOW = 2 ** 16;
 /** Most symbols of one stream. */
 export const RANS_MAX_SYMBOLS = 2 ** 28;
 
-/** A coder of symbol matrices, made for a set of frequency tables. */
+/** A coder of symbol matrices, made for a set of frequency tables. On a GPU it answers later. */
 export interface Rans {
   /**
    * Codes symbols [rows][tokens].
    *
    * @throws {RangeError} when a symbol has frequency 0 in its table, or sizes and contexts do not fit.
    */
-  encode(symbols: Uint8Array, rows: number, tokens: number, contexts: RansContexts): Uint8Array;
+  encode(
+    symbols: Uint8Array,
+    rows: number,
+    tokens: number,
+    contexts: RansContexts,
+  ): Uint8Array | Promise<Uint8Array>;
 
   /**
    * Restores symbols [rows][tokens], into `out` where it is given.
@@ -29,6 +34,18 @@ export interface Rans {
    *   with surplus bytes, or not ending in the initial states.
    * @throws {RangeError} when contexts or `out` do not fit.
    */
+  decode(
+    bytes: Uint8Array,
+    rows: number,
+    tokens: number,
+    contexts: RansContexts,
+    out?: Uint8Array,
+  ): Uint8Array | Promise<Uint8Array>;
+}
+
+/** A coder on the host, which answers at once. */
+export interface HostRans extends Rans {
+  encode(symbols: Uint8Array, rows: number, tokens: number, contexts: RansContexts): Uint8Array;
   decode(bytes: Uint8Array, rows: number, tokens: number, contexts: RansContexts, out?: Uint8Array): Uint8Array;
 }
 

@@ -37,7 +37,12 @@ export function codedRowsLimit(rows: number, tokens: number): number {
 }
 
 /** Codes symbols [rows][tokens], of which there is at least one. */
-export function encodeRows(rans: RansFactory, symbols: Uint8Array, rows: number, tokens: number): Uint8Array {
+export async function encodeRows(
+  rans: RansFactory,
+  symbols: Uint8Array,
+  rows: number,
+  tokens: number,
+): Promise<Uint8Array> {
   const rowCounts = countRows(symbols, rows, tokens);
   let best: Grouping | null = null;
   for (const tables of TRIED) {
@@ -47,7 +52,8 @@ export function encodeRows(rans: RansFactory, symbols: Uint8Array, rows: number,
   }
   const { tableOf, frequencies } = best!;
   const tables = { bits: BITS, frequencies };
-  const coded = withRans(rans, tables, (coder) => coder.encode(symbols, rows, tokens, { variant: "plain", tableOf }));
+  const contexts = { variant: "plain", tableOf } as const;
+  const coded = await withRans(rans, tables, (coder) => coder.encode(symbols, rows, tokens, contexts));
   const head = packIndices(tableOf, frequencies.length / RANS_SYMBOLS);
   const packed = packTables(tables);
   const bytes = new Uint8Array(head.length + packed.length + coded.length);
@@ -62,7 +68,12 @@ export function encodeRows(rans: RansFactory, symbols: Uint8Array, rows: number,
  *
  * @throws {KvzFormatError} when the bytes are not what it makes for rows and tokens
  */
-export function decodeRows(rans: RansFactory, bytes: Uint8Array, rows: number, tokens: number): Uint8Array {
+export async function decodeRows(
+  rans: RansFactory,
+  bytes: Uint8Array,
+  rows: number,
+  tokens: number,
+): Promise<Uint8Array> {
   const count = (bytes[0] ?? MAX_TABLES) + 1;
   if (count > MAX_TABLES) throw new KvzFormatError(`Cannot decode symbols: they have ${count} tables, at most 16`);
   const width = indexBits(count);
@@ -77,11 +88,8 @@ export function decodeRows(rans: RansFactory, bytes: Uint8Array, rows: number, t
     if (tableOf[row] >= count) throw new KvzFormatError(`Cannot decode symbols: row ${row} has no table`);
   }
   const { tables, end } = unpackTables(bytes, begin, count, BITS);
-  return withRans(
-    rans,
-    tables,
-    (coder) => coder.decode(bytes.subarray(end), rows, tokens, { variant: "plain", tableOf }),
-  );
+  const contexts = { variant: "plain", tableOf } as const;
+  return await withRans(rans, tables, (coder) => coder.decode(bytes.subarray(end), rows, tokens, contexts));
 }
 
 /** How often each row has each symbol. */

@@ -69,14 +69,15 @@ export class LosslessCoder {
     };
   }
 
-  /** Elements [blocks][tokens][dim] → streams. */
-  encode(data: Uint8Array, tokens: number, positions: Int32Array): LosslessStreams {
+  /** Elements [blocks][tokens][dim] → streams. One call of a coder's kernels must be done before the next begins. */
+  async encode(data: Uint8Array, tokens: number, positions: Int32Array): Promise<LosslessStreams> {
     const parts = this.#kernels.split(data, this.shape, tokens, this.#rows);
     // The views that split returned end with the next call of a kernel.
-    const planes = parts.planes.map((plane) => this.#encodePlane(plane));
+    const planes: EncodedPlane[] = [];
+    for (const plane of parts.planes) planes.push(await this.#encodePlane(plane));
     const escapes = packEscapes(parts);
     const groups = rowGroups(this.shape, positions);
-    const symbols = this.#encodeSymbols(parts.symbols, tokens, groups);
+    const symbols = await this.#encodeSymbols(parts.symbols, tokens, groups);
     const contexts = { base: parts.base, symbols: symbols.contexts, planes: planes.map(({ coded }) => coded) };
     return {
       contexts: packContexts(contexts, symbols.scales),
@@ -91,20 +92,20 @@ export class LosslessCoder {
    *
    * @throws {KvzFormatError} when the streams are not what {@linkcode encode} makes for this geometry
    */
-  decode(
+  async decode(
     streams: LosslessStreams,
     tokens: number,
     positions: Int32Array,
     begin = 0,
     end = this.shape.blocks,
-  ): Uint8Array {
-    const parts = this.#parts(streams, tokens, positions);
+  ): Promise<Uint8Array> {
+    const parts = await this.#parts(streams, tokens, positions);
     return this.#kernels.join(parts, this.shape, tokens, this.#rows, begin, end);
   }
 
   /** The same chunk in mode plain and with plain planes: quick to decode for one range of blocks after another. */
-  expand(streams: LosslessStreams, tokens: number, positions: Int32Array): LosslessStreams {
-    const parts = this.#parts(streams, tokens, positions);
+  async expand(streams: LosslessStreams, tokens: number, positions: Int32Array): Promise<LosslessStreams> {
+    const parts = await this.#parts(streams, tokens, positions);
     const plain = { base: parts.base, symbols: null, planes: parts.planes.map(() => null) };
     return {
       contexts: packContexts(plain, []),
@@ -114,16 +115,20 @@ export class LosslessCoder {
     };
   }
 
-  #parts(streams: LosslessStreams, tokens: number, positions: Int32Array): ElementParts {
+  async #parts(streams: LosslessStreams, tokens: number, positions: Int32Array): Promise<ElementParts> {
     const groups = rowGroups(this.shape, positions);
     const lengths = planeLengths(this.shape, tokens);
     const contexts = unpackContexts(streams.contexts, this.shape, groups, this.#rows, lengths.length);
-    const planes = this.#decodePlanes(streams.planes, contexts.planes, lengths);
-    const symbols = this.#decodeSymbols(streams.symbols, contexts.symbols, tokens, groups);
+    const planes = await this.#decodePlanes(streams.planes, contexts.planes, lengths);
+    const symbols = await this.#decodeSymbols(streams.symbols, contexts.symbols, tokens, groups);
     return { base: contexts.base, symbols, planes, ...unpackEscapes(streams.escapes, this.shape) };
   }
 
-  #encodeSymbols(symbols: Uint8Array, tokens: number, groups: readonly RowGroup[]): EncodedSymbols {
+  async #encodeSymbols(
+    symbols: Uint8Array,
+    tokens: number,
+    groups: readonly RowGroup[],
+  ): Promise<EncodedSymbols> {
     const plain: EncodedSymbols = { contexts: null, scales: [], bytes: symbols };
     if (symbols.length === 0) return plain;
     const rows = symbols.length / tokens;
@@ -133,8 +138,8 @@ export class LosslessCoder {
     this.#kernels.measure(symbols, tokens, groups, sums);
     for (const group of groups) chooseCodes(sums, group, sampled, codes);
     if (tokens >= SURE_TOKENS) {
-      const coded = this.#codeSymbols(symbols, tokens, groups, "rows", codes, []);
-      return size(coded) < symbols.length ? coded : { ...plain, bytes: this.#restored(coded, tokens, groups) };
+      const coded = await this.#codeSymbols(symbols, tokens, groups, "rows", codes, []);
+      return size(coded) < symbols.length ? coded : { ...plain, bytes: await this.#restored(coded, tokens, groups) };
     }
     const { blocks, dim } = this.shape;
     const original = symbols.slice();
@@ -142,23 +147,24 @@ export class LosslessCoder {
       { length: blocks },
       (_, block) => blockScale(sums, Array.from(this.#rows.subarray(block * dim, (block + 1) * dim)), sampled.length),
     );
+    const byBlock = blockCodes(scales, this.shape, this.#rows);
     const all = [
       { ...plain, bytes: original },
-      this.#codeSymbols(original.slice(), tokens, groups, "rows", codes, []),
-      this.#codeSymbols(original.slice(), tokens, groups, "blocks", blockCodes(scales, this.shape, this.#rows), scales),
+      await this.#codeSymbols(original.slice(), tokens, groups, "rows", codes, []),
+      await this.#codeSymbols(original.slice(), tokens, groups, "blocks", byBlock, scales),
     ];
     return all.reduce((best, other) => size(other) < size(best) ? other : best);
   }
 
   /** Normalizes `symbols` in place and codes them. */
-  #codeSymbols(
+  async #codeSymbols(
     symbols: Uint8Array,
     tokens: number,
     groups: readonly RowGroup[],
     mode: "blocks" | "rows",
     codes: RowCodes,
     scales: readonly number[],
-  ): EncodedSymbols {
+  ): Promise<EncodedSymbols> {
     const model = rowModel(codes, groups);
     const counts = new Uint32Array(CLASSES * RANS_SYMBOLS);
     this.#kernels.normalize(symbols, tokens, groups, model, counts);
@@ -171,21 +177,25 @@ export class LosslessCoder {
       frequencies.push(frequenciesOf(part, TABLE_BITS));
     }
     const tables = { bits: TABLE_BITS, frequencies: flat(frequencies) };
-    const streams = withRans(this.#rans, doubled(tables), (rans) =>
-      groups.map((group) => {
+    const streams = await withRans(this.#rans, doubled(tables), async (rans) => {
+      const coded: Uint8Array[] = [];
+      for (const group of groups) {
         const part = symbols.subarray(group.begin * tokens, group.end * tokens);
-        return rans.encode(part, group.end - group.begin, tokens, groupContexts(group, model, classNumbers({ used })));
-      }));
+        const contexts = groupContexts(group, model, classNumbers({ used }));
+        coded.push(await rans.encode(part, group.end - group.begin, tokens, contexts));
+      }
+      return coded;
+    });
     const lengths = streams.map(({ length }) => length);
     return { contexts: { mode, codes, used, tables, lengths }, scales, bytes: concat(streams) };
   }
 
-  #decodeSymbols(
+  async #decodeSymbols(
     bytes: Uint8Array,
     contexts: SymbolContexts | null,
     tokens: number,
     groups: readonly RowGroup[],
-  ): Uint8Array {
+  ): Promise<Uint8Array> {
     const count = this.#rows.length * tokens;
     if (contexts === null) {
       if (bytes.length !== count) throw damaged(`it has ${bytes.length} symbols, expected ${count}`);
@@ -199,47 +209,55 @@ export class LosslessCoder {
     const model = rowModel(contexts.codes, groups);
     const numbers = classNumbers(contexts);
     let at = 0;
-    withRans(this.#rans, doubled(contexts.tables), (rans) =>
-      groups.forEach((group, i) => {
+    await withRans(this.#rans, doubled(contexts.tables), async (rans) => {
+      for (const [i, group] of groups.entries()) {
         const part = bytes.subarray(at, at += contexts.lengths[i]);
         const out = symbols.subarray(group.begin * tokens, group.end * tokens);
-        rans.decode(part, group.end - group.begin, tokens, groupContexts(group, model, numbers), out);
-      }));
+        await rans.decode(part, group.end - group.begin, tokens, groupContexts(group, model, numbers), out);
+      }
+    });
     this.#kernels.denormalize(symbols, tokens, groups, model);
     return symbols;
   }
 
   /** The symbols back from what was just coded: coding them in place took them away. */
-  #restored(coded: EncodedSymbols, tokens: number, groups: readonly RowGroup[]): Uint8Array {
-    return this.#decodeSymbols(coded.bytes, coded.contexts, tokens, groups);
+  async #restored(coded: EncodedSymbols, tokens: number, groups: readonly RowGroup[]): Promise<Uint8Array> {
+    return await this.#decodeSymbols(coded.bytes, coded.contexts, tokens, groups);
   }
 
-  #encodePlane(plane: Uint8Array): { coded: CodedPlane | null; bytes: Uint8Array } {
+  async #encodePlane(plane: Uint8Array): Promise<EncodedPlane> {
     if (plane.length === 0 || sampledBits(plane) > PLANE_BITS) return { coded: null, bytes: plane.slice() };
     const counts = new Uint32Array(RANS_SYMBOLS);
     for (let i = 0; i < plane.length; i++) counts[plane[i]]++;
     const tables = { bits: TABLE_BITS, frequencies: frequenciesOf(counts, TABLE_BITS) };
-    const bytes = withRans(this.#rans, tables, (rans) => rans.encode(plane, 1, plane.length, ONE_TABLE));
+    const bytes = await withRans(this.#rans, tables, (rans) => rans.encode(plane, 1, plane.length, ONE_TABLE));
     if (bytes.length >= plane.length) return { coded: null, bytes: plane.slice() };
     return { coded: { tables, length: bytes.length }, bytes };
   }
 
-  #decodePlanes(
+  async #decodePlanes(
     bytes: Uint8Array,
     coded: readonly (CodedPlane | null)[],
     lengths: readonly number[],
-  ): Uint8Array[] {
+  ): Promise<Uint8Array[]> {
     const stored = lengths.map((length, i) => coded[i]?.length ?? length);
     const total = stored.reduce((sum, length) => sum + length, 0);
     if (bytes.length !== total) throw damaged(`its planes have ${bytes.length} bytes, expected ${total}`);
     let at = 0;
-    return lengths.map((length, i) => {
+    const planes: Uint8Array[] = [];
+    for (const [i, length] of lengths.entries()) {
       const part = bytes.subarray(at, at += stored[i]);
       const plane = coded[i];
-      if (plane === null) return part;
-      return withRans(this.#rans, plane.tables, (rans) => rans.decode(part, 1, length, ONE_TABLE));
-    });
+      if (plane === null) planes.push(part);
+      else planes.push(await withRans(this.#rans, plane.tables, (rans) => rans.decode(part, 1, length, ONE_TABLE)));
+    }
+    return planes;
   }
+}
+
+interface EncodedPlane {
+  readonly coded: CodedPlane | null;
+  readonly bytes: Uint8Array;
 }
 
 interface EncodedSymbols {

@@ -22,7 +22,7 @@ export async function encodeForm(
   plain.set(bytes, 1);
   const deflated = await encodeStream(plain);
   if (bytes.length === 0) return deflated;
-  const rowsCoded = encodeRows(rans, unpackRows(bytes, rows, tokens, bits), rows, tokens);
+  const rowsCoded = await encodeRows(rans, unpackRows(bytes, rows, tokens, bits), rows, tokens);
   if (1 + rowsCoded.length >= deflated.bytes.length) return deflated;
   const coded = new Uint8Array(1 + rowsCoded.length);
   coded[0] = 1;
@@ -51,7 +51,7 @@ export async function decodeForm(
   const [mode] = payload;
   const body = payload.subarray(1);
   if (mode === 1 && length > 0) {
-    const symbols = decodeRows(rans, body, rows, tokens);
+    const symbols = await decodeRows(rans, body, rows, tokens);
     if (bits < 8 && symbols.some((symbol) => symbol >> bits !== 0)) {
       throw new KvzFormatError(`Cannot decode ${what}: a symbol has more than ${bits} bits`);
     }

@@ -12,7 +12,7 @@ import type { RansContexts } from "../../entropy/rans_contexts.ts";
 import { hostBuild } from "../../entropy/rans_factory.ts";
 import { escapeLevelsOn, unescapeLevelsOn } from "../../entropy/rans_levels.ts";
 import { ReferenceRans } from "../../entropy/rans_reference.ts";
-import type { Rans } from "../../entropy/rans_stream.ts";
+import type { HostRans } from "../../entropy/rans_stream.ts";
 import type { RansTables } from "../../entropy/rans_tables.ts";
 import { tableLimits, trellisContexts, type TrellisModel } from "./model.ts";
 import { type CodedPrefix, decodeTrellisReference, encodeTrellisReference, type TrellisCode } from "./reference.ts";
@@ -41,7 +41,7 @@ export interface TrellisEngine {
   decode: (model: TrellisModel, levels: Int32Array, side: TrellisSide, tokens: number) => Int16Array;
   escape: (levels: Int32Array, rows: number, tokens: number, contexts: RansContexts) => EscapedLevels;
   unescape: (coded: EscapedLevels, rows: number, tokens: number, contexts: RansContexts) => Int32Array;
-  readonly rans: Rans & { free?(): void };
+  readonly rans: HostRans & { free?(): void };
 }
 
 /** The loops on the backend's build of the kernels, the reference on the reference backend. */

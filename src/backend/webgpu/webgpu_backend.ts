@@ -19,6 +19,7 @@ import {
 import type { GpuKernels } from "../gpu/kernels.ts";
 import type { WebGpuBuffer } from "./buffer.ts";
 import type { WebGpuDevice } from "./device.ts";
+import { WebGpuEntropy } from "./entropy.ts";
 import { decodeFp8Rows, encodeFp8Rows } from "./fp8.ts";
 import { runLayout } from "./layout.ts";
 import { packSymbols, unpackSymbols } from "./packing.ts";
@@ -44,7 +45,7 @@ export class WebGpuBackend implements Backend {
     this.#products = new WebGpuProducts(device);
     this.gpu = {
       memory: new WebGpuSharedMemory(device),
-      entropy: null,
+      entropy: new WebGpuEntropy(device),
       integer: null,
       trellis: new WebGpuTrellis(device),
     };

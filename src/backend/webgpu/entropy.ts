@@ -1,0 +1,177 @@
+/**
+ * The rANS coder on WebGPU: wgsl/rans_decode.wgsl, wgsl/rans_encode.wgsl, wgsl/rans_compact.wgsl. Batches whose buffers
+ * exceed what the device binds at once are coded in several calls of their kernels.
+ *
+ * @module
+ */
+import type { RansContexts } from "../../stages/entropy/rans_contexts.ts";
+import { type RansTables, requireTables } from "../../stages/entropy/rans_tables.ts";
+import { usedLanes } from "../../stages/entropy/rans_stream.ts";
+import type { DeviceBuffer } from "../backend.ts";
+import type { DeviceContexts, DeviceTables, GpuEntropy, StreamBatch } from "../gpu/entropy.ts";
+import { requireBatchContexts, requireDecode, requireEncode } from "../gpu/entropy_check.ts";
+import type { WebGpuDevice } from "./device.ts";
+import { WebGpuContexts, WebGpuTables } from "./entropy_uploads.ts";
+import { ransCompact } from "./shaders/rans_compact.ts";
+import { ransDecode } from "./shaders/rans_decode.ts";
+import { ransEncode } from "./shaders/rans_encode.ts";
+import { WebGpuSymbols } from "./symbols.ts";
+
+/** Words that a workgroup moves when streams are put together. */
+const PART_WORDS = 1024;
+/** Streams of which the places fit 32-bit words in the kernels' arithmetic. */
+const MOST_BYTES = 0xffff0000;
+
+/** The kernels on one device. */
+export class WebGpuEntropy implements GpuEntropy {
+  readonly #device: WebGpuDevice;
+  readonly #symbols: WebGpuSymbols;
+
+  constructor(device: WebGpuDevice) {
+    this.#device = device;
+    this.#symbols = new WebGpuSymbols(device);
+  }
+
+  uploadTables(tables: RansTables): DeviceTables {
+    requireTables(tables);
+    return new WebGpuTables(this.#device, tables);
+  }
+
+  uploadContexts(contexts: readonly RansContexts[], batch: StreamBatch, tables: number): DeviceContexts {
+    requireBatchContexts(contexts, batch, tables);
+    return WebGpuContexts.upload(this.#device, contexts);
+  }
+
+  wrapContexts(classes: DeviceBuffer, kinds: DeviceBuffer, next: Uint8Array): DeviceContexts {
+    return WebGpuContexts.wrap(classes, kinds, next);
+  }
+
+  decode(
+    bytes: DeviceBuffer,
+    begins: DeviceBuffer,
+    batch: StreamBatch,
+    tables: DeviceTables,
+    contexts: DeviceContexts,
+    symbols: DeviceBuffer,
+    status: DeviceBuffer,
+  ): void {
+    requireDecode(batch, begins, symbols, status);
+    const { streams, rows, tokens } = batch;
+    const [own, context] = [WebGpuTables.of(tables), WebGpuContexts.of(contexts)];
+    // Kernels write whole words; rows that are not whole words are put together afterwards.
+    const stride = (tokens + 3) & ~3;
+    const padded = stride === tokens ? null : this.#device.alloc(Math.max(16, streams * rows * stride));
+    const to = padded ?? symbols;
+    const stateBytes = Math.ceil(tokens / 256) * 128;
+    for (const [first, count] of this.#pieces(streams, Math.max(rows * stride, stateBytes))) {
+      const begin = first * rows * stride;
+      const { range, skip } = this.#device.range(to, begin, begin + count * rows * stride);
+      const states = context.variant === "plain" ? null : this.#device.alloc(Math.max(16, count * stateBytes));
+      this.#device.dispatch({
+        shader: ransDecode,
+        entry: context.variant,
+        buffers: [
+          ...[bytes, begins, own.decoding(), context.buffers[0], range, status],
+          ...(states === null ? [] : [context.buffers[1], states]),
+        ],
+        uniforms: Uint32Array.of(count, first, rows, tokens, own.bits, stride, skip / 4, ...context.uniforms, 0, 0),
+        workgroups: this.#device.grid(count),
+      });
+      states?.free();
+    }
+    if (padded === null) return;
+    this.#symbols.unpad(padded, streams * rows, tokens, symbols);
+    padded.free();
+  }
+
+  encode(
+    symbols: DeviceBuffer,
+    batch: StreamBatch,
+    tables: DeviceTables,
+    contexts: DeviceContexts,
+    bytes: DeviceBuffer,
+    begins: DeviceBuffer,
+    lengths: DeviceBuffer,
+  ): void {
+    requireEncode(batch, symbols, bytes, begins, lengths);
+    const { streams, rows, tokens } = batch;
+    const [own, context] = [WebGpuTables.of(tables), WebGpuContexts.of(contexts)];
+    const device = this.#device;
+    const slotWords = usedLanes(rows, tokens) + Math.ceil(rows * tokens / 2);
+    const groups = Math.ceil(tokens / 32);
+    const scratchBytes = (Math.ceil(groups / 8) + Math.ceil(rows * groups / 32)) * 128;
+    const pieces = this.#pieces(streams, Math.max(4 * slotWords, scratchBytes)).map(([first, count]) => {
+      const slots = device.alloc(Math.max(16, 4 * count * slotWords));
+      const begin = first * rows * tokens;
+      const { range, skip } = device.range(symbols, begin, begin + count * rows * tokens);
+      const scratch = context.variant === "plain" ? null : device.alloc(Math.max(16, count * scratchBytes));
+      device.dispatch({
+        shader: ransEncode,
+        entry: context.variant,
+        buffers: [
+          ...[range, own.encoding(), context.buffers[0], slots, lengths],
+          ...(scratch === null ? [] : [context.buffers[1], scratch]),
+        ],
+        uniforms: Uint32Array.of(count, first, rows, tokens, own.bits, slotWords, skip, ...context.uniforms, 0, 0),
+        workgroups: device.grid(count),
+      });
+      scratch?.free();
+      return { first, count, slots };
+    });
+    device.dispatch({
+      shader: ransCompact,
+      entry: "sum",
+      buffers: [lengths, begins],
+      uniforms: Uint32Array.of(streams, 0, 0, 0),
+      workgroups: [1, 1, 1],
+    });
+    const parts = Math.ceil(slotWords / PART_WORDS);
+    for (const { first, count, slots } of pieces) {
+      if (parts > 0) {
+        device.dispatch({
+          shader: ransCompact,
+          entry: "compact",
+          buffers: [lengths, begins, slots, bytes],
+          uniforms: Uint32Array.of(count, first, slotWords, parts),
+          workgroups: device.grid(count * parts),
+        });
+      }
+      slots.free();
+    }
+  }
+
+  histogram(symbols: DeviceBuffer, rows: number, tokens: number, alphabet: number, counts: DeviceBuffer): void {
+    this.#symbols.histogram(symbols, rows, tokens, alphabet, counts);
+  }
+
+  transpose(
+    symbols: DeviceBuffer,
+    stride: number,
+    tokens: number,
+    rows: number,
+    chunk: number,
+    to: DeviceBuffer,
+  ): void {
+    this.#symbols.transpose(symbols, stride, tokens, rows, chunk, to);
+  }
+
+  untranspose(
+    from: DeviceBuffer,
+    stride: number,
+    tokens: number,
+    rows: number,
+    chunk: number,
+    symbols: DeviceBuffer,
+  ): void {
+    this.#symbols.untranspose(from, stride, tokens, rows, chunk, symbols);
+  }
+
+  /** Streams [first, count] whose buffers, of so many bytes a stream, can be bound. */
+  #pieces(streams: number, bytesEach: number): [first: number, count: number][] {
+    const most = Math.min(this.#device.mostBytes, MOST_BYTES);
+    const each = Math.max(1, Math.floor(most / Math.max(1, bytesEach)));
+    const pieces: [number, number][] = [];
+    for (let first = 0; first < streams; first += each) pieces.push([first, Math.min(each, streams - first)]);
+    return pieces;
+  }
+}

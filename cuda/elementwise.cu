@@ -77,6 +77,83 @@ struct Part {
   }
 };
 
+// W means, or what changes nothing: minus 0 where they are added, 0 where they are subtracted.
+template <int W>
+__device__ __forceinline__ void loadMeans(const float* __restrict__ mean, float none, float to[W]) {
+#pragma unroll
+  for (int i = 0; i < W; i++) to[i] = none;
+  if (mean != nullptr) loadFloats<W>(mean, to);
+}
+
+// Where a thread begins, and how far it is from one head to the next.
+template <class Bits>
+struct Cursor {
+  Bits* at;
+  u64 step;
+};
+
+template <class E, class R, int W, bool PAIRED>
+__device__ __forceinline__ void gatherParts(Cursor<const typename E::Bits> head, Cursor<typename R::Bits> row,
+                                            const float* __restrict__ mean, const float* __restrict__ table, u32 half,
+                                            u32 heads) {
+  float c[W], s[W];
+  if (PAIRED) {
+    loadFloats<W>(table, c);
+    loadFloats<W>(table + half, s);
+  }
+#pragma unroll (W == 4 ? 2 : 1)
+  for (u32 i = 0; i < heads; i++) {
+    float x[W], y[W], m[W], n[W];
+    load<E, W>(head.at, x);
+    if (PAIRED) load<E, W>(head.at + half, y);
+    loadMeans<W>(mean, 0.0f, m);
+    if (PAIRED) {
+      loadMeans<W>(mean == nullptr ? mean : mean + half, 0.0f, n);
+      rotate<W>(x, y, c, s);
+    }
+#pragma unroll
+    for (int k = 0; k < W; k++) {
+      x[k] = __fsub_rn(x[k], m[k]);
+      if (PAIRED) y[k] = __fsub_rn(y[k], n[k]);
+    }
+    store<R, W>(row.at, x);
+    if (PAIRED) store<R, W>(row.at + half, y);
+    head.at += head.step;
+    row.at += row.step;
+    if (mean != nullptr) mean += row.step;
+  }
+}
+
+template <class R, class E, int W, bool PAIRED>
+__device__ __forceinline__ void scatterParts(Cursor<const typename R::Bits> row, Cursor<typename E::Bits> head,
+                                             const float* __restrict__ mean, const float* __restrict__ table, u32 half,
+                                             u32 heads) {
+  float c[W], s[W];
+  if (PAIRED) {
+    loadFloats<W>(table, c);
+    loadFloats<W>(table + half, s);
+  }
+#pragma unroll (W == 4 ? 2 : 1)
+  for (u32 i = 0; i < heads; i++) {
+    float x[W], y[W], m[W], n[W];
+    load<R, W>(row.at, x);
+    if (PAIRED) load<R, W>(row.at + half, y);
+    loadMeans<W>(mean, -0.0f, m);
+    if (PAIRED) loadMeans<W>(mean == nullptr ? mean : mean + half, -0.0f, n);
+#pragma unroll
+    for (int k = 0; k < W; k++) {
+      x[k] = __fadd_rn(x[k], m[k]);
+      if (PAIRED) y[k] = __fadd_rn(y[k], n[k]);
+    }
+    if (PAIRED) rotate<W>(x, y, c, s);
+    store<E, W>(head.at, x);
+    if (PAIRED) store<E, W>(head.at + half, y);
+    head.at += head.step;
+    row.at += row.step;
+    if (mean != nullptr) mean += row.step;
+  }
+}
+
 // src [blocks][tokens][dim] → dst [tokens][stride], zero from blocks · dim on. rotaryDim is 0 without a rotation.
 template <class E, class R, int W>
 __device__ __forceinline__ void gatherHeads(const typename E::Bits* __restrict__ src, u32 blocks, u32 tokens, u32 dim,
@@ -85,37 +162,14 @@ __device__ __forceinline__ void gatherHeads(const typename E::Bits* __restrict__
                                             u32 stride, u32 blocksPerThread) {
   Part<W> part(blocks, tokens, dim, rotaryDim, blocksPerThread);
   if (!part.inside) return;
-  u32 half = rotaryDim / 2;
+  u32 feature = part.first * dim + part.at, heads = part.last - part.first;
   typename R::Bits* row = dst + (u64)part.token * stride;
-  float c[W], s[W];
-  if (part.paired) {
-    const float* table = rotation + (u64)part.token * rotaryDim + part.at;
-    loadFloats<W>(table, c);
-    loadFloats<W>(table + half, s);
-  }
-#pragma unroll (W == 4 ? 4 : 1)
-  for (u32 block = part.first; block < part.last; block++) {
-    const typename E::Bits* head = src + ((u64)block * tokens + part.token) * dim + part.at;
-    u32 feature = block * dim + part.at;
-    float x[W], y[W], m[W];
-    load<E, W>(head, x);
-    if (part.paired) {
-      load<E, W>(head + half, y);
-      rotate<W>(x, y, c, s);
-      if (mean != nullptr) {
-        loadFloats<W>(mean + feature + half, m);
-#pragma unroll
-        for (int i = 0; i < W; i++) y[i] = __fsub_rn(y[i], m[i]);
-      }
-      store<R, W>(row + feature + half, y);
-    }
-    if (mean != nullptr) {
-      loadFloats<W>(mean + feature, m);
-#pragma unroll
-      for (int i = 0; i < W; i++) x[i] = __fsub_rn(x[i], m[i]);
-    }
-    store<R, W>(row + feature, x);
-  }
+  Cursor<const typename E::Bits> from = {src + ((u64)part.first * tokens + part.token) * dim + part.at, (u64)tokens * dim};
+  Cursor<typename R::Bits> to = {row + feature, dim};
+  if (mean != nullptr) mean += feature;
+  const float* table = rotation + (u64)part.token * rotaryDim + part.at;
+  if (part.paired) gatherParts<E, R, W, true>(from, to, mean, table, rotaryDim / 2, heads);
+  else gatherParts<E, R, W, false>(from, to, mean, table, 0, heads);
   if (part.at == 0 && part.last == blocks) {
     for (u32 f = blocks * dim; f < stride; f++) row[f] = R::put(0.0f);
   }
@@ -129,37 +183,13 @@ __device__ __forceinline__ void scatterHeads(const typename R::Bits* __restrict_
                                              u32 blocksPerThread) {
   Part<W> part(blocks, tokens, dim, rotaryDim, blocksPerThread);
   if (!part.inside) return;
-  u32 half = rotaryDim / 2;
-  const typename R::Bits* row = src + (u64)part.token * stride;
-  float c[W], s[W];
-  if (part.paired) {
-    const float* table = rotation + (u64)part.token * rotaryDim + part.at;
-    loadFloats<W>(table, c);
-    loadFloats<W>(table + half, s);
-  }
-#pragma unroll (W == 4 ? 4 : 1)
-  for (u32 block = part.first; block < part.last; block++) {
-    typename E::Bits* head = dst + ((u64)block * tokens + part.token) * dim + part.at;
-    u32 feature = block * dim + part.at;
-    float x[W], y[W], m[W];
-    load<R, W>(row + feature, x);
-    if (mean != nullptr) {
-      loadFloats<W>(mean + feature, m);
-#pragma unroll
-      for (int i = 0; i < W; i++) x[i] = __fadd_rn(x[i], m[i]);
-    }
-    if (part.paired) {
-      load<R, W>(row + feature + half, y);
-      if (mean != nullptr) {
-        loadFloats<W>(mean + feature + half, m);
-#pragma unroll
-        for (int i = 0; i < W; i++) y[i] = __fadd_rn(y[i], m[i]);
-      }
-      rotate<W>(x, y, c, s);
-      store<E, W>(head + half, y);
-    }
-    store<E, W>(head, x);
-  }
+  u32 feature = part.first * dim + part.at, heads = part.last - part.first;
+  Cursor<const typename R::Bits> from = {src + (u64)part.token * stride + feature, dim};
+  Cursor<typename E::Bits> to = {dst + ((u64)part.first * tokens + part.token) * dim + part.at, (u64)tokens * dim};
+  if (mean != nullptr) mean += feature;
+  const float* table = rotation + (u64)part.token * rotaryDim + part.at;
+  if (part.paired) scatterParts<R, E, W, true>(from, to, mean, table, rotaryDim / 2, heads);
+  else scatterParts<R, E, W, false>(from, to, mean, table, 0, heads);
 }
 
 // One kernel an element type, kind of rows and W: 4 where dim is a multiple of 4, rotaryDim of 8, and 1 elsewhere.

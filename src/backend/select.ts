@@ -32,8 +32,8 @@ export interface BackendOptions {
   readonly build?: "auto" | WasmBuild;
   /** A compiled codec module, where compiling from bytes is forbidden. */
   readonly module?: WebAssembly.Module;
-  /** The caller's `GPUDevice`, for webgpu. It stays the caller's. */
-  readonly device?: WebGpuDeviceLike;
+  /** The caller's `GPUDevice`, for webgpu: it stays the caller's. For cuda the number of the device, default 0. */
+  readonly device?: WebGpuDeviceLike | number;
   /** Times every kernel of a GPU, where it can. */
   readonly timeKernels?: boolean;
 }
@@ -93,7 +93,9 @@ const absent = new Set<string>();
 async function openAuto(options: BackendOptions): Promise<Backend> {
   const { build, module, device } = options;
   const failures: string[] = [];
-  if (device !== undefined) return await createBackend({ ...options, backend: "webgpu" });
+  if (device !== undefined) {
+    return await createBackend({ ...options, backend: typeof device === "number" ? "cuda" : "webgpu" });
+  }
   for (const { name, find, open } of build === undefined && module === undefined ? GPU_CANDIDATES : []) {
     if (absent.has(name)) continue;
     try {

@@ -6,6 +6,7 @@
 import type { Backend, BlockShape, DeviceBasis, DeviceBuffer, DevicePlan, QuantGroup } from "../backend.ts";
 import type { GpuKernels } from "../gpu/kernels.ts";
 import { CublasLt } from "./cublaslt.ts";
+import { buildOf } from "./detect.ts";
 import { CudaDevice } from "./device.ts";
 import { CudaEntropy } from "./entropy.ts";
 import { CudaInteger } from "./integer.ts";
@@ -29,7 +30,7 @@ export class CudaBackend implements Backend {
   /** `cublas`: for large products of the fused calls; null for own kernels only. */
   constructor(device: CudaDevice, cublas: CublasLt | null = null) {
     this.device = device;
-    this.build = `sm_${device.computeCapability.join("")}`;
+    this.build = buildOf(device.computeCapability);
     this.#rows = new CudaRows(device);
     this.#products = new CudaProducts(device, this.#rows, cublas);
     this.#quantizer = new CudaQuantizer(device);

@@ -14,7 +14,7 @@ export interface NativeLibrary {
 }
 
 /** Variable that names another library than the driver's: a path. */
-const VARIABLE = "KVZ_CUDA_LIBRARY";
+export const VARIABLE = "KVZ_CUDA_LIBRARY";
 
 /** What is used of koffi 3. */
 interface Koffi {
@@ -24,7 +24,7 @@ interface Koffi {
 
 interface NodeProcess {
   readonly platform: string;
-  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly env?: Readonly<Record<string, string | undefined>>;
 }
 
 const opened = new Map<string, Promise<NativeLibrary>>();
@@ -35,12 +35,11 @@ const opened = new Map<string, Promise<NativeLibrary>>();
  * @throws {KvzBackendError} when it is absent or may not be loaded.
  */
 export async function openLibrary(): Promise<NativeLibrary> {
-  const deno = (globalThis as { Deno?: typeof Deno }).Deno;
-  const node = (globalThis as { process?: NodeProcess }).process;
+  const { deno, node } = runtime();
   if (typeof deno?.dlopen !== "function" && node?.env === undefined) {
     throw new KvzBackendError("Cannot use the cuda backend: this runtime loads no native libraries");
   }
-  const path = variable(deno, node) ?? defaultPath(deno?.build.os ?? node?.platform);
+  const path = namedLibrary() ?? defaultPath(deno?.build.os ?? node?.platform);
   let library = opened.get(path);
   if (library === undefined) {
     library = typeof deno?.dlopen === "function" ? Promise.resolve(openInDeno(deno, path)) : openWithKoffi(path);
@@ -50,8 +49,15 @@ export async function openLibrary(): Promise<NativeLibrary> {
   return await library;
 }
 
-function variable(deno: typeof Deno | undefined, node: NodeProcess | undefined): string | undefined {
-  if (deno === undefined) return node?.env[VARIABLE] || undefined;
+function runtime(): { readonly deno?: typeof Deno; readonly node?: NodeProcess } {
+  const { Deno: deno, process: node } = globalThis as { Deno?: typeof Deno; process?: NodeProcess };
+  return { deno, node };
+}
+
+/** The library that {@linkcode VARIABLE} names, where it is set and may be read. */
+export function namedLibrary(): string | undefined {
+  const { deno, node } = runtime();
+  if (deno === undefined) return node?.env?.[VARIABLE] || undefined;
   // Without the permission nobody is asked for it.
   if (deno.permissions.querySync({ name: "env", variable: VARIABLE }).state !== "granted") return undefined;
   return deno.env.get(VARIABLE) || undefined;

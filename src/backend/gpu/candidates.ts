@@ -27,16 +27,17 @@ export interface GpuCandidate {
 const cuda: GpuCandidate = {
   name: "cuda",
   async find() {
-    try {
-      (await cuda.open({}))[Symbol.dispose]();
-      return { available: true, fast: false, detail: "must be asked for" };
-    } catch (error) {
-      if (!(error instanceof KvzBackendError)) throw error;
-      return { available: false, fast: false, detail: error.message };
+    // Where no runtime loads native libraries, what looks for them is not loaded.
+    if (!("Deno" in globalThis || "process" in globalThis)) {
+      return { available: false, fast: false, detail: "this runtime loads no native libraries" };
     }
+    return await (await import("../cuda/detect.ts")).findCuda();
   },
-  async open() {
-    return await (await import("../cuda/cuda_backend.ts")).CudaBackend.open();
+  async open({ device }) {
+    if (device !== undefined && typeof device !== "number") {
+      throw new KvzBackendError('Cannot use "device" with the cuda backend: expected the number of a device');
+    }
+    return await (await import("../cuda/cuda_backend.ts")).CudaBackend.open(device);
   },
 };
 
@@ -54,6 +55,9 @@ const webgpu: GpuCandidate = {
     return { available: true, fast: !software, detail };
   },
   async open({ device, timeKernels }) {
+    if (typeof device === "number") {
+      throw new KvzBackendError('Cannot use "device" with the webgpu backend: expected a GPUDevice');
+    }
     const { createWebGpuBackend } = await import("../webgpu/create.ts");
     return await createWebGpuBackend({ device: device as GPUDevice | undefined, timeKernels });
   },

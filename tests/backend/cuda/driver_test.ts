@@ -45,14 +45,14 @@ testEmulated("devices are chosen by number", { devices: 2 }, async () => {
   const error = await assertRejects(() => createBackend({ backend: "cuda", device: 2 }), KvzBackendError);
   assertStringIncludes(error.message, "cuda device 2: the driver finds 2");
   await assertRejects(() => createBackend({ backend: "cuda", device: { lost: Promise.resolve(), queue: {} } }));
-  await assertRejects(() => createBackend({ backend: "wasm", device: 1 }), KvzBackendError, "backends of GPUs");
+  await assertRejects(() => createBackend({ backend: "wasm", device: 1 }), KvzBackendError, '"device"');
   await assertRejects(() => createBackend({ backend: "cuda", build: "simd" }), KvzBackendError, "for wasm");
 });
 
 testEmulated("a library that the environment names is listed, and taken only when asked for", {}, async () => {
   const [cuda] = await listBackends();
-  assertEquals([cuda.name, cuda.build, cuda.available], ["cuda", "sm_90", true]);
-  assertStringIncludes(cuda.reason, "not used: emulated; must be asked for");
+  assertEquals([cuda.name, cuda.available], ["cuda", true]);
+  assertStringIncludes(cuda.reason, "not used: emulated, sm_90; must be asked for");
   using backend = await createBackend();
   assert(backend.name !== "cuda");
 });
@@ -70,10 +70,8 @@ testEmulated("without memory pools memory comes from the device itself", { pools
 
 Deno.test("threads are for the host's processors", async () => {
   for (const backend of ["cuda", "webgpu"] as const) {
-    for (const threads of [0, 2]) {
-      const error = await assertRejects(() => Lanes.open({ backend, threads }, createBackend), RangeError);
-      assertStringIncludes(error.message, `with the ${backend} backend: it is ${threads}, expected 1`);
-    }
+    const error = await assertRejects(() => Lanes.open({ backend, threads: 2 }, createBackend), RangeError);
+    assertStringIncludes(error.message, '"threads": it is 2, expected 1 with a GPU');
   }
 });
 

@@ -1,57 +1,35 @@
 /**
- * Matrix products on WebGPU, and the calls that join them with gather and scatter.
+ * Matrix products on WebGPU, in binary32 from the first term to the last: a row's bits depend on nothing else. What a
+ * device cannot bind at once is multiplied in parts.
  *
  * @module
  */
-import { KvzBackendError } from "../../errors.ts";
-import { type BlockShape, type DeviceBasis, type DeviceBuffer, paddedLength } from "../backend.ts";
+import { KvzBackendError, KvzLimitError } from "../../errors.ts";
+import { type DeviceBasis, type DeviceBuffer, paddedLength } from "../backend.ts";
 import { requireBlocks, requireBytes, requireCounts, requireFeatureRange } from "../check.ts";
-import type { WebGpuBuffer } from "./buffer.ts";
+import { WebGpuBasis } from "./basis.ts";
 import type { WebGpuDevice } from "./device.ts";
 import { type BlockOperands, runLayout } from "./layout.ts";
-import { rowRanges } from "./quantizer.ts";
-import { products } from "./shaders/products.ts";
+import { gemm } from "./shaders/gemm.ts";
 
-/** Rows and columns of a workgroup's result. */
-const TILE = 64;
-/** Bytes of feature rows between the two halves of a joint call: they stay in the cache of a large GPU. */
-const BETWEEN_BYTES = 32 << 20;
-/** Tokens that are worth a product of their own. */
-const LEAST_TOKENS = 256;
+/** Bytes of feature rows between the two halves of a fused call, at most. */
+const ROW_BYTES = 1 << 27;
+/** Workgroups with the large tile from which it is taken. */
+const MANY = 96;
 
-/** Rows of the basis in a buffer that can be bound. */
-interface Panel {
+/** The operands of a fused call. */
+export type FusedOperands = Omit<BlockOperands, "rows">;
+
+/** A product over some tokens: sums[t][n] over the basis by rows or, of features [begin, begin + n), by columns. */
+interface Product {
+  readonly byRows: boolean;
+  /** Rows with stride `depth`, a multiple of 8; tokens are counted from their first. */
+  readonly rows: DeviceBuffer;
+  readonly depth: number;
+  readonly sums: DeviceBuffer;
+  readonly n: number;
   readonly begin: number;
-  readonly end: number;
-  readonly buffer: WebGpuBuffer;
-}
-
-/** A basis as binary16 rows of paddedLength(features) elements, in panels of whole rows. */
-class PanelBasis implements DeviceBasis {
-  readonly components: number;
-  readonly features: number;
-  readonly byteLength: number;
-  readonly owner: WebGpuDevice;
-  readonly #panels: readonly Panel[];
-  #freed = false;
-
-  constructor(owner: WebGpuDevice, components: number, features: number, panels: readonly Panel[]) {
-    this.owner = owner;
-    this.components = components;
-    this.features = features;
-    this.byteLength = components * paddedLength(features) * 2;
-    this.#panels = panels;
-  }
-
-  get panels(): readonly Panel[] {
-    if (this.#freed) throw new KvzBackendError("Cannot use a basis: it was freed");
-    return this.#panels;
-  }
-
-  free(): void {
-    this.#freed = true;
-    for (const { buffer } of this.#panels) buffer.free();
-  }
+  readonly tokens: number;
 }
 
 /** The products of one device. */
@@ -62,51 +40,21 @@ export class WebGpuProducts {
     this.#device = device;
   }
 
-  /** Uploads checked rows. */
-  uploadBasis(rows: Uint16Array, components: number, features: number): DeviceBasis {
-    const stride = paddedLength(features);
-    const panels: Panel[] = [];
-    for (const { begin, end } of rowRanges(this.#device, components, stride * 2)) {
-      const padded = new Uint16Array((end - begin) * stride);
-      for (let c = begin; c < end; c++) {
-        padded.set(rows.subarray(c * features, (c + 1) * features), (c - begin) * stride);
-      }
-      const buffer = this.#device.alloc(padded.byteLength);
-      this.#device.write(buffer, padded, 0);
-      panels.push({ begin, end, buffer });
-    }
-    return new PanelBasis(this.#device, components, features, panels);
+  /** The basis was checked. */
+  uploadBasis(rows: Uint16Array, components: number, features: number): WebGpuBasis {
+    return new WebGpuBasis(this.#device, rows, components, features);
   }
 
-  /** Backend.project. */
+  /** {@linkcode Backend.project}. */
   project(x: DeviceBuffer, tokens: number, basis: DeviceBasis, coefficients: DeviceBuffer): void {
-    const { panels, components, features } = this.#basis(basis);
     requireCounts("project", { tokens });
-    const [inStride, outStride] = [paddedLength(features), paddedLength(components)];
-    requireBytes("project", "x", x.byteLength, tokens * inStride * 4);
-    requireBytes("project", "coefficients", coefficients.byteLength, tokens * outStride * 4);
-    for (const panel of panels) {
-      this.#product({
-        left: x,
-        leftColumn: 0,
-        leftStride: inStride,
-        basis: panel.buffer,
-        transposed: true,
-        basisColumn: 0,
-        basisStride: inStride,
-        depth: features,
-        rows: tokens,
-        columns: panel.end - panel.begin,
-        written: (panel.end === components ? outStride : panel.end) - panel.begin,
-        result: coefficients,
-        resultColumn: panel.begin,
-        resultStride: outStride,
-        added: false,
-      });
-    }
+    const own = this.#own(basis);
+    requireBytes("project", "x", x.byteLength, tokens * own.stride * 4);
+    requireBytes("project", "coefficients", coefficients.byteLength, tokens * paddedLength(own.components) * 4);
+    this.#project(x, tokens, own, coefficients, 0);
   }
 
-  /** Backend.reconstruct. */
+  /** {@linkcode Backend.reconstruct}. */
   reconstruct(
     coefficients: DeviceBuffer,
     tokens: number,
@@ -115,144 +63,137 @@ export class WebGpuProducts {
     featureEnd: number,
     x: DeviceBuffer,
   ): void {
-    const { panels, components, features } = this.#basis(basis);
     requireCounts("reconstruct", { tokens });
-    requireFeatureRange(featureBegin, featureEnd, features);
-    const [inStride, outStride] = [paddedLength(components), paddedLength(featureEnd - featureBegin)];
-    requireBytes("reconstruct", "coefficients", coefficients.byteLength, tokens * inStride * 4);
-    requireBytes("reconstruct", "x", x.byteLength, tokens * outStride * 4);
-    // Without components the result is zero, which a product of no depth writes.
-    const parts = panels.length > 0 ? panels : [{ begin: 0, end: 0, buffer: null }];
-    for (const panel of parts) {
-      this.#product({
-        left: coefficients,
-        leftColumn: panel.begin,
-        leftStride: inStride,
-        basis: panel.buffer,
-        transposed: false,
-        basisColumn: featureBegin,
-        basisStride: paddedLength(features),
-        depth: panel.end - panel.begin,
-        rows: tokens,
-        columns: featureEnd - featureBegin,
-        written: outStride,
-        result: x,
-        resultColumn: 0,
-        resultStride: outStride,
-        added: panel.begin > 0,
-      });
-    }
+    const own = this.#own(basis);
+    requireFeatureRange(featureBegin, featureEnd, own.features);
+    const stride = paddedLength(own.components);
+    requireBytes("reconstruct", "coefficients", coefficients.byteLength, tokens * stride * 4);
+    requireBytes("reconstruct", "x", x.byteLength, tokens * paddedLength(featureEnd - featureBegin) * 4);
+    this.#reconstruct(coefficients, 0, tokens, own, featureBegin, featureEnd - featureBegin, x);
   }
 
-  /** Backend.gatherProject. */
-  gatherProject(operands: Omit<BlockOperands, "rows">, basis: DeviceBasis, coefficients: DeviceBuffer): void {
+  /** {@linkcode Backend.gatherProject}, some tokens at a time. */
+  gatherProject(operands: FusedOperands, basis: DeviceBasis, coefficients: DeviceBuffer): void {
+    const own = this.#own(basis);
     const { shape, elements, rotation, mean } = operands;
-    const stride = paddedLength(this.#basis(basis).components) * 4;
-    requireBytes("project", "coefficients", coefficients.byteLength, shape.tokens * stride);
-    this.#between("gather", shape, elements, rotation, mean, (rows, begin, end) => {
+    const { tokens, blocks, dim } = shape;
+    if (blocks * dim !== own.features) {
+      throw new RangeError(`Cannot project ${blocks * dim} features: the basis has ${own.features}`);
+    }
+    requireBlocks("gather", shape, elements, { byteLength: tokens * own.stride * 4, free() {} }, rotation, mean);
+    requireBytes("project", "coefficients", coefficients.byteLength, tokens * paddedLength(own.components) * 4);
+    this.#byTokens(tokens, own.stride * 4, (rows, begin, end) => {
       runLayout(this.#device, "gather", { ...operands, rows }, { begin, end });
-      this.project(rows, end - begin, basis, this.#rows(coefficients, begin, end, stride));
+      this.#project(rows, end - begin, own, coefficients, begin);
     });
   }
 
-  /** Backend.reconstructScatter. */
+  /** {@linkcode Backend.reconstructScatter}, some tokens at a time. */
   reconstructScatter(
     coefficients: DeviceBuffer,
     basis: DeviceBasis,
     featureBegin: number,
-    operands: Omit<BlockOperands, "rows">,
+    operands: FusedOperands,
   ): void {
+    const own = this.#own(basis);
     const { shape, elements, rotation, mean } = operands;
-    const stride = paddedLength(this.#basis(basis).components) * 4;
-    const featureEnd = featureBegin + shape.blocks * shape.dim;
-    requireBytes("reconstruct", "coefficients", coefficients.byteLength, shape.tokens * stride);
-    this.#between("scatter", shape, elements, rotation, mean, (rows, begin, end) => {
-      const part = this.#rows(coefficients, begin, end, stride);
-      this.reconstruct(part, end - begin, basis, featureBegin, featureEnd, rows);
+    const { tokens, blocks, dim } = shape;
+    const n = blocks * dim;
+    requireFeatureRange(featureBegin, featureBegin + n, own.features);
+    const rowBytes = paddedLength(n) * 4;
+    requireBlocks("scatter", shape, elements, { byteLength: tokens * rowBytes, free() {} }, rotation, mean);
+    requireBytes("reconstruct", "coefficients", coefficients.byteLength, tokens * paddedLength(own.components) * 4);
+    this.#byTokens(tokens, rowBytes, (rows, begin, end) => {
+      this.#reconstruct(coefficients, begin, end - begin, own, featureBegin, n, rows);
       runLayout(this.#device, "scatter", { ...operands, rows }, { begin, end });
     });
   }
 
-  /** Runs a joint call over ranges of tokens, with memory for their feature rows. */
-  #between(
-    what: string,
-    shape: BlockShape,
-    elements: DeviceBuffer,
-    rotation: DeviceBuffer | null,
-    mean: DeviceBuffer | null,
-    run: (rows: DeviceBuffer, begin: number, end: number) => void,
-  ): void {
-    const { blocks, dim, tokens } = shape;
-    const stride = paddedLength(blocks * dim) * 4;
-    // Rows are as long as they have to be; all else is checked.
-    requireBlocks(what, shape, elements, { byteLength: Infinity, free: () => {} }, rotation, mean);
-    if (tokens === 0) return;
-    const fitting = Math.max(LEAST_TOKENS, Math.floor(BETWEEN_BYTES / Math.max(1, stride)));
-    const most = Math.floor(this.#device.mostBytes / Math.max(1, stride));
-    // Views of coefficient rows (multiples of 32 bytes) begin at multiples of 256 bytes.
-    const step = Math.max(8, Math.floor(Math.min(fitting, most) / 8) * 8);
-    const rows = this.#device.alloc(Math.min(step, tokens) * stride);
-    for (let begin = 0; begin < tokens; begin += step) run(rows, begin, Math.min(tokens, begin + step));
-    rows.free();
-  }
-
-  #rows(buffer: DeviceBuffer, begin: number, end: number, stride: number): DeviceBuffer {
-    return this.#device.buffer(buffer).view(begin * stride, (end - begin) * stride);
-  }
-
-  #basis(basis: DeviceBasis): PanelBasis {
-    if (!(basis instanceof PanelBasis) || basis.owner !== this.#device) {
+  #own(basis: DeviceBasis): WebGpuBasis {
+    if (!(basis instanceof WebGpuBasis) || basis.device !== this.#device) {
       throw new KvzBackendError("Cannot use a basis: it belongs to another backend");
     }
     return basis;
   }
 
-  #product(
-    { left, leftColumn, leftStride, basis, transposed, basisColumn, basisStride, ...of }: {
-      readonly left: DeviceBuffer;
-      readonly leftColumn: number;
-      readonly leftStride: number;
-      /** null: there is no basis, the depth is 0. */
-      readonly basis: DeviceBuffer | null;
-      readonly transposed: boolean;
-      readonly basisColumn: number;
-      readonly basisStride: number;
-      readonly depth: number;
-      readonly rows: number;
-      readonly columns: number;
-      readonly written: number;
-      readonly result: DeviceBuffer;
-      readonly resultColumn: number;
-      readonly resultStride: number;
-      readonly added: boolean;
-    },
+  /** Runs a step for ranges of tokens, with a buffer for their feature rows. */
+  #byTokens(
+    tokens: number,
+    rowBytes: number,
+    step: (rows: DeviceBuffer, begin: number, end: number) => void,
   ): void {
-    const { depth, rows, columns, written, result, resultColumn, resultStride, added } = of;
-    if (written === 0) return;
-    for (const { begin, end } of rowRanges(this.#device, rows, Math.max(leftStride, resultStride) * 4)) {
-      const from = this.#device.range(left, begin * leftStride * 4, end * leftStride * 4);
-      const to = this.#device.range(result, begin * resultStride * 4, end * resultStride * 4);
-      this.#device.dispatch({
-        shader: products,
-        entry: "product",
-        constants: { TRANSPOSED: Number(transposed), ADDED: Number(added) },
-        buffers: [from.range, basis ?? from.range, to.range],
-        uniforms: Uint32Array.of(
-          end - begin,
-          columns,
-          depth,
-          from.skip / 4 + leftColumn,
-          leftStride,
-          basisColumn,
-          basisStride,
-          to.skip / 4 + resultColumn,
-          resultStride,
-          written,
-          0,
-          0,
-        ),
-        workgroups: this.#device.grid(Math.ceil((end - begin) / TILE) * Math.ceil(written / TILE)),
-      });
+    if (tokens === 0) return;
+    const most = Math.min(ROW_BYTES, this.#device.mostBytes);
+    const count = Math.min(tokens, Math.max(1, Math.floor(most / Math.max(1, rowBytes))));
+    const rows = this.#device.alloc(count * rowBytes);
+    for (let begin = 0; begin < tokens; begin += count) step(rows, begin, Math.min(tokens, begin + count));
+    rows.free();
+  }
+
+  /** Coefficients of rows, written from token `first` on. */
+  #project(x: DeviceBuffer, tokens: number, basis: WebGpuBasis, coefficients: DeviceBuffer, first: number): void {
+    const depth = basis.stride;
+    const n = basis.components;
+    this.#multiply({ byRows: true, rows: x, depth, sums: coefficients, n, begin: 0, tokens }, basis, 0, first);
+  }
+
+  /** Features of coefficients from token `first` on. */
+  #reconstruct(
+    coefficients: DeviceBuffer,
+    first: number,
+    tokens: number,
+    basis: WebGpuBasis,
+    begin: number,
+    n: number,
+    x: DeviceBuffer,
+  ): void {
+    const depth = paddedLength(basis.components);
+    this.#multiply({ byRows: false, rows: coefficients, depth, sums: x, n, begin, tokens }, basis, first, 0);
+  }
+
+  /** Cuts tokens so that rows and sums can be bound; `rowsFirst` and `sumsFirst` are the tokens that they begin at. */
+  #multiply(product: Product, basis: WebGpuBasis, rowsFirst: number, sumsFirst: number): void {
+    const { rows, sums, depth, n, tokens } = product;
+    const columns = paddedLength(n);
+    if (columns === 0 || tokens === 0) return;
+    const rowBytes = Math.max(depth, columns) * 4;
+    const most = Math.floor(this.#device.mostBytes / rowBytes);
+    if (most === 0) {
+      throw new KvzLimitError(
+        `Cannot bind a row of ${rowBytes} bytes: this WebGPU device binds at most ${this.#device.mostBytes}`,
+      );
+    }
+    for (let at = 0; at < tokens; at += most) {
+      const end = Math.min(tokens, at + most);
+      const from = this.#device.range(rows, (rowsFirst + at) * depth * 4, (rowsFirst + end) * depth * 4);
+      const to = this.#device.range(sums, (sumsFirst + at) * columns * 4, (sumsFirst + end) * columns * 4);
+      for (const part of basis.parts) {
+        // By rows a part gives columns of its own, by columns it adds its depths to the same.
+        const own = product.byRows ? Math.min(part.rows, columns - part.first) : columns;
+        const m = end - at;
+        const tile = Math.ceil(m / 128) * Math.ceil(own / 128) >= MANY ? 128 : 64;
+        this.#device.dispatch({
+          shader: gemm,
+          entry: `product${tile}`,
+          constants: { BY_ROWS: Number(product.byRows) },
+          buffers: [from.range, part.buffer, to.range],
+          uniforms: Uint32Array.of(
+            m,
+            own / 4,
+            product.byRows ? n - part.first : n,
+            product.byRows ? depth : part.rows,
+            depth / 4,
+            columns / 4,
+            from.skip / 16 + (product.byRows ? 0 : part.first / 4),
+            to.skip / 16 + (product.byRows ? part.first / 4 : 0),
+            basis.stride,
+            product.begin,
+            part.rows,
+            Number(!product.byRows && part.first > 0),
+          ),
+          workgroups: [Math.ceil(m / tile), Math.ceil(own / tile), 1],
+        });
+      }
     }
   }
 }

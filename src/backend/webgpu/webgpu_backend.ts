@@ -21,6 +21,7 @@ import type { WebGpuBuffer } from "./buffer.ts";
 import type { WebGpuDevice } from "./device.ts";
 import { WebGpuEntropy } from "./entropy.ts";
 import { decodeFp8Rows, encodeFp8Rows } from "./fp8.ts";
+import { WebGpuInteger } from "./integer.ts";
 import { runLayout } from "./layout.ts";
 import { packSymbols, unpackSymbols } from "./packing.ts";
 import { WebGpuPlan } from "./plan.ts";
@@ -46,7 +47,7 @@ export class WebGpuBackend implements Backend {
     this.gpu = {
       memory: new WebGpuSharedMemory(device),
       entropy: new WebGpuEntropy(device),
-      integer: null,
+      integer: new WebGpuInteger(device),
       trellis: new WebGpuTrellis(device),
     };
   }

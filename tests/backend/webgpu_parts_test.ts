@@ -1,0 +1,58 @@
+import { assertEquals } from "deno-std/assert";
+import { paddedLength } from "../../src/backend/backend.ts";
+import { createBackend } from "../../src/backend/select.ts";
+import { WebGpuInteger } from "../../src/backend/webgpu/integer.ts";
+import type { WebGpuBackend } from "../../src/backend/webgpu/webgpu_backend.ts";
+import { numberToF16 } from "../../src/cache/elements.ts";
+import { BACKENDS, dirty, firstDifference, generator, uniform, upload } from "./backends.ts";
+
+/** Registers a test for WebGPU, with the bytes that a device binds as they are and as if they were few. */
+function testLimits(name: string, few: number, run: (backend: WebGpuBackend) => Promise<Uint8Array[]>): void {
+  if (!BACKENDS.some(([label]) => label === "webgpu")) return;
+  Deno.test(`webgpu: ${name}`, async () => {
+    using backend = await createBackend({ backend: "webgpu" }) as WebGpuBackend;
+    const whole = await run(backend);
+    Object.defineProperty(backend.device, "mostBytes", { value: few });
+    const parts = await run(backend);
+    for (const [i, bytes] of whole.entries()) assertEquals(firstDifference(bytes, parts[i]), -1, `result ${i}`);
+  });
+}
+
+testLimits("products in parts give the same bits", 1 << 13, async (backend) => {
+  const [tokens, components, blocks, dim] = [53, 41, 5, 24];
+  const features = blocks * dim;
+  const rows = Uint16Array.from(uniform(components * features, 1, 0.3), numberToF16);
+  const basis = backend.uploadBasis(rows, components, features);
+  const elements = upload(backend, uniform(tokens * features, 2));
+  const coefficients = dirty(backend, tokens * paddedLength(components) * 4);
+  const shape = { dtype: "f32", blocks, tokens, dim, rotaryDim: 0 } as const;
+  backend.gatherProject(elements, shape, null, null, basis, coefficients);
+  const x = dirty(backend, tokens * paddedLength(features - 8) * 4);
+  backend.reconstruct(coefficients, tokens, basis, 3, features - 5, x);
+  const back = dirty(backend, tokens * features * 4);
+  backend.reconstructScatter(coefficients, basis, 0, shape, null, null, back);
+  return await Promise.all([coefficients, x, back].map((buffer) => backend.read(buffer)));
+});
+
+testLimits("integer sums in parts, and by unpacked multiplications, give the same bits", 1 << 17, async (backend) => {
+  const results: Uint8Array[] = [];
+  const [tokens, components, features] = [300, 70, 600];
+  const next = generator(3);
+  const basis = Int8Array.from({ length: components * features }, () => Math.floor(next() * 127) - 63);
+  const levels = Int16Array.from({ length: tokens * 80 }, (_, i) => {
+    return i % 80 >= components ? 0 : Math.round((next() * 2 - 1) * (next() < 0.001 ? 32639 : 127));
+  });
+  for (const packedDot of [true, false]) {
+    const integer = new WebGpuInteger(backend.device, packedDot);
+    const uploaded = integer.uploadBasis(basis, components, features);
+    const sums = dirty(backend, tokens * 200 * 4);
+    integer.multiply(uploaded, upload(backend, levels), 80, tokens, 8, 208, sums);
+    const dst = dirty(backend, tokens * 200 * 2);
+    const [scales, tokenScales, mean] = [200, tokens, 200].map((n) => upload(backend, uniform(n, n, 0.01)));
+    const shape = { dtype: "f16", blocks: 25, tokens, dim: 8, rotaryDim: 0 } as const;
+    integer.scatterSums(sums, shape, scales, tokenScales, null, mean, dst);
+    results.push(await backend.read(sums), await backend.read(dst));
+  }
+  assertEquals(firstDifference(results[0], results[2]), -1);
+  return results;
+});

@@ -28,6 +28,8 @@ struct Batch {
   const u8* bytes;
   u32 byteLength;
   const u32* begins;
+  // Or null: streams end where the next one begins.
+  const u32* lengths;
   u32 streams, rows, tokens, bits;
   const u32* tables;
   // Words of the tables that go to shared memory, a multiple of 4.
@@ -240,18 +242,21 @@ __device__ __forceinline__ void decode(const Batch& b) {
   Words words;
   words.ring = (u16*)(shared + b.tableWords) + (threadIdx.x >> 5) * RING_WORDS;
   for (u32 stream = warp; stream < b.streams; stream += gridDim.x * warps) {
-    const u32 end = min(b.begins[stream + 1], b.byteLength), begin = min(b.begins[stream], end);
-    const u32 status = decodeStream<lookup, states>(b, shared, words, begin, end - begin, stream, lane, warp);
+    const u32 begin = min(b.begins[stream], b.byteLength), most = b.byteLength - begin;
+    const u32 asked = b.lengths ? b.lengths[stream] : b.begins[stream + 1] - begin;
+    // One that could not be encoded has no bytes; ranges outside of the buffer have none either.
+    const u32 length = asked <= most ? asked : 0;
+    const u32 status = decodeStream<lookup, states>(b, shared, words, begin, length, stream, lane, warp);
     if (lane == 0) b.status[stream] = status;
   }
 }
 
 #define PARAMETERS                                                                                            \
-  const u8 *bytes, u32 byteLength, const u32 *begins, u32 streams, u32 rows, u32 tokens, u32 bits,            \
+  const u8 *bytes, u32 byteLength, const u32 *begins, const u32 *lengths, u32 streams, u32 rows, u32 tokens, u32 bits,            \
       const u32 *tables, u32 tableWords, const u16 *tableOf, const u8 *classes, const u8 *kinds,              \
       u32 even, u32 odd, u32 each, u8 *states, u8 *symbols, u32 *status
 #define BATCH \
-  { bytes, byteLength, begins, streams, rows, tokens, bits, tables, tableWords, tableOf, classes, kinds, even, odd, each, states, symbols, status }
+  { bytes, byteLength, begins, lengths, streams, rows, tokens, bits, tables, tableWords, tableOf, classes, kinds, even, odd, each, states, symbols, status }
 
 extern "C" __global__ void __launch_bounds__(1024) ransDecodePlainShared(PARAMETERS) { decode<SHARED, NONE>(BATCH); }
 extern "C" __global__ void __launch_bounds__(1024) ransDecodePlainSought(PARAMETERS) { decode<SOUGHT, NONE>(BATCH); }

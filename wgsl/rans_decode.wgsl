@@ -17,8 +17,9 @@ struct Args {
   // Next states of the trellis after even and odd levels, 4 bits each by state.
   even: u32,
   odd: u32,
-  unused0: u32,
-  unused1: u32,
+  // 1 where the status words hold the streams' lengths, 0 where streams end where the next one begins.
+  measured: u32,
+  unused: u32,
 };
 
 @group(0) @binding(0) var<storage, read> bytes: array<u32>;
@@ -46,6 +47,7 @@ struct Stream {
   // 16-bit words from the start of `bytes`.
   at: u32,
   end: u32,
+  bytes: u32,
   x: u32,
   lane: u32,
   // Which of the masks is in use, and the parity of the step.
@@ -66,7 +68,15 @@ fn halfAt(i: u32) -> u32 {
 fn begin(args: Args, stream: u32, lane: u32) {
   s.lane = lane;
   s.at = begins[stream] >> 1u;
-  s.end = max(s.at, begins[stream + 1u] >> 1u);
+  s.bytes = begins[stream + 1u] - begins[stream];
+  if (args.measured == 1u) {
+    s.bytes = status[stream];
+  }
+  // One that could not be encoded has no bytes; ranges outside of the buffer have none either.
+  if (begins[stream] > 4u * arrayLength(&bytes) || s.bytes > 4u * arrayLength(&bytes) - begins[stream]) {
+    s.bytes = 0u;
+  }
+  s.end = s.at + s.bytes / 2u;
   s.x = 0x10000u;
   s.turn = 0u;
   s.parity = 0u;
@@ -121,13 +131,12 @@ fn finish(args: Args, stream: u32) {
   }
   workgroupBarrier();
   if (s.lane == 0u) {
-    let length = max(begins[stream], begins[stream + 1u]) - begins[stream];
     let lanes = select(min(32u, args.tokens), 0u, args.rows == 0u);
     let bad = atomicLoad(&wrong);
     var code = 0u;
-    if (length < 4u * lanes) {
+    if (s.bytes < 4u * lanes) {
       code = 2u;
-    } else if (((length | begins[stream]) & 1u) == 1u) {
+    } else if (((s.bytes | begins[stream]) & 1u) == 1u) {
       code = 3u;
     } else if ((bad & 1u) == 1u) {
       code = 1u;

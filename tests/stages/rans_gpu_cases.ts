@@ -109,6 +109,26 @@ export async function encodeBatch(
   return found;
 }
 
+/** Encodes a batch and decodes what lies there, without the host's doing. */
+export async function throughDevice(
+  backend: Backend,
+  kernels: GpuEntropy,
+  batch: Batch,
+): Promise<{ symbols: Uint8Array; status: Uint32Array }> {
+  const { streams, rows, tokens, contexts, tables } = batch;
+  const onDevice = kernels.uploadTables(tables);
+  const chosen = kernels.uploadContexts(contexts, batch, onDevice.count);
+  const from = upload(backend, batch.symbols);
+  const bytes = dirty(backend, mostBytes(batch));
+  const [begins, lengths] = [dirty(backend, 4 * streams + 4), dirty(backend, 4 * streams)];
+  const [symbols, status] = [dirty(backend, streams * rows * tokens), dirty(backend, 4 * streams)];
+  kernels.encode(from, batch, onDevice, chosen, bytes, begins, lengths);
+  kernels.decode(bytes, begins, batch, onDevice, chosen, symbols, status, lengths);
+  const found = { symbols: await backend.read(symbols), status: await words(backend, status, streams) };
+  for (const it of [onDevice, chosen, from, bytes, begins, lengths, symbols, status]) it.free();
+  return found;
+}
+
 /** Decodes streams of the geometry, contexts and tables of a batch. */
 export async function decodeBatch(
   backend: Backend,

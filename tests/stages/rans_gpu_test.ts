@@ -16,6 +16,7 @@ import {
   randomBatch,
   referenceStreams,
   testEntropy,
+  throughDevice,
   words,
 } from "./rans_gpu_cases.ts";
 
@@ -39,7 +40,7 @@ Deno.test("reciprocals of all frequencies divide all states that they meet", () 
 
 testEntropy("streams are the reference's, one after the other, and decode again", async (backend, kernels, label) => {
   await fc.assert(
-    fc.asyncProperty(batches, fc.constantFrom<2 | 4>(2, 4), async (batch, align) => {
+    fc.asyncProperty(batches, async (batch) => {
       const wanted = referenceStreams(batch);
       const { bytes, begins, lengths } = await encodeBatch(backend, kernels, batch);
       const laidOut = layOut(wanted, 4);
@@ -51,11 +52,11 @@ testEntropy("streams are the reference's, one after the other, and decode again"
       }
       // Decoded from a layout without gaps, since a range is a stream.
       const tight = layOut(wanted, 2);
-      const from = align === 2 ? tight : layOut(wanted.filter(({ length }) => length % 4 === 0), 4);
-      if (align === 4 && from.begins.length !== begins.length) return;
-      const back = await decodeBatch(backend, kernels, batch, from.bytes, from.begins);
+      const back = await decodeBatch(backend, kernels, batch, tight.bytes, tight.begins);
       assertEquals(back.status, new Uint32Array(batch.streams));
       assertEquals(back.symbols, batch.symbols);
+      const through = await throughDevice(backend, kernels, batch);
+      assertEquals(through, { symbols: batch.symbols, status: new Uint32Array(batch.streams) });
     }),
     { numRuns: casesFor(label) },
   );

@@ -69,8 +69,9 @@ export class CudaEntropy implements GpuEntropy {
     contexts: DeviceContexts,
     symbols: DeviceBuffer,
     status: DeviceBuffer,
+    lengths: DeviceBuffer | null = null,
   ): void {
-    requireDecode(batch, begins, symbols, status);
+    requireDecode(batch, begins, symbols, status, lengths);
     const { streams, rows, tokens } = batch;
     if (streams === 0) return;
     const own = CudaTables.of(tables);
@@ -82,7 +83,7 @@ export class CudaEntropy implements GpuEntropy {
       `ransDecode${kind}${name[lookup]}`,
       { grid: [grid, 1, 1], block: [32 * warps, 1, 1], shared: sharedBytes + warps * RING_BYTES },
       [
-        ...[bytes, { u32: Math.min(bytes.byteLength, 0xffffffff) }, begins, { u32: streams }],
+        ...[bytes, { u32: Math.min(bytes.byteLength, 0xffffffff) }, begins, lengths, { u32: streams }],
         ...[{ u32: rows }, { u32: tokens }, { u32: own.bits }, buffer, { u32: sharedBytes / 4 }],
         ...[...list, states, symbols, status],
       ],

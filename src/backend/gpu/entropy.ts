@@ -55,7 +55,9 @@ export interface GpuEntropy {
 
   /**
    * bytes[begins[i] … begins[i + 1]) → symbols u8 [streams][rows][tokens]. `begins` is u32 [streams + 1], even numbers.
-   * `status` is u32 [streams], {@linkcode RANS_STATUS}. Nothing outside the ranges is read, whatever the bytes are.
+   * With `lengths`, u32 [streams], ranges are begins[i] … begins[i] + lengths[i]: what `encode` writes can be decoded as it
+   * is. `status` is u32 [streams], {@linkcode RANS_STATUS}. Whatever the bytes are, symbols do not depend on any outside the
+   * ranges, and nothing outside the buffers is read or written.
    */
   decode(
     bytes: DeviceBuffer,
@@ -65,6 +67,7 @@ export interface GpuEntropy {
     contexts: DeviceContexts,
     symbols: DeviceBuffer,
     status: DeviceBuffer,
+    lengths?: DeviceBuffer | null,
   ): void;
 
   /**

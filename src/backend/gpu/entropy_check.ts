@@ -28,12 +28,14 @@ export function requireDecode(
   begins: DeviceBuffer,
   symbols: DeviceBuffer,
   status: DeviceBuffer,
+  lengths: DeviceBuffer | null,
 ): void {
   requireBatch("decode streams", batch);
   const { streams, rows, tokens } = batch;
   requireBytes("decode streams", "begins", begins.byteLength, 4 * (streams + 1));
   requireBytes("decode streams", "symbols", symbols.byteLength, streams * rows * tokens);
   requireBytes("decode streams", "status", status.byteLength, 4 * streams);
+  if (lengths !== null) requireBytes("decode streams", "lengths", lengths.byteLength, 4 * streams);
 }
 
 /** @throws {RangeError} when a buffer of `encode` is too short, or its streams could have more than 4 GiB. */

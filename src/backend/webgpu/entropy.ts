@@ -54,10 +54,14 @@ export class WebGpuEntropy implements GpuEntropy {
     contexts: DeviceContexts,
     symbols: DeviceBuffer,
     status: DeviceBuffer,
+    lengths: DeviceBuffer | null = null,
   ): void {
-    requireDecode(batch, begins, symbols, status);
+    requireDecode(batch, begins, symbols, status, lengths);
     const { streams, rows, tokens } = batch;
     const [own, context] = [WebGpuTables.of(tables), WebGpuContexts.of(contexts)];
+    // Eight buffers are all that can be bound: lengths come to where the status is going to be.
+    if (lengths !== null) this.#device.copy(lengths, 0, status, 0, 4 * streams);
+    const measured = lengths === null ? 0 : 1;
     // Kernels write whole words; rows that are not whole words are put together afterwards.
     const stride = (tokens + 3) & ~3;
     const padded = stride === tokens ? null : this.#device.alloc(Math.max(16, streams * rows * stride));
@@ -74,7 +78,18 @@ export class WebGpuEntropy implements GpuEntropy {
           ...[bytes, begins, own.decoding(), context.buffers[0], range, status],
           ...(states === null ? [] : [context.buffers[1], states]),
         ],
-        uniforms: Uint32Array.of(count, first, rows, tokens, own.bits, stride, skip / 4, ...context.uniforms, 0, 0),
+        uniforms: Uint32Array.of(
+          count,
+          first,
+          rows,
+          tokens,
+          own.bits,
+          stride,
+          skip / 4,
+          ...context.uniforms,
+          measured,
+          0,
+        ),
         workgroups: this.#device.grid(count),
       });
       states?.free();

@@ -15,8 +15,8 @@ skip: u32,
 each: u32,
 even: u32,
 odd: u32,
-unused0: u32,
-unused1: u32,
+measured: u32,
+unused: u32,
 };
 @group(0) @binding(0) var<storage, read> bytes: array<u32>;
 @group(0) @binding(1) var<storage, read> begins: array<u32>;
@@ -34,6 +34,7 @@ var<workgroup> wrong: atomic<u32>;
 struct Stream {
 at: u32,
 end: u32,
+bytes: u32,
 x: u32,
 lane: u32,
 turn: u32,
@@ -50,7 +51,14 @@ return (bytes[i >> 1u] >> ((i & 1u) * 16u)) & 0xffffu;
 fn begin(args: Args, stream: u32, lane: u32) {
 s.lane = lane;
 s.at = begins[stream] >> 1u;
-s.end = max(s.at, begins[stream + 1u] >> 1u);
+s.bytes = begins[stream + 1u] - begins[stream];
+if (args.measured == 1u) {
+s.bytes = status[stream];
+}
+if (begins[stream] > 4u * arrayLength(&bytes) || s.bytes > 4u * arrayLength(&bytes) - begins[stream]) {
+s.bytes = 0u;
+}
+s.end = s.at + s.bytes / 2u;
 s.x = 0x10000u;
 s.turn = 0u;
 s.parity = 0u;
@@ -102,13 +110,12 @@ atomicOr(&wrong, 2u);
 }
 workgroupBarrier();
 if (s.lane == 0u) {
-let length = max(begins[stream], begins[stream + 1u]) - begins[stream];
 let lanes = select(min(32u, args.tokens), 0u, args.rows == 0u);
 let bad = atomicLoad(&wrong);
 var code = 0u;
-if (length < 4u * lanes) {
+if (s.bytes < 4u * lanes) {
 code = 2u;
-} else if (((length | begins[stream]) & 1u) == 1u) {
+} else if (((s.bytes | begins[stream]) & 1u) == 1u) {
 code = 3u;
 } else if ((bad & 1u) == 1u) {
 code = 1u;

@@ -99,7 +99,7 @@ fn symbol_of(token: u32, component: u32, old: u32) -> u32 {
   }
   let from_start = at - unpack_sizes.packed_begin + unpack_sizes.packed_skip;
   let byte = source[from_start / 4u] >> (8u * (from_start & 3u));
-  return (byte >> (token * bits & 7u)) & ((1u << bits) - 1u);
+  return (byte >> ((token * bits) & 7u)) & ((1u << bits) - 1u);
 }
 
 @compute @workgroup_size(256)

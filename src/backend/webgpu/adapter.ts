@@ -7,7 +7,7 @@
 import { KvzBackendError } from "../../errors.ts";
 
 /** Limits of which the adapter's best is asked for. All others stay at WebGPU's defaults. */
-const LIMITS = [
+export const LIMITS = [
   "maxBufferSize",
   "maxStorageBufferBindingSize",
   "maxStorageBuffersPerShaderStage",
@@ -33,6 +33,9 @@ export interface OpenedDevice {
   /** Whether it is ours to destroy. */
   readonly own: boolean;
 }
+
+/** Dawn's entry: it must outlive its adapters and devices, which do not hold it. */
+let dawn: GPU | null = null;
 
 /** What an adapter is called, from the fields that the runtime fills. */
 export function adapterName({ info }: { readonly info: GPUAdapterInfo }): string {
@@ -63,15 +66,15 @@ export async function findGpu(): Promise<GPU> {
   }
   // Not a literal, so that bundlers do not look for an optional package.
   const name = "webgpu";
-  let dawn: { create(flags: readonly string[]): GPU };
+  if (dawn !== null) return dawn;
   try {
-    dawn = await import(name);
+    const { create } = await import(name) as { create(flags: readonly string[]): GPU };
+    return dawn = create([]);
   } catch (error) {
     throw new KvzBackendError('Cannot use the webgpu backend: Node needs the npm package "webgpu" (0.6 or later)', {
       cause: error,
     });
   }
-  return dawn.create([]);
 }
 
 /**

@@ -34,9 +34,9 @@ export interface WebGpuStatus {
 export async function createWebGpuBackend({ device, timeKernels }: WebGpuOptions = {}): Promise<WebGpuBackend> {
   if (device !== undefined) {
     const adapter = device.adapterInfo === undefined ? "" : adapterName({ info: device.adapterInfo });
-    return new WebGpuBackend(new WebGpuDevice({ device, adapter, own: false }, timeKernels));
+    return new WebGpuBackend(new WebGpuDevice({ device, adapter, own: false }, { timeKernels }));
   }
-  return new WebGpuBackend(new WebGpuDevice(await openDevice(await findAdapter()), timeKernels));
+  return new WebGpuBackend(new WebGpuDevice(await openDevice(await findAdapter()), { timeKernels }));
 }
 
 /** Looks for an adapter without opening a device. */

@@ -6,7 +6,7 @@
  */
 import { KvzBackendError, KvzLimitError } from "../../errors.ts";
 import type { DeviceBuffer } from "../backend.ts";
-import type { OpenedDevice } from "./adapter.ts";
+import { LIMITS, type OpenedDevice } from "./adapter.ts";
 import { separateAliases } from "./aliases.ts";
 import { WebGpuBuffer } from "./buffer.ts";
 import { type Binding, type Command, encodeCommands, UniformBuffer } from "./commands.ts";
@@ -49,13 +49,24 @@ export interface DeviceFeatures {
   readonly f16: boolean;
 }
 
+/** The limits that kernels have to keep. */
+export type DeviceLimits = Readonly<Record<(typeof LIMITS)[number] | "minStorageBufferOffsetAlignment", number>>;
+
+/** How a device is used. */
+export interface WebGpuDeviceOptions {
+  /** Times every kernel, by `timestamp-query`, which the device must have. */
+  readonly timeKernels?: boolean;
+  /** Limits below the device's own. */
+  readonly limits?: Partial<DeviceLimits>;
+}
+
 /** An open device. */
 export class WebGpuDevice {
   readonly device: GPUDevice;
   /** Name of the adapter, "" where the runtime hides it. */
   readonly adapter: string;
   readonly features: DeviceFeatures;
-  readonly limits: GPUSupportedLimits;
+  readonly limits: DeviceLimits;
   /** Offsets of bindings are multiples of this, at most 256. */
   readonly alignment: number;
   readonly #own: boolean;
@@ -70,24 +81,26 @@ export class WebGpuDevice {
   readonly #pending = new Set<GPUBuffer>();
   #disposed = false;
 
-  /** @param profile times every kernel, by `timestamp-query`, which the device must have. */
-  constructor({ device, adapter, own }: OpenedDevice, profile: boolean = false) {
+  /** @throws {KvzBackendError} when kernels shall be timed and the device cannot. */
+  constructor({ device, adapter, own }: OpenedDevice, { timeKernels = false, limits = {} }: WebGpuDeviceOptions = {}) {
     const features = device.features as ReadonlySet<string>;
-    if (profile && !features.has("timestamp-query")) {
+    if (timeKernels && !features.has("timestamp-query")) {
       throw new KvzBackendError('Cannot profile the webgpu backend: its device lacks the feature "timestamp-query"');
     }
     this.device = device;
     this.adapter = adapter;
     this.#own = own;
     this.features = { subgroups: features.has("subgroups"), f16: features.has("shader-f16") };
-    this.limits = device.limits;
-    this.alignment = device.limits.minStorageBufferOffsetAlignment;
+    const all = [...LIMITS, "minStorageBufferOffsetAlignment"] as const;
+    const found = Object.fromEntries(all.map((name) => [name, device.limits[name]])) as DeviceLimits;
+    this.limits = { ...found, ...limits };
+    this.alignment = this.limits.minStorageBufferOffsetAlignment;
     this.#faults = new Faults(device);
-    this.#memory = new Memory(device, this.#faults);
+    this.#memory = new Memory(device, this.#faults, this.limits.maxBufferSize);
     this.#pipelines = new Pipelines(device);
     this.#uniforms = new UniformBuffer(device);
     this.#staging = new Staging(device);
-    this.#profiler = profile ? new Profiler(device) : null;
+    this.#profiler = timeKernels ? new Profiler(device) : null;
   }
 
   /** Bytes of device memory in use. */
@@ -196,6 +209,7 @@ export class WebGpuDevice {
         })
       ),
     );
+    if (mapped.some(({ status }) => status === "rejected")) await this.#faults.explain();
     await this.#faults.settle();
     for (const piece of mapped) {
       if (piece.status === "rejected") {

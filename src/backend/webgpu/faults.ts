@@ -6,6 +6,9 @@
  */
 import { KvzBackendError } from "../../errors.ts";
 
+/** How long the report of a lost device may come after its effects. */
+const LOSS_MILLISECONDS = 100;
+
 const SCOPES = ["validation", "out-of-memory", "internal"] as const;
 
 /** Errors of one device. */
@@ -54,6 +57,14 @@ export class Faults {
     const [first] = this.#errors;
     this.#errors = [];
     if (first !== undefined) throw first;
+  }
+
+  /** Waits a moment for the loss that may be behind a failure: runtimes report it after what failed by it. */
+  async explain(): Promise<void> {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const moment = new Promise<void>((resolve) => timer = setTimeout(resolve, LOSS_MILLISECONDS));
+    await Promise.race([this.lost.catch(() => {}), moment]);
+    clearTimeout(timer);
   }
 
   #collect(task: string, scope: Promise<GPUError | null>): void {

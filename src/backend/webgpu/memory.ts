@@ -14,14 +14,16 @@ const KEPT_BYTES = 256 << 20;
 export class Memory {
   readonly #device: GPUDevice;
   readonly #faults: Faults;
+  readonly #mostBytes: number;
   readonly #live = new Set<GPUBuffer>();
   /** Freed buffers, oldest first. */
   readonly #idle = new Set<GPUBuffer>();
   #idleBytes = 0;
   #used = 0;
 
-  constructor(device: GPUDevice, faults: Faults) {
+  constructor(device: GPUDevice, faults: Faults, mostBytes: number) {
     this.#device = device;
+    this.#mostBytes = mostBytes;
     this.#faults = faults;
   }
 
@@ -37,10 +39,9 @@ export class Memory {
    */
   take(byteLength: number): GPUBuffer {
     const size = Math.max(16, Math.ceil(byteLength / 16) * 16);
-    const { maxBufferSize } = this.#device.limits;
-    if (size > maxBufferSize) {
+    if (size > this.#mostBytes) {
       throw new KvzLimitError(
-        `Cannot allocate ${byteLength} bytes: buffers of this WebGPU device have at most ${maxBufferSize}`,
+        `Cannot allocate ${byteLength} bytes: buffers of this WebGPU device have at most ${this.#mostBytes}`,
       );
     }
     for (const buffer of this.#idle) {

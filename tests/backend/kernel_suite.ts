@@ -142,7 +142,7 @@ export async function checkKernels(backend: Backend): Promise<Checked[]> {
       const label = `plan ${p}, stride ${stride}, ${count} tokens`;
       const x = values(count * stride, 8 + p, 30);
       x.forEach((_, i) => x[i] *= 2 ** -(i % 13));
-      const quantized = async (b: Backend) => {
+      const quantized = (b: Backend) => {
         const [plan, symbols, params] = [
           b.uploadPlan(groups),
           b.alloc(count * width),
@@ -151,22 +151,22 @@ export async function checkKernels(backend: Backend): Promise<Checked[]> {
         b.quantize(upload(b, x), stride, count, plan, symbols, params);
         return { plan, symbols, params };
       };
-      await bytes(`quantize: codes of ${label}`, async (b) => await b.read((await quantized(b)).symbols));
-      await bytes(`quantize: parameters of ${label}`, async (b) => await b.read((await quantized(b)).params));
+      await bytes(`quantize: codes of ${label}`, async (b) => await b.read(quantized(b).symbols));
+      await bytes(`quantize: parameters of ${label}`, async (b) => await b.read(quantized(b).params));
       await bytes(`dequantize ${label}`, async (b) => {
-        const { plan, symbols, params } = await quantized(b);
+        const { plan, symbols, params } = quantized(b);
         const to = upload(b, new Uint8Array(count * stride * 4).fill(0xff));
         b.dequantize(symbols, params, plan, count, to, stride);
         return await b.read(to);
       });
       await bytes(`pack ${label}`, async (b) => {
-        const { plan, symbols } = await quantized(b);
+        const { plan, symbols } = quantized(b);
         const to = upload(b, new Uint8Array(packedLength(groups, count)).fill(0xff));
         b.pack(symbols, plan, count, to);
         return await b.read(to);
       });
       await bytes(`unpack ${label}`, async (b) => {
-        const { plan, symbols } = await quantized(b);
+        const { plan, symbols } = quantized(b);
         const [packed, to] = [
           b.alloc(packedLength(groups, count)),
           upload(b, new Uint8Array(count * width).fill(0xff)),

@@ -6,7 +6,8 @@
 // for the windows that it has room for; those it then needs were asked for at least 8 steps before.
 #include "common.cuh"
 
-constexpr u32 RING_WORDS = 512;
+constexpr u32 RING_BYTES = 1024;
+constexpr u32 WINDOW_BYTES = 128;
 
 // Status words (src/backend/gpu/entropy.ts).
 enum { OK = 0, BAD_STATE = 1, TRUNCATED = 2, NOT_AT_END = 3 };
@@ -50,29 +51,30 @@ struct Batch {
 
 // The stream's words, of which a warp has the next in its ring.
 struct Words {
-  u16* ring;
+  u8* shared;
+  // Where the warp's ring begins in shared memory: a multiple of its size, so that places in it are cheap.
+  u32 ring;
   const u8* from;
   // Bytes from `from` to the stream's end; what lies beyond is zero in the ring.
   u32 end;
-  // The next window to ask for.
+  // The next window to ask for, times its size.
   u32 window;
 };
 
+// Asks for windows up to the sixth after that of byte `at`, four at most.
 __device__ __forceinline__ void ask(Words& words, u32 at, u32 lane) {
-  const u32 stop = (at >> 6) + 7;
-  for (; words.window < stop; words.window += 4) {
-    const u32 window = words.window + (lane >> 3), byte = window * 128 + (lane & 7) * 16;
-    const u32 left = byte < words.end ? words.end - byte : 0;
-    if (window < stop) {
-      copyAsync16(words.ring + (window & 7) * 64 + (lane & 7) * 8, words.from + (left ? byte : 0), left < 16 ? left : 16);
-    }
+  const u32 stop = (at & ~(WINDOW_BYTES - 1)) + 7 * WINDOW_BYTES, byte = words.window + lane * 16;
+  const u32 left = byte < words.end ? words.end - byte : 0;
+  if (byte < stop) {
+    copyAsync16(words.shared + (words.ring | (byte & (RING_BYTES - 1))), words.from + (left ? byte : 0), min(left, 16u));
   }
-  words.window = stop;
-  copyAsyncCommit();
+  words.window = min(stop, words.window + 4 * WINDOW_BYTES);
 }
 
 // The tables of a lane's tokens, row after row.
 struct Tables {
+  // Those in shared memory.
+  const u32* shared;
   // Plain: tables of this row and the next. Trellis: classes of kind lane % 16.
   u32 row, following;
   // Kinds and states of the lane's tokens, 4 bits each, the next token's lowest; `last` is the shift of the last.
@@ -137,11 +139,11 @@ __device__ __forceinline__ void move(Tables& tables, const Batch& b, u32 t, bool
 // The symbol of state x, in the lowest byte, and the state behind it, before it takes a word. An entry by slot is the
 // symbol (8 bits), the slot less the symbol's first (12 bits), the symbol's frequency less one (12 bits).
 template <int lookup>
-__device__ __forceinline__ u32 symbolOf(const Batch& b, const u32* shared, u32 table, u32& x) {
+__device__ __forceinline__ u32 symbolOf(const Batch& b, const u32* tables, u32 table, u32& x) {
   const u32 slot = x & ((1u << b.bits) - 1), quotient = x >> b.bits;
   if (lookup == SOUGHT) {
     // The first words say where each table begins. An entry by symbol is its first slot and the one behind its last.
-    const u32* own = shared + shared[table];
+    const u32* own = tables + tables[table];
     u32 symbol = ((const u8*)own)[slot >> 3];
     own += 1u << (b.bits - 5);
     u32 entry = own[symbol];
@@ -150,7 +152,7 @@ __device__ __forceinline__ u32 symbolOf(const Batch& b, const u32* shared, u32 t
     x = quotient * ((entry >> 16) - first) + slot - first;
     return symbol;
   }
-  const u32 entry = lookup == SHARED ? shared[(table << b.bits) + slot] : __ldg(b.tables + (table << b.bits) + slot);
+  const u32 entry = lookup == SHARED ? (tables + (table << b.bits))[slot] : __ldg(b.tables + (table << b.bits) + slot);
   x = quotient * (entry >> 20) + quotient + ((entry >> 8) & 0xfff);
   return entry;
 }
@@ -158,22 +160,23 @@ __device__ __forceinline__ u32 symbolOf(const Batch& b, const u32* shared, u32 t
 // One step of all lanes. Inactive ones have no token in it.
 template <int lookup, int states>
 __device__ __forceinline__ u32 step(
-    const Batch& b, const u32* shared, Tables& tables, const u16* ring, u32 below, u32 t, bool active, u32& x, u32& at) {
+    const Batch& b, const Words& words, Tables& tables, u32 below, u32 t, bool active, u32& x, u32& at) {
   u32 y = x;
-  const u32 symbol = symbolOf<lookup>(b, shared, tableOf<states>(tables, t, active), y);
+  const u32 symbol = symbolOf<lookup>(b, tables.shared, tableOf<states>(tables, t, active), y);
   const bool needs = active && y < 0x10000;
   const u32 mask = __ballot_sync(ALL_LANES, needs);
-  const u32 word = ring[(at + __popc(mask & below)) & (RING_WORDS - 1)];
+  const u32 place = ((at + 2 * __popc(mask & below)) & (RING_BYTES - 1)) | words.ring;
+  const u32 word = *(const u16*)(words.shared + place);
   if (needs) y = __byte_perm(word, y, 0x5410);
   if (active) x = y;
-  at += __popc(mask);
+  at += 2 * __popc(mask);
   move<states>(tables, b, t, active, symbol);
   return symbol;
 }
 
 template <int lookup, int states>
 __device__ __forceinline__ u32 decodeStream(
-    const Batch& b, const u32* shared, Words& words, u32 begin, u32 length, u32 stream, u32 lane, u32 warp) {
+    const Batch& b, Words& words, Tables& tables, u32 begin, u32 length, u32 stream, u32 lane, u32 warp) {
   const u32 below = (1u << lane) - 1, lanes = b.rows == 0 ? 0 : b.tokens < 32 ? b.tokens : 32;
   if (length < 4 * lanes) return TRUNCATED;
   if ((length | begin) & 1) return NOT_AT_END;
@@ -184,14 +187,15 @@ __device__ __forceinline__ u32 decodeStream(
     x = from[0] | (u32)from[1] << 16;
   }
   if (__any_sync(ALL_LANES, x < 0x10000)) return BAD_STATE;
-  u32 at = ((begin & 127) >> 1) + 2 * lanes;
-  words.from = b.bytes + (begin & ~127u);
-  words.end = (begin & 127) + length;
-  words.window = at >> 6;
+  u32 at = begin % WINDOW_BYTES + 4 * lanes;
+  words.from = b.bytes + (begin - begin % WINDOW_BYTES);
+  words.end = begin % WINDOW_BYTES + length;
+  words.window = at & ~(WINDOW_BYTES - 1);
   ask(words, at, lane);
+  ask(words, at, lane);
+  copyAsyncCommit();
   copyAsyncWait<0>();
   __syncwarp();
-  Tables tables;
   openTables<states>(tables, b, stream, lane, warp);
   u8* out = b.symbols + (u64)stream * b.rows * b.tokens;
   if (b.tokens % 128 == 0) {
@@ -200,11 +204,12 @@ __device__ __forceinline__ u32 decodeStream(
       toRow<states>(tables, b, stream, row, lane);
       for (u32 t = lane; t < b.tokens; t += 128, out += 128) {
         ask(words, at, lane);
+        copyAsyncCommit();
         copyAsyncWait<2>();
         __syncwarp();
 #pragma unroll
         for (u32 i = 0; i < 128; i += 32) {
-          out[i] = (u8)step<lookup, states>(b, shared, tables, words.ring, below, t + i, true, x, at);
+          out[i] = (u8)step<lookup, states>(b, words, tables, below, t + i, true, x, at);
         }
       }
     }
@@ -215,11 +220,12 @@ __device__ __forceinline__ u32 decodeStream(
       for (u32 first = 0; first < b.tokens; first += 32, steps++) {
         if (steps % 4 == 0) {
           ask(words, at, lane);
+          copyAsyncCommit();
           copyAsyncWait<2>();
           __syncwarp();
         }
         const u32 t = first + lane;
-        const u32 symbol = step<lookup, states>(b, shared, tables, words.ring, below, t, t < b.tokens, x, at);
+        const u32 symbol = step<lookup, states>(b, words, tables, below, t, t < b.tokens, x, at);
         if (t < b.tokens) out[t] = (u8)symbol;
       }
     }
@@ -227,26 +233,31 @@ __device__ __forceinline__ u32 decodeStream(
   // Nothing may be on its way into the ring when the next stream begins.
   copyAsyncWait<0>();
   __syncwarp();
-  if (at > words.end >> 1) return TRUNCATED;
-  return at < words.end >> 1 || __any_sync(ALL_LANES, x != 0x10000) ? NOT_AT_END : OK;
+  if (at > words.end) return TRUNCATED;
+  return at < words.end || __any_sync(ALL_LANES, x != 0x10000) ? NOT_AT_END : OK;
 }
 
 template <int lookup, int states>
 __device__ __forceinline__ void decode(const Batch& b) {
-  KVZ_DYNAMIC_SHARED(u32, shared);
+  KVZ_DYNAMIC_SHARED(u8, shared);
   const u32 lane = threadIdx.x & 31, warps = blockDim.x >> 5, warp = blockIdx.x * warps + (threadIdx.x >> 5);
+  // The rings, then the tables.
+  u32* copied = (u32*)(shared + warps * RING_BYTES);
   for (u32 i = threadIdx.x * 4; i < b.tableWords; i += blockDim.x * 4) {
-    *(uint4*)(shared + i) = *(const uint4*)(b.tables + i);
+    *(uint4*)(copied + i) = *(const uint4*)(b.tables + i);
   }
+  Tables tables;
+  tables.shared = copied;
   __syncthreads();
   Words words;
-  words.ring = (u16*)(shared + b.tableWords) + (threadIdx.x >> 5) * RING_WORDS;
+  words.shared = shared;
+  words.ring = (threadIdx.x >> 5) * RING_BYTES;
   for (u32 stream = warp; stream < b.streams; stream += gridDim.x * warps) {
     const u32 begin = min(b.begins[stream], b.byteLength), most = b.byteLength - begin;
     const u32 asked = b.lengths ? b.lengths[stream] : b.begins[stream + 1] - begin;
     // One that could not be encoded has no bytes; ranges outside of the buffer have none either.
     const u32 length = asked <= most ? asked : 0;
-    const u32 status = decodeStream<lookup, states>(b, shared, words, begin, length, stream, lane, warp);
+    const u32 status = decodeStream<lookup, states>(b, words, tables, begin, length, stream, lane, warp);
     if (lane == 0) b.status[stream] = status;
   }
 }
@@ -258,11 +269,11 @@ __device__ __forceinline__ void decode(const Batch& b) {
 #define BATCH \
   { bytes, byteLength, begins, lengths, streams, rows, tokens, bits, tables, tableWords, tableOf, classes, kinds, even, odd, each, states, symbols, status }
 
-extern "C" __global__ void __launch_bounds__(1024) ransDecodePlainShared(PARAMETERS) { decode<SHARED, NONE>(BATCH); }
-extern "C" __global__ void __launch_bounds__(1024) ransDecodePlainSought(PARAMETERS) { decode<SOUGHT, NONE>(BATCH); }
+extern "C" __global__ void __launch_bounds__(1024, 2) ransDecodePlainShared(PARAMETERS) { decode<SHARED, NONE>(BATCH); }
+extern "C" __global__ void __launch_bounds__(1024, 2) ransDecodePlainSought(PARAMETERS) { decode<SOUGHT, NONE>(BATCH); }
 extern "C" __global__ void __launch_bounds__(1024) ransDecodePlainCached(PARAMETERS) { decode<CACHED, NONE>(BATCH); }
-extern "C" __global__ void __launch_bounds__(1024) ransDecodeTrellisShared(PARAMETERS) { decode<SHARED, REGISTER>(BATCH); }
-extern "C" __global__ void __launch_bounds__(1024) ransDecodeTrellisSought(PARAMETERS) { decode<SOUGHT, REGISTER>(BATCH); }
+extern "C" __global__ void __launch_bounds__(1024, 2) ransDecodeTrellisShared(PARAMETERS) { decode<SHARED, REGISTER>(BATCH); }
+extern "C" __global__ void __launch_bounds__(1024, 2) ransDecodeTrellisSought(PARAMETERS) { decode<SOUGHT, REGISTER>(BATCH); }
 extern "C" __global__ void __launch_bounds__(1024) ransDecodeTrellisCached(PARAMETERS) { decode<CACHED, REGISTER>(BATCH); }
 extern "C" __global__ void __launch_bounds__(1024) ransDecodeLongShared(PARAMETERS) { decode<SHARED, MEMORY>(BATCH); }
 extern "C" __global__ void __launch_bounds__(1024) ransDecodeLongSought(PARAMETERS) { decode<SOUGHT, MEMORY>(BATCH); }

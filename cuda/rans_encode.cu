@@ -37,7 +37,69 @@ struct Contexts {
   u32* second;
 };
 
+// Symbols of whole groups of 128 tokens, a word a lane, read as many groups ahead as memory takes to answer.
+constexpr u32 AHEAD = 4;
+struct Pieces {
+  const u32* next;
+  // The last group that there is, in the direction of reading.
+  const u32* last;
+  u32 words[AHEAD];
+};
+
+template <int direction>
+__device__ __forceinline__ u32 loadPiece(Pieces& pieces) {
+  const u32 word = __ldg(pieces.next);
+  if (pieces.next != pieces.last) pieces.next += direction * 32;
+  return word;
+}
+
+template <int direction>
+__device__ __forceinline__ void openPieces(Pieces& pieces, const Batch& b, const u8* symbols, u32 lane) {
+  const u32* first = (const u32*)symbols + lane;
+  const u32* end = first + (b.rows * b.tokens / 4 - 32);
+  pieces.next = direction > 0 ? first : end;
+  pieces.last = direction > 0 ? end : first;
+#pragma unroll
+  for (u32 i = 0; i < AHEAD; i++) pieces.words[i] = loadPiece<direction>(pieces);
+}
+
+// The next group.
+template <int direction>
+__device__ __forceinline__ u32 takePiece(Pieces& pieces) {
+  const u32 word = pieces.words[0];
+#pragma unroll
+  for (u32 i = 1; i < AHEAD; i++) pieces.words[i - 1] = pieces.words[i];
+  pieces.words[AHEAD - 1] = loadPiece<direction>(pieces);
+  return word;
+}
+
+// The lane's symbol of the 32 tokens from `first` on, first below 128.
+__device__ __forceinline__ u32 symbolIn(u32 piece, u32 first, u32 lane) {
+  return __byte_perm(__shfl_sync(ALL_LANES, piece, first / 4 + lane / 4), 0, 0x4440 | (lane & 3));
+}
+
 // The states of the trellis follow from the symbols from first to last, so they are walked before.
+__device__ __forceinline__ void walkWhole(const Batch& b, const Contexts& c, const u8* symbols, u32 lane) {
+  const u32 last = 4 * (b.tokens / 32 - 1), even = b.even, odd = b.odd;
+  u32 trellis = 0;
+  u32* second = c.second;
+  Pieces pieces;
+  openPieces<1>(pieces, b, symbols, lane);
+  for (u32 left = b.rows * b.tokens; left > 0; left -= 128, second += 4) {
+    const u32 piece = takePiece<1>(pieces);
+    u32 masks = 0;
+#pragma unroll
+    for (u32 i = 0; i < 4; i++) {
+      const u32 state = trellis & 7, mask = __ballot_sync(ALL_LANES, state >> 2);
+      if (lane == i) masks = mask;
+      const u32 moved = ((symbolIn(piece, 32 * i, lane) + 1) & 2 ? odd : even) >> 4 * state & 7;
+      trellis = trellis >> 4 | moved << last;
+    }
+    if (lane < 4) second[lane] = masks;
+  }
+  __syncwarp();
+}
+
 template <int states>
 __device__ __forceinline__ void walkTrellis(const Batch& b, const Contexts& c, const u8* symbols, u32 lane, u32 warp) {
   const u32 last = 4 * ((b.tokens + 31) / 32 - 1);
@@ -62,17 +124,11 @@ __device__ __forceinline__ void walkTrellis(const Batch& b, const Contexts& c, c
   __syncwarp();
 }
 
-// What a lane codes in one step.
-struct Coded {
-  uint2 entry;
-  bool active;
-};
-
-// One step of all lanes: `at` is where the words begin.
-__device__ __forceinline__ void step(const Coded& coded, u32 bits, u16* words, u32 below, u32& x, u32& at, u32& absent) {
-  const u32 factor = coded.entry.x, packed = coded.entry.y;
-  const u32 rest = packed & 0xfff;
-  const bool gives = coded.active && (x >> (32 - bits)) + rest >= 1u << bits;
+// One step of all lanes, of which inactive ones have no token: `at` is where the words begin.
+__device__ __forceinline__ void step(
+    uint2 entry, bool active, u32 bits, u16* words, u32 below, u32& x, u32& at, u32& absent) {
+  const u32 factor = entry.x, packed = entry.y, rest = packed & 0xfff;
+  const bool gives = active && (x >> (32 - bits)) + rest >= 1u << bits;
   const u32 mask = __ballot_sync(ALL_LANES, gives);
   at -= __popc(mask);
   if (gives) {
@@ -82,9 +138,81 @@ __device__ __forceinline__ void step(const Coded& coded, u32 bits, u16* words, u
   // x / f · 2^bits + start + x mod f
   const u32 quotient = __funnelshift_r(__umulhi(x + (packed >> 31), factor), 0, packed >> 24);
   const u32 y = x + (packed >> 12 & 0xfff) + quotient * rest;
-  if (coded.active) {
+  if (active) {
     x = y;
     if (factor == 0) absent = 1;
+  }
+}
+
+// What all steps of a stream share.
+struct Stream {
+  Contexts contexts;
+  const uint2* shared;
+  u16* words;
+  u32 lane, below;
+  u32 x, at, absent;
+};
+
+// The row's table, or its classes of kind lane % 16.
+template <int states>
+__device__ __forceinline__ u32 rowOf(const Stream& s, u32 row) {
+  return states == NONE ? __ldg(s.contexts.tableOf + row) : __ldg(s.contexts.classes + row * 16 + (s.lane & 15));
+}
+
+template <int states, bool cached>
+__device__ __forceinline__ uint2 entryOf(
+    const Batch& b, const Stream& s, u32 own, u32 t, bool active, u32 second, u32 symbol) {
+  u32 table = own;
+  if (states != NONE) {
+    const u32 kind = active ? __ldg(s.contexts.kinds + t) : 0;
+    table = 2 * __shfl_sync(ALL_LANES, own, kind) + (second >> s.lane & 1);
+  }
+  return cached ? __ldg(b.tables + table * 256 + symbol) : s.shared[table * 256 + symbol];
+}
+
+// Rows of whole groups of 128 tokens. Four steps go together: what they look up does not depend on the states, so it is on
+// its way before they begin.
+template <int states, bool cached>
+__device__ __forceinline__ void encodeWhole(const Batch& b, Stream& s, const u8* symbols) {
+  const u32* second = s.contexts.second + b.rows * (b.tokens / 32);
+  Pieces pieces;
+  openPieces<-1>(pieces, b, symbols, s.lane);
+  u32 following = rowOf<states>(s, b.rows - 1);
+  for (u32 row = b.rows; row-- > 0;) {
+    const u32 own = following;
+    following = rowOf<states>(s, row > 0 ? row - 1 : 0);
+    for (u32 end = b.tokens; end > 0; end -= 128) {
+      const u32 piece = takePiece<-1>(pieces);
+      second -= 4;
+      uint2 entries[4];
+#pragma unroll
+      for (u32 i = 0; i < 4; i++) {
+        const u32 first = 96 - 32 * i, mask = states == NONE ? 0 : second[3 - i];
+        const u32 symbol = symbolIn(piece, first, s.lane);
+        entries[i] = entryOf<states, cached>(b, s, own, end - 128 + first + s.lane, true, mask, symbol);
+      }
+#pragma unroll
+      for (u32 i = 0; i < 4; i++) step(entries[i], true, b.bits, s.words, s.below, s.x, s.at, s.absent);
+    }
+  }
+}
+
+// Rows of any length.
+template <int states, bool cached>
+__device__ __forceinline__ void encodeAny(const Batch& b, Stream& s, const u8* symbols) {
+  const u32 groups = (b.tokens + 31) / 32;
+  const u32* second = s.contexts.second + b.rows * groups;
+  symbols += (u64)b.rows * b.tokens;
+  for (u32 row = b.rows; row-- > 0;) {
+    const u32 own = rowOf<states>(s, row);
+    symbols -= b.tokens;
+    for (u32 group = groups; group-- > 0;) {
+      const u32 t = group * 32 + s.lane;
+      const bool active = t < b.tokens;
+      const u32 mask = states == NONE ? 0 : *--second;
+      const uint2 entry = entryOf<states, cached>(b, s, own, t, active, mask, active ? symbols[t] : 0);
+      step(entry, active, b.bits, s.words, s.below, s.x, s.at, s.absent);
+    }
   }
 }
 
@@ -92,7 +220,6 @@ template <int states, bool cached>
 __device__ __forceinline__ void encode(const Batch& b) {
   KVZ_DYNAMIC_SHARED(uint2, shared);
   const u32 lane = threadIdx.x & 31, warps = blockDim.x >> 5, warp = blockIdx.x * warps + (threadIdx.x >> 5);
-  const u32 below = (1u << lane) - 1;
   if (!cached) {
     for (u32 i = threadIdx.x * 2; i < b.tableEntries; i += blockDim.x * 2) {
       *(uint4*)(shared + i) = *(const uint4*)(b.tables + i);
@@ -100,52 +227,34 @@ __device__ __forceinline__ void encode(const Batch& b) {
   }
   __syncthreads();
   const u32 lanes = b.rows == 0 ? 0 : b.tokens < 32 ? b.tokens : 32, groups = (b.tokens + 31) / 32;
+  Stream s;
+  s.shared = shared;
+  s.lane = lane;
+  s.below = (1u << lane) - 1;
   for (u32 stream = warp; stream < b.streams; stream += gridDim.x * warps) {
     const u64 entry = b.each ? stream : 0;
     const u8* symbols = b.symbols + (u64)stream * b.rows * b.tokens;
-    Contexts c;
-    c.tableOf = b.tableOf + entry * b.rows;
-    c.classes = b.classes + entry * b.rows * 16;
-    c.kinds = b.kinds + entry * b.tokens;
-    c.second = b.second + (u64)stream * b.rows * groups;
-    if (states != NONE) walkTrellis<states>(b, c, symbols, lane, warp);
-    u16* words = (u16*)(b.slots + (u64)stream * b.slotBytes);
-    u32 at = b.slotBytes / 2, x = 0x10000, absent = 0;
-    symbols += (u64)b.rows * b.tokens;
-    for (u32 row = b.rows; row-- > 0;) {
-      symbols -= b.tokens;
-      const u32 own = states == NONE ? __ldg(c.tableOf + row) : __ldg(c.classes + row * 16 + (lane & 15));
-      const u32* second = c.second + (u64)row * groups;
-      // Four steps go together: what they look up does not depend on the states, so it is on its way before.
-      for (u32 end = groups; end > 0;) {
-        const u32 count = end % 4 ? end % 4 : 4;
-        Coded coded[4];
-#pragma unroll
-        for (u32 i = 0; i < 4; i++) {
-          const u32 group = end - 1 - i, t = group * 32 + lane;
-          coded[i].active = i < count && t < b.tokens;
-          u32 table = own;
-          if (states != NONE) {
-            const u32 kind = coded[i].active ? __ldg(c.kinds + t) : 0;
-            table = 2 * __shfl_sync(ALL_LANES, own, kind) + (i < count ? second[group] >> lane & 1 : 0);
-          }
-          const u32 place = table * 256 + (coded[i].active ? symbols[t] : 0);
-          coded[i].entry = cached ? __ldg(b.tables + place) : shared[place];
-        }
-#pragma unroll
-        for (u32 i = 0; i < 4; i++) {
-          if (i < count) step(coded[i], b.bits, words, below, x, at, absent);
-        }
-        end -= count;
-      }
+    s.contexts.tableOf = b.tableOf + entry * b.rows;
+    s.contexts.classes = b.classes + entry * b.rows * 16;
+    s.contexts.kinds = b.kinds + entry * b.tokens;
+    s.contexts.second = b.second + (u64)stream * b.rows * groups;
+    s.words = (u16*)(b.slots + (u64)stream * b.slotBytes);
+    s.at = b.slotBytes / 2;
+    s.x = 0x10000;
+    s.absent = 0;
+    if (lanes > 0) {
+      if (states == REGISTER && b.tokens % 128 == 0) walkWhole(b, s.contexts, symbols, lane);
+      else if (states != NONE) walkTrellis<states>(b, s.contexts, symbols, lane, warp);
+      if (b.tokens % 128 == 0) encodeWhole<states, cached>(b, s, symbols);
+      else encodeAny<states, cached>(b, s, symbols);
     }
-    at -= 2 * lanes;
+    s.at -= 2 * lanes;
     if (lane < lanes) {
-      words[at + 2 * lane] = (u16)x;
-      words[at + 2 * lane + 1] = (u16)(x >> 16);
+      s.words[s.at + 2 * lane] = (u16)s.x;
+      s.words[s.at + 2 * lane + 1] = (u16)(s.x >> 16);
     }
-    const bool bad = __any_sync(ALL_LANES, absent);
-    if (lane == 0) b.lengths[stream] = bad ? ABSENT : b.slotBytes - 2 * at;
+    const bool bad = __any_sync(ALL_LANES, s.absent);
+    if (lane == 0) b.lengths[stream] = bad ? ABSENT : b.slotBytes - 2 * s.at;
   }
 }
 

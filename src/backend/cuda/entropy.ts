@@ -26,8 +26,9 @@ const FEW_TABLE_BYTES = 16384;
 const ENCODE_SHARED_BYTES = 65536;
 /** Tokens up to which a lane's trellis states and kinds fit a register: 8 groups of 32, 4 bits each. */
 const REGISTER_TOKENS = 256;
-/** Warps that a multiprocessor has at once, by the kernels' registers. */
-const RESIDENT_WARPS = 48;
+/** Warps that a multiprocessor has at once, by the kernels' registers; the second where they need up to 64. */
+const RESIDENT_WARPS = 64;
+const FEW_RESIDENT_WARPS = 32;
 /** Bytes that a warp moves a turn when streams are put together. */
 const PART_BYTES = 4096;
 /** Tokens up to which a warp counts a row. */
@@ -76,7 +77,7 @@ export class CudaEntropy implements GpuEntropy {
     if (streams === 0) return;
     const own = CudaTables.of(tables);
     const { buffer, lookup, sharedBytes } = own.decoding();
-    const { kind, grid, warps, states, list } = this.#launch(batch, contexts, sharedBytes);
+    const { kind, grid, warps, states, list } = this.#launch(batch, contexts, sharedBytes, RESIDENT_WARPS);
     const name: Record<Lookup, string> = { shared: "Shared", sought: "Sought", cached: "Cached" };
     this.#device.launch(
       "rans_decode",
@@ -108,7 +109,7 @@ export class CudaEntropy implements GpuEntropy {
       const buffer = own.encoding();
       const tableBytes = own.count * 2048;
       const sharedBytes = tableBytes <= ENCODE_SHARED_BYTES ? tableBytes : 0;
-      const { kind, grid, warps, states, list } = this.#launch(batch, contexts, sharedBytes);
+      const { kind, grid, warps, states, list } = this.#launch(batch, contexts, sharedBytes, FEW_RESIDENT_WARPS);
       const second = kind === "Plain" ? null : this.#keep("second", streams * rows * Math.ceil(tokens / 32) * 4);
       this.#device.launch(
         "rans_encode",
@@ -204,16 +205,16 @@ export class CudaEntropy implements GpuEntropy {
   }
 
   /** How the warps of a batch lie in blocks, and the arguments that contexts have in common. */
-  #launch(batch: StreamBatch, contexts: DeviceContexts, tableBytes: number): Launch {
+  #launch(batch: StreamBatch, contexts: DeviceContexts, tableBytes: number, residentWarps: number): Launch {
     const { streams, tokens } = batch;
     const own = CudaContexts.of(contexts);
     const { multiprocessors } = this.#device;
     // Few streams are spread over all multiprocessors.
     const most = tableBytes <= FEW_TABLE_BYTES ? 16 : 32;
     const warps = Math.max(1, Math.min(most, Math.ceil(streams / multiprocessors)));
-    const resident = Math.max(1, Math.floor(RESIDENT_WARPS / warps));
-    const grid = Math.min(Math.ceil(streams / warps), multiprocessors * resident);
     const long = own.variant === "trellis" && tokens > REGISTER_TOKENS;
+    const resident = Math.max(1, Math.floor((long ? FEW_RESIDENT_WARPS : residentWarps) / warps));
+    const grid = Math.min(Math.ceil(streams / warps), multiprocessors * resident);
     return {
       kind: own.variant === "plain" ? "Plain" : long ? "Long" : "Trellis",
       grid,

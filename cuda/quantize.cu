@@ -142,11 +142,24 @@ extern "C" __global__ void __launch_bounds__(256) dequantize(const u8* __restric
     const u8* from = symbols + (u64)token * components + c;
     const u32* pairs = params + (u64)token * groupCount;
     float* to = coefficients + (u64)token * stride + c;
+    // Codes of four components in a word, where rows of symbols are whole words.
+    u32 codes = 0;
+    if (c < components && components % 4 == 0) {
+      codes = *(const u32*)from;
+    } else {
+#pragma unroll
+      for (u32 k = 0; k < 4; k++) {
+        if (entry[k] != 0) codes |= (u32)from[k] << (8 * k);
+      }
+    }
     float value[4];
+    u32 pair = 0;
 #pragma unroll
     for (u32 k = 0; k < 4; k++) {
       u32 type = entry[k] >> 30;
-      value[k] = type == 0 ? 0.0f : valueOf(type, from[k], pairs[entry[k] & 0x3fffffff]);
+      // Neighbours mostly share their group.
+      if (type != 0 && (k == 0 || entry[k] != entry[k - 1])) pair = pairs[entry[k] & 0x3fffffff];
+      value[k] = type == 0 ? 0.0f : valueOf(type, codes >> (8 * k) & 255, pair);
     }
     if (stride % 4 == 0) {
       *(float4*)to = make_float4(value[0], value[1], value[2], value[3]);
@@ -180,10 +193,18 @@ extern "C" __global__ void __launch_bounds__(256) pack(const u8* __restrict__ sy
   KVZ_SHARED(u8, tile, TILE_TOKENS * PITCH);
   u32 tokenTile = blockIdx.x / componentTiles, c0 = (blockIdx.x - tokenTile * componentTiles) * TILE_COMPONENTS;
   u32 t0 = tokenTile * TILE_TOKENS, lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
-  for (u32 i = threadIdx.x; i < TILE_TOKENS * TILE_COMPONENTS; i += blockDim.x) {
-    u32 t = i / TILE_COMPONENTS, c = i % TILE_COMPONENTS;
-    bool inside = t0 + t < tokens && c0 + c < components;
-    tile[t * PITCH + c] = inside ? symbols[(u64)(t0 + t) * components + c0 + c] : (u8)0;
+  if (components % 4 == 0) {
+    for (u32 i = threadIdx.x; i < TILE_TOKENS * TILE_COMPONENTS / 4; i += blockDim.x) {
+      u32 t = i / (TILE_COMPONENTS / 4), c = i % (TILE_COMPONENTS / 4) * 4;
+      bool inside = t0 + t < tokens && c0 + c < components;
+      *(u32*)(tile + t * PITCH + c) = inside ? *(const u32*)(symbols + (u64)(t0 + t) * components + c0 + c) : 0;
+    }
+  } else {
+    for (u32 i = threadIdx.x; i < TILE_TOKENS * TILE_COMPONENTS; i += blockDim.x) {
+      u32 t = i / TILE_COMPONENTS, c = i % TILE_COMPONENTS;
+      bool inside = t0 + t < tokens && c0 + c < components;
+      tile[t * PITCH + c] = inside ? symbols[(u64)(t0 + t) * components + c0 + c] : (u8)0;
+    }
   }
   __syncthreads();
   for (u32 c = warp; c < TILE_COMPONENTS && c0 + c < components; c += warps) {
@@ -217,6 +238,14 @@ extern "C" __global__ void __launch_bounds__(256) unpack(const u8* __restrict__ 
     }
   }
   __syncthreads();
+  if (components % 4 == 0) {
+    for (u32 i = threadIdx.x; i < TILE_TOKENS * TILE_COMPONENTS / 4; i += blockDim.x) {
+      u32 t = i / (TILE_COMPONENTS / 4), c = i % (TILE_COMPONENTS / 4) * 4;
+      if (t0 + t >= tokens || c0 + c >= components) continue;
+      *(u32*)(symbols + (u64)(t0 + t) * components + c0 + c) = *(const u32*)(tile + t * PITCH + c);
+    }
+    return;
+  }
   for (u32 i = threadIdx.x; i < TILE_TOKENS * TILE_COMPONENTS; i += blockDim.x) {
     u32 t = i / TILE_COMPONENTS, c = i % TILE_COMPONENTS;
     if (t0 + t < tokens && c0 + c < components) symbols[(u64)(t0 + t) * components + c0 + c] = tile[t * PITCH + c];
@@ -226,11 +255,12 @@ extern "C" __global__ void __launch_bounds__(256) unpack(const u8* __restrict__ 
 // ---- FP8 rows
 
 // A block a row: codes u8 [rows][length], scales u16 [rows].
-extern "C" __global__ void __launch_bounds__(256) encodeFp8(const float* __restrict__ src, u32 length,
+extern "C" __global__ void __launch_bounds__(1024) encodeFp8(const float* __restrict__ src, u32 length,
                                                             u8* __restrict__ codes, u16* __restrict__ scales) {
-  KVZ_SHARED(float, largest, 8);
+  KVZ_SHARED(float, largest, 32);
   const float* row = src + (u64)blockIdx.x * length;
   float most = 0.0f;
+#pragma unroll 4
   for (u32 i = threadIdx.x; i < length; i += blockDim.x) most = fmaxf(most, fabsf(row[i]));
   for (int step = 16; step > 0; step /= 2) most = fmaxf(most, __shfl_xor_sync(ALL_LANES, most, step));
   if (threadIdx.x % 32 == 0) largest[threadIdx.x / 32] = most;
@@ -239,6 +269,7 @@ extern "C" __global__ void __launch_bounds__(256) encodeFp8(const float* __restr
   for (u32 w = 0; w < blockDim.x / 32; w++) most = fmaxf(most, largest[w]);
   Scale s = scaleOf(FP8, 0.0f, most);
   u8* to = codes + (u64)blockIdx.x * length;
+#pragma unroll 4
   for (u32 i = threadIdx.x; i < length; i += blockDim.x) to[i] = (u8)codeOf(FP8, row[i], s);
   if (threadIdx.x == 0) scales[blockIdx.x] = s.scaleBits;
 }

@@ -123,8 +123,7 @@ export class CublasLt {
       this.#calls.cublasLtMatmul(
         ...[this.#handle, operation, this.#factor, b, first, aAddress, second, this.#zero] as const,
         ...[cAddress, result, cAddress, result, algorithm, workspace, WORKSPACE_BYTES, stream] as const,
-      )
-    );
+      ), "cublasLt.matmul");
     this.#check(status, "cublasLtMatmul");
     return true;
   }

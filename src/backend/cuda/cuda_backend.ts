@@ -4,10 +4,11 @@
  * @module
  */
 import type { Backend, BlockShape, DeviceBasis, DeviceBuffer, DevicePlan, QuantGroup } from "../backend.ts";
+import type { KernelTime } from "../gpu/kernel_time.ts";
 import type { GpuKernels } from "../gpu/kernels.ts";
 import { CublasLt } from "./cublaslt.ts";
 import { buildOf } from "./detect.ts";
-import { CudaDevice } from "./device.ts";
+import { CudaDevice, type CudaDeviceOptions } from "./device.ts";
 import { CudaEntropy } from "./entropy.ts";
 import { CudaInteger } from "./integer.ts";
 import { CudaMemoryKernels } from "./memory.ts";
@@ -48,14 +49,28 @@ export class CudaBackend implements Backend {
    * @param ordinal number of the device, from 0 on
    * @throws {KvzBackendError} when driver or device are absent, too old, or forbidden
    */
-  static async open(ordinal: number = 0): Promise<CudaBackend> {
-    const device = await CudaDevice.open(ordinal);
+  static async open(ordinal: number = 0, options?: CudaDeviceOptions): Promise<CudaBackend> {
+    const device = await CudaDevice.open(ordinal, options);
     try {
       return new CudaBackend(device, await CublasLt.open(device));
     } catch (error) {
       device[Symbol.dispose]();
       throw error;
     }
+  }
+
+  /** Bytes of device memory in use. */
+  get bytesInUse(): number {
+    return this.device.bytesInUse;
+  }
+
+  /**
+   * Times of kernels since the last call, where the backend was opened with `timeKernels`.
+   *
+   * @throws {KvzBackendError} when it was not.
+   */
+  profile(): Promise<KernelTime[]> {
+    return this.device.profile();
   }
 
   alloc(byteLength: number): DeviceBuffer {

@@ -5,23 +5,18 @@
  */
 import { KvzBackendError } from "../../errors.ts";
 import type { DeviceBuffer } from "../backend.ts";
+import type { KernelTime } from "../gpu/kernel_time.ts";
 import { requireBytes, requireCopy, requireCounts, requireView } from "../check.ts";
+import { type KernelArgument, LaunchArguments } from "./arguments.ts";
 import { CudaBuffer } from "./buffer.ts";
 import { CudaContext } from "./context.ts";
 import type { DeviceFacts } from "./driver.ts";
-import { loadTexts, Modules, type ModuleTexts } from "./modules.ts";
+import { type Kernel, loadTexts, Modules, type ModuleTexts } from "./modules.ts";
+import { CudaProfiler } from "./profiler.ts";
 import { Downloads, Uploads } from "./transfers.ts";
 
+export type { KernelArgument } from "./arguments.ts";
 export { CudaBuffer } from "./buffer.ts";
-
-/** A value that a kernel gets: the address of a buffer, 0 for null, or a number of the type named. */
-export type KernelArgument =
-  | DeviceBuffer
-  | null
-  | { readonly u32: number }
-  | { readonly i32: number }
-  | { readonly f32: number }
-  | { readonly u64: number | bigint };
 
 /** How many threads run a kernel. */
 export interface LaunchShape {
@@ -33,10 +28,13 @@ export interface LaunchShape {
   readonly shared?: number;
 }
 
-/** Most arguments of a kernel. */
-const MOST_ARGUMENTS = 64;
-/** Bytes from the value of one argument to that of the next. */
-const ARGUMENT_BYTES = 8;
+/** How a device is opened. */
+export interface CudaDeviceOptions {
+  /** PTX of the kernels; default: those of this package. */
+  readonly texts?: ModuleTexts;
+  /** Whether {@linkcode CudaDevice.profile} tells times of kernels; default false. */
+  readonly timeKernels?: boolean;
+}
 
 /** An open device. */
 export class CudaDevice {
@@ -44,40 +42,31 @@ export class CudaDevice {
   readonly #modules: Modules;
   readonly #uploads: Uploads;
   readonly #downloads: Downloads;
-  /** Addresses of the argument values, then the values, in memory that the driver can read. */
-  readonly #arguments: number;
-  readonly #words: Uint32Array;
-  readonly #signed: Int32Array;
-  readonly #floats: Float32Array;
+  readonly #arguments: LaunchArguments;
   readonly #release = (address: number) => this.#free(address);
 
-  private constructor(context: CudaContext, texts: ModuleTexts) {
+  readonly #profiler: CudaProfiler | null;
+
+  private constructor(context: CudaContext, { texts, timeKernels }: Required<CudaDeviceOptions>) {
     this.#context = context;
+    this.#profiler = timeKernels ? new CudaProfiler(context) : null;
     this.#modules = new Modules(context, texts);
     this.#uploads = new Uploads(context);
     this.#downloads = new Downloads(context);
-    const bytes = MOST_ARGUMENTS * (8 + ARGUMENT_BYTES);
-    this.#arguments = context.allocHost(bytes);
-    const memory = context.view(this.#arguments, bytes);
-    const addresses = new BigUint64Array(memory, 0, MOST_ARGUMENTS);
-    const values = this.#arguments + MOST_ARGUMENTS * 8;
-    for (let i = 0; i < MOST_ARGUMENTS; i++) addresses[i] = BigInt(values + i * ARGUMENT_BYTES);
-    this.#words = new Uint32Array(memory, MOST_ARGUMENTS * 8);
-    this.#signed = new Int32Array(memory, MOST_ARGUMENTS * 8);
-    this.#floats = new Float32Array(memory, MOST_ARGUMENTS * 8);
+    this.#arguments = new LaunchArguments(context, this);
   }
 
   /**
    * Opens a device.
    *
    * @param ordinal number of the device, from 0 on
-   * @param texts PTX of the kernels, those of this package when absent
    * @throws {KvzBackendError} when driver or device are absent, too old, or forbidden
    */
-  static async open(ordinal: number = 0, texts?: ModuleTexts): Promise<CudaDevice> {
+  static async open(ordinal: number = 0, options: CudaDeviceOptions = {}): Promise<CudaDevice> {
     const context = await CudaContext.open(ordinal);
     try {
-      return new CudaDevice(context, texts ?? await loadTexts());
+      const { texts = await loadTexts(), timeKernels = false } = options;
+      return new CudaDevice(context, { texts, timeKernels });
     } catch (error) {
       context.close();
       throw error;
@@ -211,31 +200,32 @@ export class CudaDevice {
   launch(module: string, kernel: string, shape: LaunchShape, args: readonly KernelArgument[]): void {
     const { grid, block, shared = 0 } = shape;
     this.#enter();
-    for (let i = 0; i < args.length; i++) this.#setArgument(i, args[i]);
+    this.#arguments.set(args);
     if (grid[0] === 0 || grid[1] === 0 || grid[2] === 0) return;
     const found = this.#modules.kernel(module, kernel);
     if (shared > found.shared) this.#modules.allowShared(found, shared);
-    const context = this.#context;
-    const code = context.calls.cuLaunchKernel(
-      found.handle,
-      grid[0],
-      grid[1],
-      grid[2],
-      block[0],
-      block[1],
-      block[2],
-      shared,
-      context.stream,
-      this.#arguments,
-      0,
-    );
-    if (code !== 0) context.check(code, `launch kernel ${kernel} of ${grid.join(" × ")} blocks`);
+    if (this.#profiler === null) this.#launch(found, kernel, grid, block, shared);
+    else this.#profiler.around(`${module}.${kernel}`, () => this.#launch(found, kernel, grid, block, shared));
+  }
+
+  /**
+   * Times of the kernels since the last call, longest first.
+   *
+   * @throws {KvzBackendError} when the device was opened without `timeKernels`.
+   */
+  async profile(): Promise<KernelTime[]> {
+    this.#context.enter();
+    if (this.#profiler === null) {
+      throw new KvzBackendError('Cannot profile: the backend was opened without "timeKernels"');
+    }
+    return await this.#profiler.take();
   }
 
   /** Calls a library that enqueues work of its own on the stream (`CUstream`), in order with ours. */
-  enqueue<T>(call: (stream: number) => T): T {
+  enqueue<T>(call: (stream: number) => T, name: string = "library"): T {
     this.#enter();
-    return call(this.#context.stream);
+    if (this.#profiler === null) return call(this.#context.stream);
+    return this.#profiler.around(name, () => call(this.#context.stream));
   }
 
   /** Milliseconds that the work enqueued by `enqueue` takes on the device. */
@@ -274,32 +264,32 @@ export class CudaDevice {
     this.#downloads.enqueueAll();
   }
 
+  #launch(
+    { handle }: Kernel,
+    name: string,
+    grid: LaunchShape["grid"],
+    block: LaunchShape["block"],
+    shared: number,
+  ): void {
+    const context = this.#context;
+    const code = context.calls.cuLaunchKernel(
+      handle,
+      grid[0],
+      grid[1],
+      grid[2],
+      block[0],
+      block[1],
+      block[2],
+      shared,
+      context.stream,
+      this.#arguments.address,
+      0,
+    );
+    if (code !== 0) context.check(code, `launch kernel ${name} of ${grid.join(" × ")} blocks`);
+  }
+
   #free(address: number): void {
     if (this.#context.open) this.#downloads.enqueueAll();
     this.#context.free(address);
-  }
-
-  #setArgument(index: number, argument: KernelArgument): void {
-    const at = index * (ARGUMENT_BYTES / 4);
-    if (argument === null) {
-      this.#words[at] = this.#words[at + 1] = 0;
-    } else if (argument instanceof CudaBuffer) {
-      this.#setAddress(at, argument.addressFor(this));
-    } else if ("u32" in argument) {
-      this.#words[at] = argument.u32;
-    } else if ("i32" in argument) {
-      this.#signed[at] = argument.i32;
-    } else if ("f32" in argument) {
-      this.#floats[at] = argument.f32;
-    } else if ("u64" in argument) {
-      this.#setAddress(at, Number(argument.u64));
-    } else {
-      throw new KvzBackendError("Cannot use a buffer: it belongs to another backend");
-    }
-  }
-
-  #setAddress(at: number, value: number): void {
-    this.#words[at] = value;
-    this.#words[at + 1] = Math.floor(value / 4294967296);
   }
 }

@@ -100,8 +100,8 @@ export class CudaQuantizer {
   /** {@linkcode Backend.encodeFp8}. */
   encodeFp8(src: DeviceBuffer, rows: number, length: number, codes: DeviceBuffer, scales: DeviceBuffer): void {
     requireFp8("encode fp8", src, rows, length, codes, scales);
-    // A warp is enough for a short row.
-    const threads = length <= 512 ? 32 : THREADS;
+    // A warp is enough for a short row; long ones are few.
+    const threads = length <= 512 ? 32 : length <= 8192 ? THREADS : 1024;
     this.#run("encodeFp8", rows, threads, [src, { u32: length }, codes, scales]);
   }
 

@@ -33,11 +33,11 @@ const cuda: GpuCandidate = {
     }
     return await (await import("../cuda/detect.ts")).findCuda();
   },
-  async open({ device }) {
+  async open({ device, timeKernels }) {
     if (device !== undefined && typeof device !== "number") {
       throw new KvzBackendError('Cannot use "device" with the cuda backend: expected the number of a device');
     }
-    return await (await import("../cuda/cuda_backend.ts")).CudaBackend.open(device);
+    return await (await import("../cuda/cuda_backend.ts")).CudaBackend.open(device, { timeKernels });
   },
 };
 

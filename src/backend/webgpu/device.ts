@@ -14,7 +14,8 @@ import { Faults } from "./faults.ts";
 import { STORAGE_USAGE } from "./flags.ts";
 import { Memory } from "./memory.ts";
 import { type Pipeline, pipelineKey, Pipelines, type Shader } from "./pipelines.ts";
-import { type KernelTime, PROFILED_KERNELS, Profiler } from "./profiler.ts";
+import type { KernelTime } from "../gpu/kernel_time.ts";
+import { PROFILED_KERNELS, Profiler } from "./profiler.ts";
 import { bytes } from "./shaders/bytes.ts";
 import { Staging, STAGING_BYTES } from "./staging.ts";
 

@@ -3,15 +3,8 @@
  *
  * @module
  */
+import type { KernelTime } from "../gpu/kernel_time.ts";
 import { MAP_READ, USAGE } from "./flags.ts";
-
-/** Runs of one kernel. */
-export interface KernelTime {
-  /** "shader.entry". */
-  readonly kernel: string;
-  readonly calls: number;
-  readonly nanoseconds: number;
-}
 
 /** Kernels that one batch can time. */
 export const PROFILED_KERNELS = 64;

@@ -16,6 +16,7 @@ import {
   requireQuantizer,
   requireView,
 } from "../check.ts";
+import type { KernelTime } from "../gpu/kernel_time.ts";
 import type { GpuKernels } from "../gpu/kernels.ts";
 import type { WebGpuBuffer } from "./buffer.ts";
 import type { WebGpuDevice } from "./device.ts";
@@ -26,7 +27,6 @@ import { runLayout } from "./layout.ts";
 import { packSymbols, unpackSymbols } from "./packing.ts";
 import { WebGpuPlan } from "./plan.ts";
 import { WebGpuProducts } from "./products.ts";
-import type { KernelTime } from "./profiler.ts";
 import { dequantizeRows, quantizeRows } from "./quantizer.ts";
 import { WebGpuSharedMemory } from "./shared_memory.ts";
 import { WebGpuTrellis } from "./trellis.ts";

@@ -1,7 +1,7 @@
 /** Copies, views, memory of the caller, events, and kernels that only the CUDA backend has. */
 import { assert, assertEquals, assertRejects, assertThrows } from "deno-std/assert";
 import fc from "fast-check";
-import { paddedLength } from "../../../src/backend/backend.ts";
+import { packedLength, paddedLength, type QuantGroup } from "../../../src/backend/backend.ts";
 import { CudaBackend } from "../../../src/backend/cuda/cuda_backend.ts";
 import { CudaDevice } from "../../../src/backend/cuda/device.ts";
 import { CudaRows } from "../../../src/backend/cuda/rows.ts";
@@ -107,6 +107,23 @@ testEmulated("events measure the time of what is enqueued between", {}, async ()
   assert(milliseconds > 0 && milliseconds < 10_000, `${milliseconds} ms`);
 });
 
+testEmulated("kernels are timed where it is asked for", {}, async () => {
+  using backend = await CudaBackend.open(0, { timeKernels: true });
+  const buffer = upload(backend, new Uint8Array(256).fill(0x38));
+  const to = backend.alloc(1024);
+  for (let i = 0; i < 3; i++) backend.decodeFp8(buffer, buffer, 1, 256, to);
+  backend.gpu.memory!.findNonFinite(to, "f32", 256, buffer);
+  const times = await backend.profile();
+  assertEquals(times.map(({ kernel, calls }) => `${kernel} ${calls}`).sort(), [
+    "elementwise.findNonFinite 1",
+    "quantize.decodeFp8 3",
+  ]);
+  assert(times.every(({ nanoseconds }) => nanoseconds > 0));
+  assertEquals(await backend.profile(), []);
+  using other = await CudaBackend.open();
+  await assertRejects(() => other.profile(), KvzBackendError, '"timeKernels"');
+});
+
 testEmulated("the first element that is no number is found, wherever it is", {}, async () => {
   using backend = await CudaBackend.open();
   const cases = fc.record({
@@ -164,13 +181,16 @@ testEmulated(
       [{ first: 3, size: 1, type: 2 }, { first: 4, size: 5000, type: 1 }, { first: 9001, size: 70, type: 3 }],
       [{ first: 9000, size: 1, type: 3 }],
       [{ first: 0, size: 1024, type: 2 }, { first: 1024, size: 4096, type: 3 }, { first: 5121, size: 33, type: 1 }],
+      [{ first: 0, size: 64, type: 1 }, { first: 64, size: 16, type: 2 }, { first: 80, size: 40, type: 3 }],
+      [{ first: 0, size: 64, type: 1 }, { first: 66, size: 16, type: 2 }, { first: 90, size: 45, type: 3 }],
       Array.from({ length: 300 }, (_, g) => ({ first: g * 17 + 1, size: g % 17 + 1, type: g % 3 + 1 })),
     ] as const;
     for (const groups of plans) {
       const results: Uint8Array[][] = [];
       for (const one of [reference, backend]) {
-        const plan = one.uploadPlan(groups as Parameters<typeof one.uploadPlan>[0]);
-        const [tokens, stride] = [3, plan.components + 5];
+        const plan = one.uploadPlan(groups as unknown as readonly QuantGroup[]);
+        const { components } = plan;
+        const [tokens, stride] = [components > 1000 ? 3 : 300, plan.components + 5];
         const x = upload(one, uniform(tokens * stride, groups.length, 7));
         const [symbols, params] = [one.alloc(tokens * plan.components), one.alloc(tokens * groups.length * 4)];
         one.quantize(x, stride, tokens, plan, symbols, params);

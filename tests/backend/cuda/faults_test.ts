@@ -22,7 +22,7 @@ function fp8(backend: Backend): () => void {
 testEmulated("a module that is damaged is refused by name", {}, async () => {
   const texts = new Map(await loadTexts());
   texts.set("quantize", texts.get("quantize")!.slice(100));
-  using backend = new CudaBackend(await CudaDevice.open(0, texts));
+  using backend = new CudaBackend(await CudaDevice.open(0, { texts }));
   const error = assertThrows(fp8(backend), KvzBackendError);
   assertStringIncludes(error.message, "load kernels quantize");
   assertStringIncludes(error.message, "CUDA_ERROR_INVALID_PTX (218)");

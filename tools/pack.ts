@@ -13,8 +13,11 @@ import { DENO, run } from "./exec.ts";
 /** Packages that the command finds by `require.resolve`, which `deno pack` does not see. */
 const RESOLVED = ["uplot"];
 
-/** What users of `@kvz/kvz/transformers` and `kvz eval` have beside kvz; passed in or found, never imported. */
-const OPTIONAL_PEERS = { "@huggingface/transformers": ">=4.3" };
+/**
+ * What some users have beside kvz: for `@kvz/kvz/transformers` and `kvz eval` (passed in or found, never imported), and
+ * for the cuda backend in Node (imported when it is asked for).
+ */
+const OPTIONAL_PEERS = { "@huggingface/transformers": ">=4.3", "koffi": ">=3" };
 
 /** The package.json that `deno pack` writes, as far as it is completed here. */
 interface PackageJson {

@@ -97,11 +97,13 @@ export class CublasLt {
     const named = environment(VARIABLE);
     if (named === "off") return null;
     for (const path of named === undefined ? NAMES : [named]) {
-      const calls = await openNative(path, TABLE);
-      if (calls !== null) return new CublasLt(calls, device);
+      const library = await openNative(path, TABLE).catch((cause) => {
+        if (named === undefined) return null;
+        throw new KvzBackendError(`Cannot use cuBLASLt: ${VARIABLE} names ${named}, which cannot be loaded`, { cause });
+      });
+      if (library !== null) return new CublasLt(library.calls, device);
     }
-    if (named === undefined) return null;
-    throw new KvzBackendError(`Cannot use cuBLASLt: ${VARIABLE} names ${named}, which cannot be loaded`);
+    return null;
   }
 
   /**

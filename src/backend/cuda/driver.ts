@@ -4,8 +4,9 @@
  * @module
  */
 import { KvzBackendError } from "../../errors.ts";
-import { type NativeLibrary, openLibrary } from "./library.ts";
-import type { Calls } from "./symbols.ts";
+import { openLibrary } from "./library.ts";
+import type { NativeLibrary } from "./native.ts";
+import type { Calls, DriverTable } from "./symbols.ts";
 
 /** Oldest driver: it takes the PTX ISA 8.0 of our kernels. */
 const OLDEST_DRIVER = 12000;
@@ -89,10 +90,10 @@ export interface DeviceFacts {
 
 /** The initialized driver. */
 export class CudaDriver {
-  readonly library: NativeLibrary;
+  readonly library: NativeLibrary<DriverTable>;
   readonly calls: Calls;
 
-  private constructor(library: NativeLibrary) {
+  private constructor(library: NativeLibrary<DriverTable>) {
     this.library = library;
     this.calls = library.calls;
   }

@@ -20,9 +20,22 @@ export type NativeCalls<T extends NativeTable> = { readonly [K in keyof T]: (...
 
 type AnyCall = (...values: (number | ArrayBufferView<ArrayBuffer>)[]) => number;
 
+/** An open library. */
+export interface NativeLibrary<T extends NativeTable> {
+  readonly calls: NativeCalls<T>;
+  /** Host memory of the library, at an address that it gave. */
+  view(address: number, byteLength: number): ArrayBuffer;
+}
+
+interface NodeProcess {
+  readonly platform: string;
+  readonly env?: Readonly<Record<string, string | undefined>>;
+}
+
 /** What is used of koffi 3. */
 interface Koffi {
   load(path: string): { func(name: string, result: string, parameters: readonly string[]): AnyCall };
+  view(address: bigint, byteLength: number): ArrayBuffer;
 }
 
 const KOFFI_TYPES: Readonly<Record<NativeType, string>> = {
@@ -33,67 +46,106 @@ const KOFFI_TYPES: Readonly<Record<NativeType, string>> = {
   buffer: "void *",
 };
 
-/** Whether an environment variable may be read, and its value; undefined where it is absent or empty. */
+function runtime(): { readonly deno?: typeof Deno; readonly node?: NodeProcess } {
+  const { Deno: deno, process: node } = globalThis as { Deno?: typeof Deno; process?: NodeProcess };
+  return { deno: typeof deno?.dlopen === "function" ? deno : undefined, node };
+}
+
+/** The operating system as its runtime names it; undefined where no native libraries can be loaded. */
+export function nativePlatform(): string | undefined {
+  const { deno, node } = runtime();
+  return deno?.build.os ?? (node?.env === undefined ? undefined : node.platform);
+}
+
+/** An environment variable; undefined where it is absent or empty, or may not be read. */
 export function environment(name: string): string | undefined {
-  const { Deno: deno, process } = globalThis as {
-    Deno?: typeof Deno;
-    process?: { readonly env?: Readonly<Record<string, string | undefined>> };
-  };
-  if (deno === undefined) return process?.env?.[name] || undefined;
+  const { deno, node } = runtime();
+  if (deno === undefined) return node?.env?.[name] || undefined;
   // Without the permission nobody is asked for it.
   if (deno.permissions.querySync({ name: "env", variable: name }).state !== "granted") return undefined;
   return deno.env.get(name) || undefined;
 }
 
 /**
- * Opens a library for good: one whose threads run may not be unloaded.
+ * Opens a library for good: one whose threads run may not be unloaded. A function that it lacks is an error when called.
  *
- * @returns null when there is none of this name, or loading it is not allowed
- * @throws {KvzBackendError} when it lacks a function.
+ * @throws {KvzBackendError} when there is none of this name, or it may not be loaded: the message is the reason alone.
  */
-export async function openNative<T extends NativeTable>(path: string, table: T): Promise<NativeCalls<T> | null> {
-  const deno = (globalThis as { Deno?: typeof Deno }).Deno;
-  const find = typeof deno?.dlopen === "function" ? inDeno(deno, path, table) : await withKoffi(path, table);
-  if (find === null) return null;
+export async function openNative<T extends NativeTable>(path: string, table: T): Promise<NativeLibrary<T>> {
+  const { deno } = runtime();
+  const { find, view } = deno === undefined ? await withKoffi(path, table) : inDeno(deno, path, table);
   const calls: Record<string, AnyCall> = {};
-  for (const name of Object.keys(table)) {
-    const call = find(name);
-    if (call === null) throw new KvzBackendError(`Cannot use ${path}: it has no function ${name}`);
-    calls[name] = call;
-  }
-  return calls as unknown as NativeCalls<T>;
+  for (const name of Object.keys(table)) calls[name] = find(name) ?? missing(path, name);
+  return { calls: calls as unknown as NativeCalls<T>, view };
 }
 
-function inDeno(deno: typeof Deno, path: string, table: NativeTable): ((name: string) => AnyCall | null) | null {
+/** What an open library has. */
+interface Opened {
+  find(name: string): AnyCall | null;
+  view(address: number, byteLength: number): ArrayBuffer;
+}
+
+function missing(path: string, name: string): AnyCall {
+  return () => {
+    throw new KvzBackendError(`Cannot use ${path}: it has no function ${name}`);
+  };
+}
+
+function absent(path: string, cause: unknown): KvzBackendError {
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  return new KvzBackendError(`no library ${path} (${reason})`, { cause });
+}
+
+function inDeno(deno: typeof Deno, path: string, table: NativeTable): Opened {
   const granted = deno.permissions.querySync({ name: "ffi" }).state === "granted" ||
     deno.permissions.querySync({ name: "ffi", path }).state === "granted";
-  if (!granted) return null;
+  if (!granted) throw new KvzBackendError(`loading ${path} needs permission; run with --allow-ffi`);
   const functions: Record<string, Deno.ForeignFunction & { optional: true }> = {};
   for (const [name, parameters] of Object.entries(table)) {
     functions[name] = { parameters, result: "i32", optional: true };
   }
+  let symbols: Record<string, unknown>;
   try {
-    const symbols = deno.dlopen(path, functions).symbols as Record<string, unknown>;
-    return (name) => symbols[name] as AnyCall | null;
-  } catch {
-    return null;
+    symbols = deno.dlopen(path, functions).symbols;
+  } catch (cause) {
+    throw absent(path, cause);
   }
+  return {
+    find: (name) => symbols[name] as AnyCall | null,
+    view: (address, byteLength) => {
+      const pointer = deno.UnsafePointer.create(BigInt(address));
+      if (pointer === null) throw new KvzBackendError(`Cannot use memory of ${path}: its address is 0`);
+      return deno.UnsafePointerView.getArrayBuffer(pointer, byteLength);
+    },
+  };
 }
 
-async function withKoffi(path: string, table: NativeTable): Promise<((name: string) => AnyCall | null) | null> {
+async function withKoffi(path: string, table: NativeTable): Promise<Opened> {
+  const koffi = await importKoffi();
+  let library: ReturnType<Koffi["load"]>;
   try {
-    // An optional peer: not named where bundlers and Deno look for imports.
-    const name = "koffi";
-    const { default: koffi } = await import(name) as { default: Koffi };
-    const library = koffi.load(path);
-    return (name) => {
+    library = koffi.load(path);
+  } catch (cause) {
+    throw absent(path, cause);
+  }
+  return {
+    find: (name) => {
       try {
         return library.func(name, "int32_t", table[name].map((type) => KOFFI_TYPES[type]));
       } catch {
         return null;
       }
-    };
-  } catch {
-    return null;
+    },
+    view: (address, byteLength) => koffi.view(BigInt(address), byteLength),
+  };
+}
+
+async function importKoffi(): Promise<Koffi> {
+  // An optional peer: not named where bundlers and Deno look for imports.
+  const name = "koffi";
+  try {
+    return (await import(name) as { default: Koffi }).default;
+  } catch (cause) {
+    throw new KvzBackendError('in Node native libraries need the package "koffi" (npm install koffi)', { cause });
   }
 }

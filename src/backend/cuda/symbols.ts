@@ -1,11 +1,9 @@
 /**
- * What is called of the CUDA driver API: parameter types of each function, for Deno and koffi alike. All return a CUresult.
+ * What is called of the CUDA driver API: parameter types of each function. All return a CUresult.
  *
  * @module
  */
-
-/** Types of parameters: integers (addresses and handles are u64), and memory of the caller. */
-export type CType = "i32" | "u32" | "u64" | "buffer";
+import type { NativeCalls, NativeTable } from "./native.ts";
 
 /** Functions by name. */
 export const SYMBOLS = {
@@ -47,17 +45,10 @@ export const SYMBOLS = {
   cuEventQuery: ["u64"],
   cuEventSynchronize: ["u64"],
   cuEventElapsedTime: ["buffer", "u64", "u64"],
-} as const satisfies Readonly<Record<string, readonly CType[]>>;
+} as const satisfies NativeTable;
 
-/** Name of a function. */
-export type SymbolName = keyof typeof SYMBOLS;
+/** Their types. */
+export type DriverTable = typeof SYMBOLS;
 
-type Values<T extends readonly CType[]> = {
-  [I in keyof T]: T[I] extends "buffer" ? ArrayBufferView<ArrayBuffer> : number;
-};
-
-/** The functions as JavaScript calls them: addresses as numbers, which are exact below 2^53. */
-export type Calls = { readonly [K in SymbolName]: (...values: Values<(typeof SYMBOLS)[K]>) => number };
-
-/** Any function of the table. */
-export type AnyCall = (...values: (number | ArrayBufferView<ArrayBuffer>)[]) => number;
+/** The functions as JavaScript calls them. */
+export type Calls = NativeCalls<DriverTable>;

@@ -13,10 +13,10 @@ async function refusal(): Promise<string> {
 
 Deno.test("a driver library that is absent is named", async () => {
   await withVariable("KVZ_CUDA_LIBRARY", "/nowhere/libcuda.so.1", async () => {
-    assertStringIncludes(await refusal(), "no driver library /nowhere/libcuda.so.1");
+    assertStringIncludes(await refusal(), "no library /nowhere/libcuda.so.1");
     const [cuda] = await listBackends();
     assertEquals([cuda.name, cuda.available], ["cuda", false]);
-    assertStringIncludes(cuda.reason, "no driver library /nowhere/libcuda.so.1");
+    assertStringIncludes(cuda.reason, "no library /nowhere/libcuda.so.1");
     using backend = await createBackend();
     assert(backend.name !== "cuda");
   });

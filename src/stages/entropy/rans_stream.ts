@@ -77,6 +77,19 @@ export function requireSymbols(symbols: ArrayLike<number>, rows: number, tokens:
  * @throws {RangeError} when `out` has another length.
  */
 export function requireStream(bytes: Uint8Array, rows: number, tokens: number, out?: Uint8Array): Uint8Array {
+  const count = requireStreamLength(bytes, rows, tokens);
+  if (out !== undefined && out.length !== count) {
+    throw new RangeError(`Cannot decode symbols: the output has ${out.length} bytes, expected ${count}`);
+  }
+  return out ?? new Uint8Array(count);
+}
+
+/**
+ * Checks a stream's geometry and length; gives the number of symbols.
+ *
+ * @throws {KvzFormatError} as {@linkcode requireStream} does.
+ */
+export function requireStreamLength(bytes: Uint8Array, rows: number, tokens: number): number {
   requireCount("rows", rows);
   requireCount("tokens", tokens);
   const count = rows * tokens;
@@ -92,10 +105,7 @@ export function requireStream(bytes: Uint8Array, rows: number, tokens: number, o
         `${states + 2 * count}`,
     );
   }
-  if (out !== undefined && out.length !== count) {
-    throw new RangeError(`Cannot decode symbols: the output has ${out.length} bytes, expected ${count}`);
-  }
-  return out ?? new Uint8Array(count);
+  return count;
 }
 
 /** A symbol that its table cannot code. */

@@ -25,7 +25,7 @@ import { GpuSymbols } from "./gpu_symbols.ts";
 import type { ChunkCoder } from "./level_coder.ts";
 import { type StepSet, tableBits, tableLimits, trellisContexts, type TrellisModel, trellisModel } from "./model.ts";
 import { checkEncoderInput, type TrellisCode, weightOf } from "./reference.ts";
-import { decodeSide, encodeSide } from "./side.ts";
+import { decodeSide, encodeSide, type TrellisSide } from "./side.ts";
 import { stepOf } from "./step.ts";
 import { largeEnough, toSubsteps } from "./substeps.ts";
 
@@ -164,14 +164,18 @@ export class GpuLevelCoder implements ChunkCoder {
     const side = decodeSide(bytes, tokens, components);
     const { model, onDevice } = this.#modelOf(side.s);
     const batch = { chunks: 1, components, tokens };
-    const decoded = await this.#symbols.decode(scratch, symbols, components, tokens, trellisContexts(model, side));
+    const placed = uploadSide(scratch, batch, [side], [0]);
+    const decoded = await this.#symbols.decode(scratch, symbols, components, tokens, {
+      onHost: () => trellisContexts(model, side),
+      onDevice: (classes, kinds) => this.#trellis.contexts(onDevice, batch, placed, classes, kinds),
+    });
     const values = escapeValues(escapes);
     const quarters = scratch.alloc(tokens * levelStride(components) * 2);
     const status = scratch.alloc(8);
     this.#trellis.decode(
       onDevice,
       batch,
-      uploadSide(scratch, batch, [side], [0]),
+      placed,
       decoded.symbols,
       { values: scratch.upload(values), begins: scratch.upload(Uint32Array.of(0, values.length)) },
       quarters,
@@ -222,33 +226,26 @@ export class GpuLevelCoder implements ChunkCoder {
     const escapes = scratch.alloc(ESCAPE_BYTES * components * batch.tokens);
     const begins = scratch.upload(new Uint32Array(1));
     encoder.escapes(onDevice, batch, side, coded.levels, places, lengths, begins, escapes);
-    return await this.#readStreams(batch, s, model, side, symbols, lengths, escapes);
+    const [chosen, length] = await Promise.all([
+      this.#readSide(batch, s, side),
+      this.#backend.read(lengths, 0, 4),
+    ]);
+    const [stream, escaped] = await Promise.all([
+      this.#symbols.encode(symbols, components, batch.tokens, {
+        onHost: () => trellisContexts(model, chosen),
+        onDevice: (classes, kinds) => this.#trellis.contexts(onDevice, batch, side, classes, kinds),
+      }),
+      this.#backend.read(escapes, 0, new Uint32Array(length.slice().buffer)[0]),
+    ]);
+    return { side: encodeSide(chosen), symbols: stream, escapes: escaped };
   }
 
-  async #readStreams(
-    { components, tokens }: TrellisBatch,
-    s: number,
-    model: TrellisModel,
-    side: SideBuffers,
-    symbols: DeviceBuffer,
-    lengths: DeviceBuffer,
-    escapes: DeviceBuffer,
-  ): Promise<ChunkStreams> {
-    const backend = this.#backend;
-    const [words, offsets, length] = await Promise.all([
-      backend.read(side.words, 0, tokens * 4),
-      backend.read(side.offsets, 0, components),
-      backend.read(lengths, 0, 4),
+  async #readSide({ components, tokens }: TrellisBatch, s: number, side: SideBuffers): Promise<TrellisSide> {
+    const [words, offsets] = await Promise.all([
+      this.#backend.read(side.words, 0, tokens * 4),
+      this.#backend.read(side.offsets, 0, components),
     ]);
-    const chosen = {
-      s,
-      ...sideOf(new Uint32Array(words.buffer, words.byteOffset, tokens), new Int8Array(offsets.slice().buffer)),
-    };
-    const [coded, escaped] = await Promise.all([
-      this.#symbols.encode(symbols, components, tokens, trellisContexts(model, chosen)),
-      backend.read(escapes, 0, new Uint32Array(length.slice().buffer)[0]),
-    ]);
-    return { side: encodeSide(chosen), symbols: coded, escapes: escaped };
+    return { s, ...sideOf(new Uint32Array(words.slice().buffer), new Int8Array(offsets.slice().buffer)) };
   }
 
   /** Coefficients of a chunk as the host's transform gives them. */

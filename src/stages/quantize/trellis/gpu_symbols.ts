@@ -4,15 +4,29 @@
  * @module
  */
 import type { Backend, DeviceBuffer } from "../../../backend/backend.ts";
-import { type DeviceTables, type GpuEntropy, mostBytes, RANS_STATUS } from "../../../backend/gpu/entropy.ts";
-import type { RansContexts } from "../../entropy/rans_contexts.ts";
+import {
+  type DeviceContexts,
+  type DeviceTables,
+  type GpuEntropy,
+  mostBytes,
+  RANS_STATUS,
+} from "../../../backend/gpu/entropy.ts";
+import { type RansContexts, TOKEN_KINDS } from "../../entropy/rans_contexts.ts";
 import { openRans } from "../../entropy/rans_factory.ts";
-import { badState, notAtEnd, type Rans, requireStream, truncated, uncodable } from "../../entropy/rans_stream.ts";
+import { badState, notAtEnd, type Rans, requireStreamLength, truncated, uncodable } from "../../entropy/rans_stream.ts";
 import type { RansTables } from "../../entropy/rans_tables.ts";
 import { type Scratch, withScratch } from "../../scratch.ts";
+import { NEXT_STATE } from "./states.ts";
 
 /** Length of a stream that could not be coded. */
 const UNCODABLE = 0xffffffff;
+
+/** What chooses the tables of a chunk's symbols. */
+export interface ChunkContexts {
+  readonly onHost: () => RansContexts;
+  /** Enqueues writing classes u8 [rows][16] and kinds u8 [tokens]. */
+  readonly onDevice: (classes: DeviceBuffer, kinds: DeviceBuffer) => void;
+}
 
 /** Symbols of a chunk on the device. */
 export interface DeviceSymbols {
@@ -44,16 +58,16 @@ export class GpuSymbols implements Disposable {
     bytes: Uint8Array,
     rows: number,
     tokens: number,
-    contexts: RansContexts,
+    contexts: ChunkContexts,
   ): Promise<DeviceSymbols> {
     const entropy = this.#entropy;
     if (entropy === null) {
-      const symbols = await (await this.#hostCoder()).decode(bytes, rows, tokens, contexts);
+      const symbols = await (await this.#hostCoder()).decode(bytes, rows, tokens, contexts.onHost());
       return { symbols: scratch.upload(symbols), settled: () => Promise.resolve() };
     }
-    requireStream(bytes, rows, tokens);
+    requireStreamLength(bytes, rows, tokens);
     const batch = { streams: 1, rows, tokens };
-    const onDevice = entropy.uploadContexts([contexts], batch, this.#onDevice!.count);
+    const onDevice = contextsOf(scratch, entropy, rows, tokens, contexts);
     const [symbols, status] = [scratch.alloc(rows * tokens), scratch.alloc(4)];
     const begins = scratch.upload(Uint32Array.of(0, bytes.length));
     entropy.decode(scratch.upload(bytes), begins, batch, this.#onDevice!, onDevice, symbols, status);
@@ -66,15 +80,15 @@ export class GpuSymbols implements Disposable {
    *
    * @throws {RangeError} when a symbol has frequency 0 in its table.
    */
-  async encode(symbols: DeviceBuffer, rows: number, tokens: number, contexts: RansContexts): Promise<Uint8Array> {
+  async encode(symbols: DeviceBuffer, rows: number, tokens: number, contexts: ChunkContexts): Promise<Uint8Array> {
     const entropy = this.#entropy;
     if (entropy === null) {
       const onHost = await this.#backend.read(symbols, 0, rows * tokens);
-      return await (await this.#hostCoder()).encode(onHost, rows, tokens, contexts);
+      return await (await this.#hostCoder()).encode(onHost, rows, tokens, contexts.onHost());
     }
     const batch = { streams: 1, rows, tokens };
     return await withScratch(this.#backend, async (scratch) => {
-      const onDevice = entropy.uploadContexts([contexts], batch, this.#onDevice!.count);
+      const onDevice = contextsOf(scratch, entropy, rows, tokens, contexts);
       const [bytes, begins, lengths] = [scratch.alloc(mostBytes(batch)), scratch.alloc(8), scratch.alloc(4)];
       entropy.encode(symbols, batch, this.#onDevice!, onDevice, bytes, begins, lengths);
       onDevice.free();
@@ -97,6 +111,19 @@ export class GpuSymbols implements Disposable {
   #hostCoder(): Promise<Rans & { free?(): void }> {
     return this.#host ??= openRans(this.#backend).then((make) => make(this.#tables));
   }
+}
+
+/** The contexts on the device, in buffers of the scratch. */
+function contextsOf(
+  scratch: Scratch,
+  entropy: GpuEntropy,
+  rows: number,
+  tokens: number,
+  contexts: ChunkContexts,
+): DeviceContexts {
+  const [classes, kinds] = [scratch.alloc(rows * TOKEN_KINDS), scratch.alloc(tokens)];
+  contexts.onDevice(classes, kinds);
+  return entropy.wrapContexts(classes, kinds, NEXT_STATE);
 }
 
 /** @throws {KvzFormatError} as the coders on the host do. */

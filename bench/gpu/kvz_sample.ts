@@ -5,7 +5,7 @@
  * @module
  */
 import { readSafetensors } from "../../src/adapters/safetensors.ts";
-import { KvCache } from "../../src/cache/kv_cache.ts";
+import type { KvCache } from "../../src/cache/kv_cache.ts";
 import { f16ToNumber } from "../../src/cache/elements.ts";
 import { KINDS } from "../../src/cache/types.ts";
 import type { Codec } from "../../src/codec/codec.ts";

@@ -97,4 +97,18 @@ export async function buildEmulator(): Promise<string> {
   return library;
 }
 
+/** Builds the stand-in for cuBLASLt; returns its path. */
+export async function buildCublasLt(): Promise<string> {
+  const dir = await outDir();
+  await Deno.mkdir(dir, { recursive: true });
+  const source = `${ROOT}cuda/emulate/cublaslt.cpp`;
+  const library = `${dir}/libcublasLt_emulated.so`;
+  if (await written(library) <= await written(source)) {
+    const made = `${library}.${crypto.randomUUID()}`;
+    await run(["g++", "-std=c++20", "-O2", "-fPIC", "-Wall", "-shared", "-fvisibility=hidden", source, "-o", made]);
+    await Deno.rename(made, library);
+  }
+  return library;
+}
+
 if (import.meta.main) console.log(await buildEmulator());

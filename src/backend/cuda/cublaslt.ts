@@ -46,6 +46,8 @@ const NOT_SUPPORTED = 15;
 /** sizeof(cublasLtMatmulHeuristicResult_t): 64 bytes of algorithm first. */
 const RESULT_BYTES = 96;
 const WORKSPACE_BYTES = 64 << 20;
+/** Multiplications from which the library's way to a product is shorter. */
+const LEAST = 2 ** 27;
 
 /** c[m][n] = factor · a[m][k] · b, or its transpose; rows of c lie densely. */
 export interface HalfProduct {
@@ -71,6 +73,8 @@ interface Plan {
 
 /** The library on one device. */
 export class CublasLt {
+  /** Multiplications of a product from which it is to be asked. */
+  readonly least: number;
   readonly #calls: NativeCalls<typeof TABLE>;
   readonly #device: CudaDevice;
   readonly #handle: number;
@@ -80,7 +84,8 @@ export class CublasLt {
   readonly #zero = new Float32Array(1);
   #workspace: CudaBuffer | null = null;
 
-  private constructor(calls: NativeCalls<typeof TABLE>, device: CudaDevice) {
+  private constructor(calls: NativeCalls<typeof TABLE>, device: CudaDevice, least: number) {
+    this.least = least;
     this.#calls = calls;
     this.#device = device;
     this.#check(device.enqueue(() => calls.cublasLtCreate(this.#out)), "cublasLtCreate");
@@ -93,7 +98,7 @@ export class CublasLt {
    * @returns null when there is none, or KVZ_CUBLASLT is "off"
    * @throws {KvzBackendError} when the library that KVZ_CUBLASLT names cannot be loaded, or does not start.
    */
-  static async open(device: CudaDevice): Promise<CublasLt | null> {
+  static async open(device: CudaDevice, least: number = LEAST): Promise<CublasLt | null> {
     const named = environment(VARIABLE);
     if (named === "off") return null;
     for (const path of named === undefined ? NAMES : [named]) {
@@ -101,7 +106,7 @@ export class CublasLt {
         if (named === undefined) return null;
         throw new KvzBackendError(`Cannot use cuBLASLt: ${VARIABLE} names ${named}, which cannot be loaded`, { cause });
       });
-      if (library !== null) return new CublasLt(library.calls, device);
+      if (library !== null) return new CublasLt(library.calls, device, least);
     }
     return null;
   }

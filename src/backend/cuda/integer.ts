@@ -11,9 +11,9 @@ import type { CudaBuffer, CudaDevice } from "./device.ts";
 import { chooseTile, type Tile, tileCount } from "./tile_choice.ts";
 
 const BYTES: readonly Tile[] = [
-  { rows: 128, columns: 256, threads: 256, shared: 98304 },
-  { rows: 128, columns: 128, threads: 128, shared: 65536 },
-  { rows: 64, columns: 64, threads: 128, shared: 32768 },
+  { rows: 128, columns: 256, threads: 256, shared: 98304, speed: 1 },
+  { rows: 128, columns: 128, threads: 128, shared: 65536, speed: 0.9 },
+  { rows: 64, columns: 64, threads: 128, shared: 32768, speed: 0.6 },
 ];
 
 /** Depth of a tile, components. */

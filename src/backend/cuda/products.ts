@@ -10,27 +10,14 @@ import { requireBlocks, requireBytes, requireCounts, requireFeatureRange } from 
 import { KvzBackendError } from "../../errors.ts";
 import { CudaBasis } from "./basis.ts";
 import type { CublasLt } from "./cublaslt.ts";
-import type { CudaDevice, KernelArgument } from "./device.ts";
-import { chooseTile, type Tile, tileCount } from "./tile_choice.ts";
-
-const HALVES: readonly Tile[] = [
-  { rows: 128, columns: 256, threads: 256, shared: 98304 },
-  { rows: 128, columns: 128, threads: 128, shared: 65536 },
-  { rows: 64, columns: 64, threads: 128, shared: 65536 },
-];
-const FLOATS: readonly Tile[] = [
-  { rows: 128, columns: 128, threads: 256, shared: 0 },
-  { rows: 64, columns: 64, threads: 256, shared: 0 },
-];
+import type { CudaDevice } from "./device.ts";
+import { CudaGemm, type Product } from "./gemm.ts";
 
 /**
  * What coefficients are divided by before they become binary16, so that none that an int2 or int4 code stands for is
  * beyond it: 16 · 65,504 / 32 < 65,504.
  */
 const COEFFICIENT_UNIT = 32;
-
-/** Multiplications from which cuBLASLt is asked. */
-const LARGE = 2 ** 27;
 
 /** The kernels between source layout and feature rows that the fused calls need. */
 export interface RowKernels {
@@ -52,31 +39,17 @@ export interface RowKernels {
   ): void;
 }
 
-/** c[m][paddedLength(n)] of a product, as cuda/gemm.cu has it. */
-interface Product {
-  readonly a: DeviceBuffer;
-  readonly lda: number;
-  readonly b: number;
-  readonly ldb: number;
-  readonly c: DeviceBuffer;
-  readonly m: number;
-  readonly n: number;
-  readonly k: number;
-  /** How far b may be read: rows by rows, columns by columns. */
-  readonly limit: number;
-}
-
 /** The products of one device. */
 export class CudaProducts {
   readonly #device: CudaDevice;
   readonly #rows: RowKernels;
-  readonly #cublas: CublasLt | null;
+  readonly #gemm: CudaGemm;
 
   /** `cublas` is null where there is none, or own kernels are wanted. */
   constructor(device: CudaDevice, rows: RowKernels, cublas: CublasLt | null) {
     this.#device = device;
     this.#rows = rows;
-    this.#cublas = cublas;
+    this.#gemm = new CudaGemm(device, cublas);
   }
 
   /** @throws {RangeError} as {@linkcode Backend.uploadBasis}. */
@@ -93,7 +66,7 @@ export class CudaProducts {
     requireBytes("project", "coefficients", coefficients.byteLength, tokens * paddedLength(n) * 4);
     const b = own.address(0, false);
     const sizes = { m: tokens, n, k: stride, limit: n };
-    this.#multiplyFloats("ByRows", { a: x, lda: stride, b, ldb: stride, c: coefficients, ...sizes });
+    this.#gemm.floats("ByRows", { a: x, lda: stride, b, ldb: stride, c: coefficients, ...sizes });
   }
 
   /** {@linkcode Backend.reconstruct}. */
@@ -112,7 +85,7 @@ export class CudaProducts {
     const n = featureEnd - featureBegin;
     requireBytes("reconstruct", "coefficients", coefficients.byteLength, tokens * k * 4);
     requireBytes("reconstruct", "x", x.byteLength, tokens * paddedLength(n) * 4);
-    this.#multiplyFloats("ByColumns", {
+    this.#gemm.floats("ByColumns", {
       a: coefficients,
       lda: k,
       ...columnsFrom(own, featureBegin, false),
@@ -144,7 +117,7 @@ export class CudaProducts {
     this.#rows.gatherHalf(src, shape, rotation, mean, rows);
     const b = own.address(0, false);
     const sizes = { m, n, k: stride, limit: n };
-    this.#multiplyHalves("ByRows", { a: rows, lda: stride, b, ldb: stride, c: coefficients, ...sizes }, 1);
+    this.#gemm.halves("ByRows", { a: rows, lda: stride, b, ldb: stride, c: coefficients, ...sizes }, 1);
     rows.free();
   }
 
@@ -173,12 +146,12 @@ export class CudaProducts {
       const halves = this.#device.alloc(m * k * 2);
       this.#split(coefficients, stride, own.lead, m, halves);
       const range = columnsFrom(own, featureBegin, true);
-      this.#multiplyHalves("ByColumns", { a: halves, lda: k, k, ...range, ...product }, COEFFICIENT_UNIT);
+      this.#gemm.halves("ByColumns", { a: halves, lda: k, k, ...range, ...product }, COEFFICIENT_UNIT);
       halves.free();
     } else {
       // The tensor cores' tiles are copied 16 bytes at a time.
       const range = columnsFrom(own, featureBegin, false);
-      this.#multiplyFloats("ByColumns", { a: coefficients, lda: stride, k: stride, ...range, ...product });
+      this.#gemm.floats("ByColumns", { a: coefficients, lda: stride, k: stride, ...range, ...product });
     }
     this.#rows.scatter(rows, shape, rotation, mean, dst);
     rows.free();
@@ -186,7 +159,7 @@ export class CudaProducts {
 
   /** Ends cuBLASLt; the device must still be open. */
   [Symbol.dispose](): void {
-    this.#cublas?.[Symbol.dispose]();
+    this.#gemm[Symbol.dispose]();
   }
 
   #own(basis: DeviceBasis): CudaBasis {
@@ -208,41 +181,9 @@ export class CudaProducts {
       halves,
     ]);
   }
-
-  #multiplyFloats(order: "ByRows" | "ByColumns", product: Product): void {
-    const { m, n } = product;
-    const columns = paddedLength(n);
-    if (m === 0 || n === 0) return;
-    const tile = chooseTile(FLOATS, m, columns, this.#device.multiprocessors);
-    this.#device.launch("gemm", `floats${tile.columns}${order}`, {
-      grid: [tileCount(tile, m, columns), 1, 1],
-      block: [tile.threads, 1, 1],
-    }, argumentsOf(product));
-  }
-
-  #multiplyHalves(order: "ByRows" | "ByColumns", product: Product, factor: number): void {
-    const { m, n, k } = product;
-    const columns = paddedLength(n);
-    if (m === 0 || n === 0) return;
-    // cuBLASLt knows no padding: it would write NaN there where a row has one.
-    if (this.#cublas !== null && m * n * k >= LARGE && n % 8 === 0) {
-      const { a, lda, b, ldb, c } = product;
-      if (this.#cublas.multiply(order === "ByRows", { a, lda, b, ldb, c, m, n, k }, factor)) return;
-    }
-    const tile = chooseTile(HALVES, m, columns, this.#device.multiprocessors);
-    this.#device.launch("gemm", `halves${tile.columns}${order}`, {
-      grid: [tileCount(tile, m, columns), 1, 1],
-      block: [tile.threads, 1, 1],
-      shared: tile.shared,
-    }, [...argumentsOf(product), { f32: factor }]);
-  }
 }
 
 /** The columns of a basis from a feature on. */
 function columnsFrom(basis: CudaBasis, feature: number, withLead: boolean): Pick<Product, "b" | "ldb" | "limit"> {
   return { b: basis.address(feature, withLead), ldb: basis.stride, limit: basis.stride - feature };
-}
-
-function argumentsOf({ a, lda, b, ldb, c, m, n, k, limit }: Product): KernelArgument[] {
-  return [a, { i32: lda }, { u64: b }, { i32: ldb }, c, ...[m, n, paddedLength(n), k, limit].map((i32) => ({ i32 }))];
 }

@@ -1,5 +1,5 @@
 /**
- * Which tile a product takes: the largest that still gives every multiprocessor one, else the smallest.
+ * Which tile a product takes: the one with which the multiprocessor that has most to do has least.
  *
  * @module
  */
@@ -12,6 +12,8 @@ export interface Tile {
   readonly threads: number;
   /** Bytes of dynamic shared memory. */
   readonly shared: number;
+  /** Sums a second of a busy multiprocessor, relative to those of the largest tile; an estimate. */
+  readonly speed: number;
 }
 
 /** Tiles that cover a product. */
@@ -19,7 +21,9 @@ export function tileCount({ rows, columns }: Tile, m: number, n: number): number
   return Math.ceil(m / rows) * Math.ceil(n / columns);
 }
 
-/** The tile for m × n sums; `tiles` go from large to small. */
+/** The tile for m × n sums. */
 export function chooseTile(tiles: readonly Tile[], m: number, n: number, multiprocessors: number): Tile {
-  return tiles.find((tile) => tileCount(tile, m, n) >= multiprocessors) ?? tiles[tiles.length - 1];
+  const time = (tile: Tile) =>
+    Math.ceil(tileCount(tile, m, n) / multiprocessors) * tile.rows * tile.columns / tile.speed;
+  return tiles.reduce((best, tile) => time(tile) < time(best) ? tile : best);
 }

@@ -10,7 +10,19 @@ export function asUsage<T>(check: () => T): T {
   try {
     return check();
   } catch (cause) {
-    if (cause instanceof RangeError || cause instanceof TypeError) throw new UsageError(cause.message, { cause });
-    throw cause;
+    throw usageError(cause);
   }
+}
+
+/** {@linkcode asUsage} of a check that takes a while. */
+export async function asUsageLater<T>(check: () => Promise<T>): Promise<T> {
+  try {
+    return await check();
+  } catch (cause) {
+    throw usageError(cause);
+  }
+}
+
+function usageError(cause: unknown): unknown {
+  return cause instanceof RangeError || cause instanceof TypeError ? new UsageError(cause.message, { cause }) : cause;
 }

@@ -31,7 +31,7 @@ import { progressLine } from "../progress.ts";
 import { type Scope, scoped } from "../scope.ts";
 import { speedText } from "../report_text.ts";
 import { layoutMetadata } from "../state_output.ts";
-import { asUsage } from "../usage.ts";
+import { asUsageLater } from "../usage.ts";
 
 type CompressFlags = BackendFlags & JsonFlag & OutputFlags & CacheFlags & ProfileFlag & {
   readonly recipe?: string;
@@ -96,7 +96,7 @@ async function compress(context: CliContext, scope: Scope, path: string, flags: 
 
   const begin = performance.now();
   const profile = await readOptionalProfile(flags);
-  asUsage(() => chooseRecipe(options, profile));
+  await asUsageLater(() => chooseRecipe(options, profile));
   const input = scope.use(await openInput(path));
   const { cache, streamed, layout } = await openCache(input, flags, profile?.model);
   const codec = scope.use(await openCodec(profile, laneOptions(flags)));

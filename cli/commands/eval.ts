@@ -35,7 +35,7 @@ import { readPlotLibrary } from "../page/library.ts";
 import { addProfileOption, type ProfileFlag, readRequiredProfile } from "../profile_input.ts";
 import { progressLine } from "../progress.ts";
 import { type Scope, scoped } from "../scope.ts";
-import { asUsage } from "../usage.ts";
+import { asUsage, asUsageLater } from "../usage.ts";
 
 type EvalFlags = BackendFlags & JsonFlag & ProfileFlag & ModelFlags & {
   readonly texts: TextSpec[];
@@ -114,7 +114,7 @@ async function chooseSettings(flags: EvalFlags, profile: Profile): Promise<NonNu
       ? QUALITIES.map((quality) => ({ recipe: "kvz", options: { quality } }))
       : (trimmed.length > 0 ? trimmed : RATIOS).map((ratio) => ({ recipe: "kvtc", options: { ratio } })));
   for (const { recipe, options } of settings) {
-    const chosen = asUsage(() => chooseRecipe({ ...options, recipe }, profile));
+    const chosen = await asUsageLater(() => chooseRecipe({ ...options, recipe }, profile));
     if (options.fileRatio !== undefined) continue;
     // A trimmed profile may lack the components for a ratio.
     const facts = {

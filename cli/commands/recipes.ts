@@ -12,7 +12,7 @@ import { addJsonOption, type JsonFlag } from "../options.ts";
 export function addRecipes(program: Command, context: CliContext): void {
   const command = program.command("recipes").description("list the recipes with their options and needs");
   addJsonOption(command).action(async (flags: JsonFlag) => {
-    const recipes = listRecipes().map(({ name, version, description, options, needs, stages }) => ({
+    const recipes = (await listRecipes()).map(({ name, version, description, options, needs, stages }) => ({
       name,
       version,
       description,

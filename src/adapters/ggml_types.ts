@@ -1,19 +1,14 @@
 /**
  * The ggml element types that llama.cpp keeps caches in, and their conversion from and to float32 rows.
  *
- * Block formats after ggml-quants: `q8_0` is 32 values as a binary16 scale d and 32 int8, x = d · q; `q4_0` is 32
- * values as d and 16 bytes, value i in the low half of byte i, value i + 16 in the high half, x = d · (q − 8).
- *
  * @module
  */
-import { f16ToNumber, fromFloat32, numberToF16, toFloat32 } from "../cache/elements.ts";
+import { fromFloat32, toFloat32 } from "../cache/elements.ts";
 import { KvzUnsupportedError } from "../errors.ts";
+import { BLOCK, BLOCK_BYTES, dequantizeBlocks, quantizeBlocks } from "../stages/quantize/ggml_blocks.ts";
 
 /** Types that can be read and written. */
 export type GgmlType = "f32" | "f16" | "bf16" | "q8_0" | "q4_0";
-
-/** Values of a quantized block. */
-const BLOCK = 32;
 
 /** Names of ggml type ids that a cache may have. */
 const NAMES: Readonly<Record<number, string>> = {
@@ -33,8 +28,8 @@ const BLOCKS: Readonly<Record<GgmlType, readonly [values: number, bytes: number]
   f32: [1, 4],
   f16: [1, 2],
   bf16: [1, 2],
-  q8_0: [BLOCK, 2 + BLOCK],
-  q4_0: [BLOCK, 2 + BLOCK / 2],
+  q8_0: [BLOCK, BLOCK_BYTES.q8_0],
+  q4_0: [BLOCK, BLOCK_BYTES.q4_0],
 };
 
 /** Whether a name is that of a supported type. */
@@ -82,49 +77,7 @@ export function rowBytes(type: GgmlType, n: number): number {
  */
 export function dequantize(bytes: Uint8Array, type: GgmlType): Float32Array {
   if (type !== "q8_0" && type !== "q4_0") return toFloat32(bytes, type);
-  const size = BLOCKS[type][1];
-  const out = new Float32Array(bytes.length / size * BLOCK);
-  for (let at = 0, to = 0; at < bytes.length; at += size, to += BLOCK) {
-    const scale = f16ToNumber(bytes[at] | bytes[at + 1] << 8);
-    if (type === "q8_0") {
-      for (let i = 0; i < BLOCK; i++) out[to + i] = scale * (bytes[at + 2 + i] << 24 >> 24);
-    } else {
-      for (let i = 0; i < BLOCK / 2; i++) {
-        const pair = bytes[at + 2 + i];
-        out[to + i] = scale * ((pair & 15) - 8);
-        out[to + i + BLOCK / 2] = scale * ((pair >> 4) - 8);
-      }
-    }
-  }
-  return out;
-}
-
-/** Rounds half away from zero, as C's roundf. */
-function roundAway(x: number): number {
-  return Math.sign(x) * Math.floor(Math.abs(x) + 0.5);
-}
-
-function quantizeQ8(x: Float32Array, out: Uint8Array, at: number): void {
-  let max = 0;
-  for (const value of x) max = Math.max(max, Math.abs(value));
-  const scale = Math.fround(max / 127);
-  const inverse = scale === 0 ? 0 : Math.fround(1 / scale);
-  const bits = numberToF16(scale);
-  out[at] = bits & 255;
-  out[at + 1] = bits >> 8;
-  for (let i = 0; i < BLOCK; i++) out[at + 2 + i] = roundAway(Math.fround(x[i] * inverse));
-}
-
-function quantizeQ4(x: Float32Array, out: Uint8Array, at: number): void {
-  let extreme = 0; // the value of largest magnitude, with its sign, becomes code 0 (−8)
-  for (const value of x) if (Math.abs(value) > Math.abs(extreme)) extreme = value;
-  const scale = Math.fround(extreme / -8);
-  const inverse = scale === 0 ? 0 : Math.fround(1 / scale);
-  const bits = numberToF16(scale);
-  out[at] = bits & 255;
-  out[at + 1] = bits >> 8;
-  const code = (value: number) => Math.min(15, Math.trunc(Math.fround(Math.fround(value * inverse) + 8.5)));
-  for (let i = 0; i < BLOCK / 2; i++) out[at + 2 + i] = code(x[i]) | code(x[i + BLOCK / 2]) << 4;
+  return dequantizeBlocks(bytes, type);
 }
 
 /**
@@ -134,14 +87,7 @@ function quantizeQ4(x: Float32Array, out: Uint8Array, at: number): void {
  */
 export function quantize(values: Float32Array, type: GgmlType): Uint8Array {
   if (type !== "q8_0" && type !== "q4_0") return fromFloat32(values, type);
-  const size = BLOCKS[type][1];
-  const out = new Uint8Array(values.length / BLOCK * size);
-  for (let from = 0, at = 0; from < values.length; from += BLOCK, at += size) {
-    const block = values.subarray(from, from + BLOCK);
-    if (type === "q8_0") quantizeQ8(block, out, at);
-    else quantizeQ4(block, out, at);
-  }
-  return out;
+  return quantizeBlocks(values, type);
 }
 
 /**
@@ -153,22 +99,4 @@ export function hadamardBlock(kind: "key" | "value", dim: number): number {
   let block = 64;
   if (kind === "key") { while (dim % (2 * block) === 0) block *= 2; }
   return block;
-}
-
-/** Multiplies every block of a row by the orthonormal Walsh–Hadamard matrix, in place; it is its own inverse. */
-export function hadamard(values: Float32Array, block: number): void {
-  const scale = 1 / Math.sqrt(block);
-  for (let begin = 0; begin < values.length; begin += block) {
-    for (let half = 1; half < block; half *= 2) {
-      for (let i = begin; i < begin + block; i += 2 * half) {
-        for (let j = i; j < i + half; j++) {
-          const a = values[j];
-          const b = values[j + half];
-          values[j] = a + b;
-          values[j + half] = a - b;
-        }
-      }
-    }
-    for (let i = begin; i < begin + block; i++) values[i] *= scale;
-  }
 }

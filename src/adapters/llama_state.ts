@@ -14,10 +14,11 @@ import { checkModel } from "../cache/model.ts";
 import { convertPairing } from "../cache/pairing.ts";
 import type { DType, Kind, ModelSpec } from "../cache/types.ts";
 import { KvzFormatError, KvzUnsupportedError } from "../errors.ts";
-import { dequantize, type GgmlType, hadamard, hadamardBlock, isQuantized, quantize, rowBytes } from "./ggml_types.ts";
+import { dequantize, type GgmlType, hadamardBlock, isQuantized, quantize, rowBytes } from "./ggml_types.ts";
 import { checkGeometry } from "./llama_state_check.ts";
 import { checkLayout, type LlamaStateLayout } from "./llama_state_layout.ts";
 import { formatLlamaState, parseLlamaState, type StateTensor } from "./llama_state_file.ts";
+import { hadamard } from "../stages/transform/hadamard.ts";
 
 export type { GgmlType } from "./ggml_types.ts";
 export { checkLlamaState, type LlamaContextFacts } from "./llama_state_check.ts";

@@ -140,17 +140,24 @@ export interface KeyShape {
  */
 export function rotateKeys(bytes: Uint8Array, shape: KeyShape, table: Float32Array): Uint8Array {
   const { dtype, tokens, dim, rotaryDim } = shape;
-  const half = rotaryDim / 2;
   const values = toFloat32(bytes, dtype);
   if (table.length !== tokens * rotaryDim || rotaryDim > dim || (tokens * dim > 0 && values.length % (tokens * dim))) {
     throw new RangeError(
       `Cannot rotate keys: ${values.length} elements and ${table.length} table entries do not fit ${tokens} tokens of dimension ${dim}, ${rotaryDim} rotated`,
     );
   }
-  const rows = dim === 0 ? 0 : values.length / dim;
-  for (let row = 0; row < rows; row++) {
-    const at = row * dim;
-    const turn = (row % tokens) * rotaryDim;
+  rotateRows(values, dim, rotaryDim, table);
+  return fromFloat32(values, dtype);
+}
+
+/**
+ * Applies a rotation table to half-split keys [blocks][tokens][dim], in place, each operation in float64 and the result
+ * rounded to float32. Dimensions past `rotaryDim` keep their values.
+ */
+export function rotateRows(values: Float32Array, dim: number, rotaryDim: number, table: Float32Array): void {
+  const half = rotaryDim / 2;
+  for (let at = 0, turn = 0; at < values.length; at += dim, turn += rotaryDim) {
+    if (turn === table.length) turn = 0;
     for (let i = 0; i < half; i++) {
       const x = values[at + i];
       const y = values[at + half + i];
@@ -160,5 +167,4 @@ export function rotateKeys(bytes: Uint8Array, shape: KeyShape, table: Float32Arr
       values[at + half + i] = y * cos + x * sin;
     }
   }
-  return fromFloat32(values, dtype);
 }

@@ -48,7 +48,6 @@ export async function appendCache(
   await decoder.loadPlan(await readGroup(file, file.groups[0]), { append: true });
 
   const { chunkTokens } = header;
-  const { sinks, window } = decoder.recipe.regions(decoder.recipe.parseOptions({ ...header.recipe.options }));
   const group = (chunk: number) => file.groups.find((g) => g.chunk === chunk);
   const chunks = file.groups.filter((g) => regionOf(g.chunk) === "chunk" && g.chunk !== FILE_CHUNK);
   const oldWindow = group(WINDOW_CHUNK);
@@ -57,6 +56,8 @@ export async function appendCache(
   const source = new GrownCache(file, more, codedEnd, await readWindow(lanes, decoder, file, codedEnd));
   checkPositions(header.firstPosition, file, source);
 
+  const { recipe } = decoder;
+  const { sinks, window } = recipe.regions(recipe.parseOptions({ ...header.recipe.options }), source.tokens);
   const split = splitTokens(source.tokens, sinks, window);
   const hasSinks = group(SINK_CHUNK) !== undefined;
   const units: Unit[] = [];
@@ -80,7 +81,7 @@ export async function appendCache(
   await writer.start();
   const encoder: UnitEncoder = {
     lanes,
-    recipe: decoder.recipe,
+    recipe,
     source,
     writer,
     withIds,

@@ -281,7 +281,7 @@ export class Codec implements AsyncDisposable {
 
   /** Replaces a wanted ratio of the whole file by the recipe's own option that gives it. */
   async #settleRatio(cache: CacheSource, options: CompressOptions): Promise<CompressOptions> {
-    const { recipe } = chooseRecipe({ recipe: options.recipe }, this.profile);
+    const { recipe } = await chooseRecipe({ recipe: options.recipe }, this.profile);
     const { fileRatio, ...rest } = options;
     const wanted = fileRatio ?? (recipe.ratioOfFile ? options.ratio : undefined);
     if (wanted === undefined) return options;

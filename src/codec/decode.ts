@@ -60,12 +60,18 @@ export class FileDecoder {
   /** Position of the file's first token, once its group is known; groups start in order. */
   #first: Promise<Int32Array> | null = null;
 
-  private constructor(lanes: Lanes, profile: Profile | null, header: KvzHeader, options: DecompressOptions) {
+  private constructor(
+    lanes: Lanes,
+    profile: Profile | null,
+    header: KvzHeader,
+    recipe: Recipe<object>,
+    options: DecompressOptions,
+  ) {
     this.#lanes = lanes;
     this.#profile = profile;
     this.#options = options;
     this.header = header;
-    this.recipe = recipeOf(header);
+    this.recipe = recipe;
     if (header.chunkTokens > MAX_CHUNK_TOKENS) {
       throw new KvzFormatError(
         `Cannot read file: its chunks have ${header.chunkTokens} tokens, recipe ${this.recipe.name} takes up to ` +
@@ -110,7 +116,7 @@ export class FileDecoder {
     header: KvzHeader,
     options: DecompressOptions,
   ): Promise<FileDecoder> {
-    const decoder = new FileDecoder(lanes, profile, header, options);
+    const decoder = new FileDecoder(lanes, profile, header, await recipeOf(header), options);
     const own = await modelFingerprint(header.model);
     if (own !== header.modelFingerprint) {
       throw new KvzFormatError("Cannot decompress: the file's model fingerprint is not that of its model facts");
@@ -177,8 +183,10 @@ export class FileDecoder {
     const plan = await decodeStream(record, record.rawLength, "plan");
     const { model, dtype: storedDType } = this.header;
     const facts = { model, storedDType, dtype: this.dtype, openBackend: this.#lanes.openBackend };
-    const options = append ? this.recipe.parseOptions({ ...this.header.recipe.options }) : undefined;
-    await this.#lanes.load(await this.recipe.loadSetup(this.#profile, facts, plan, options));
+    const options = this.recipe.parseOptions({ ...this.header.recipe.options });
+    await this.#lanes.load(
+      await this.recipe.loadSetup(this.#profile, facts, plan, append ? options : undefined, options),
+    );
   }
 
   /** Restores the groups that `groups` yields (after the plan), in order, two blocks a group. */
@@ -289,9 +297,9 @@ export class FileDecoder {
 }
 
 /** The recipe that made a file. */
-export function recipeOf(header: KvzHeader): Recipe<object> {
+export async function recipeOf(header: KvzHeader): Promise<Recipe<object>> {
   const { name, version, options } = header.recipe;
-  const recipe = recipeNamed(name);
+  const recipe = await recipeNamed(name);
   if (recipe === undefined) throw new KvzFormatError(`Cannot read file: its recipe "${name}" is unknown`);
   if (recipe.version !== version) {
     throw new KvzFormatError(`Cannot read file: recipe ${name} has version ${version}, expected ${recipe.version}`);

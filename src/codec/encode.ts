@@ -37,11 +37,11 @@ import {
 const CODEC_OPTIONS = new Set(["recipe", "fileRatio", "tokenIds", "user", "onProgress", "signal"]);
 
 /** Splits call options into the recipe and its parsed options. */
-export function chooseRecipe(
+export async function chooseRecipe(
   options: CompressOptions,
   profile: Profile | null,
-): { recipe: Recipe<object>; recipeOptions: object } {
-  const recipe = findRecipe(options.recipe ?? defaultRecipe(profile));
+): Promise<{ recipe: Recipe<object>; recipeOptions: object }> {
+  const recipe = await findRecipe(options.recipe ?? defaultRecipe(profile));
   const own = Object.entries(options).filter(([name, value]) => !CODEC_OPTIONS.has(name) && value !== undefined);
   return { recipe, recipeOptions: recipe.parseOptions(Object.fromEntries(own)) };
 }
@@ -73,7 +73,7 @@ export async function prepareEncode(
   options: CompressOptions,
   setups: SetupCache,
 ): Promise<PreparedEncode> {
-  const { recipe, recipeOptions } = chooseRecipe(options, profile);
+  const { recipe, recipeOptions } = await chooseRecipe(options, profile);
   if (source.ragged) {
     throw new KvzUnsupportedError(
       `Cannot compress a ragged cache with recipe ${recipe.name}: its heads hold different tokens; it takes dense ones`,
@@ -120,7 +120,7 @@ export async function encodeCache(
   await writer.start();
   await writePlan(writer, setup);
 
-  const { sinks, window } = recipe.regions(recipeOptions);
+  const { sinks, window } = recipe.regions(recipeOptions, source.tokens);
   const { codedBegin, codedEnd, tokens } = splitTokens(source.tokens, sinks, window);
   const units: Unit[] = [
     ...(codedBegin > 0 ? [{ chunk: SINK_CHUNK, begin: 0, end: codedBegin }] : []),

@@ -88,7 +88,7 @@ export class InlineLane implements Lane {
     this.#loaded?.codec[Symbol.dispose]();
     this.#loaded = null;
     this.#setup = setup;
-    this.#loaded = { key: setup.key, codec: await findRecipe(setup.recipe).open(this.backend, setup) };
+    this.#loaded = { key: setup.key, codec: await (await findRecipe(setup.recipe)).open(this.backend, setup) };
   }
 
   async #run(job: Job): Promise<JobResult> {

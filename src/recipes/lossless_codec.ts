@@ -14,6 +14,7 @@ import type { LosslessKernels } from "../stages/lossless/kernels.ts";
 import { ReferenceLossless } from "../stages/lossless/reference.ts";
 import { ropeTurns } from "../stages/lossless/shape.ts";
 import type { LosslessStreams } from "../stages/lossless/streams.ts";
+import { joinRows } from "../stages/tokens/join.ts";
 import { retarget } from "../stages/tokens/window.ts";
 import type {
   ChunkCodec,
@@ -119,7 +120,7 @@ class LosslessCodec implements ChunkCodec {
     }
     const streams = await this.#unpack(kind, previous.tokens, previous.streams);
     const before = await this.#alone(() => coder.decode(streams, previous.tokens, previous.positions));
-    const all = joinTokens(before, data, coder.shape.blocks);
+    const all = joinRows(before, data, coder.shape.blocks);
     const allPositions = Int32Array.of(...previous.positions, ...positions);
     return await this.#pack(kind, await this.#alone(() => coder.encode(all, previous.tokens + tokens, allPositions)));
   }
@@ -191,15 +192,4 @@ class LosslessCodec implements ChunkCodec {
 /** All tokens of a lossless file lie in chunks. */
 function requireChunk(region: Region): void {
   if (region !== "chunk") throw new KvzFormatError(`Cannot read file: recipe lossless has no region "${region}"`);
-}
-
-/** [blocks][tokens][dim] of two ranges of tokens → of both. */
-function joinTokens(before: Uint8Array, after: Uint8Array, blocks: number): Uint8Array {
-  const [m, n] = [before.length / blocks, after.length / blocks];
-  const out = new Uint8Array(before.length + after.length);
-  for (let block = 0; block < blocks; block++) {
-    out.set(before.subarray(block * m, (block + 1) * m), block * (m + n));
-    out.set(after.subarray(block * n, (block + 1) * n), block * (m + n) + m);
-  }
-  return out;
 }

@@ -34,3 +34,22 @@ export function numberReader({ name: recipe, options: specs }: RecipeInfo, optio
     return value;
   };
 }
+
+/**
+ * Reads an option that is one of a few words or numbers.
+ *
+ * @throws {RangeError} It is none of them.
+ */
+export function readChoice<T extends string | number>(
+  options: Record<string, unknown>,
+  name: string,
+  choices: readonly T[],
+  otherwise: T,
+): T {
+  const value = options[name] ?? otherwise;
+  const found = choices.find((choice) => choice === value);
+  if (found === undefined) {
+    throw new RangeError(`Cannot use option "${name}": it is ${value}, expected ${choices.join(", ")}`);
+  }
+  return found;
+}

@@ -156,22 +156,24 @@ export interface Recipe<Options extends object = Record<string, unknown>> extend
   readonly ratioOfFile: boolean;
   /** Fills in defaults and checks ranges. Throws RangeError or TypeError naming the option. */
   parseOptions(options: Record<string, unknown>): Options;
-  /** Oldest and newest tokens kept out of the chunks. */
-  regions(options: Options): { sinks: number; window: number };
+  /** Oldest and newest tokens kept out of the chunks of a cache of `tokens` tokens. */
+  regions(options: Options, tokens: number): { sinks: number; window: number };
   /**
    * The setup for encoding: computes the plan. `profile` is null only where the recipe needs none.
    * Throws KvzMismatchError when the profile is not of this recipe's kind.
    */
   planSetup(profile: Profile | null, facts: SetupFacts, options: Options): Setup | Promise<Setup>;
   /**
-   * The setup for decoding a file that carries `plan`, and with the file's options for encoding more tokens of it as well.
+   * The setup for decoding a file that carries `plan` and was made with `options`; with `append`, the same options, for
+   * encoding more tokens of it as well.
    * Throws KvzFormatError or KvzMismatchError.
    */
   loadSetup(
     profile: Profile | null,
     facts: SetupFacts,
     plan: Uint8Array,
-    append?: Options,
+    append: Options | undefined,
+    options: Options,
   ): Setup | Promise<Setup>;
   /** Record tags of a region and a group of kinds. */
   tags(region: Region, kinds: readonly Kind[]): readonly string[];

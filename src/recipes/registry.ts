@@ -1,5 +1,5 @@
 /**
- * All recipes by name.
+ * All recipes by name. Those of other methods are loaded when one is asked for, so that programs do not carry them.
  *
  * @module
  */
@@ -10,18 +10,21 @@ import { lossless } from "./lossless.ts";
 import type { Recipe, RecipeInfo } from "./recipe.ts";
 
 // A recipe's options are its own business; the registry hands them on unseen.
-const ALL: readonly Recipe<object>[] = [kvz, kvzFree, kvtc, lossless].map((recipe) =>
-  recipe as unknown as Recipe<object>
-);
+const OWN = [kvz, kvzFree, kvtc, lossless] as readonly unknown[] as readonly Recipe<object>[];
+
+async function all(): Promise<readonly Recipe<object>[]> {
+  return [...OWN, ...(await import("./methods.ts")).METHODS];
+}
 
 /** Lists every recipe with its options and needs. */
-export function listRecipes(): readonly RecipeInfo[] {
-  return ALL;
+export async function listRecipes(): Promise<readonly RecipeInfo[]> {
+  return await all();
 }
 
 /** Finds a recipe, undefined where there is none of that name. */
-export function recipeNamed(name: string): Recipe<object> | undefined {
-  return ALL.find((recipe) => recipe.name === name);
+export async function recipeNamed(name: string): Promise<Recipe<object> | undefined> {
+  const named = (recipe: Recipe<object>) => recipe.name === name;
+  return OWN.find(named) ?? (await all()).find(named);
 }
 
 /**
@@ -29,10 +32,12 @@ export function recipeNamed(name: string): Recipe<object> | undefined {
  *
  * @throws {RangeError} when there is none of that name.
  */
-export function findRecipe(name: string): Recipe<object> {
-  const found = recipeNamed(name);
+export async function findRecipe(name: string): Promise<Recipe<object>> {
+  const found = await recipeNamed(name);
   if (found === undefined) {
-    throw new RangeError(`Cannot find recipe "${name}": there is ${ALL.map((recipe) => recipe.name).join(", ")}`);
+    throw new RangeError(
+      `Cannot find recipe "${name}": there is ${(await all()).map((recipe) => recipe.name).join(", ")}`,
+    );
   }
   return found;
 }

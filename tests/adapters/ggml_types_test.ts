@@ -1,15 +1,8 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "deno-std/assert";
 import fc from "fast-check";
-import {
-  dequantize,
-  ggmlType,
-  ggmlTypeId,
-  hadamard,
-  hadamardBlock,
-  quantize,
-  rowBytes,
-} from "../../src/adapters/ggml_types.ts";
+import { dequantize, ggmlType, ggmlTypeId, hadamardBlock, quantize, rowBytes } from "../../src/adapters/ggml_types.ts";
 import { KvzUnsupportedError } from "../../src/errors.ts";
+import { hadamard } from "../../src/stages/transform/hadamard.ts";
 import golden from "./ggml_golden.json" with { type: "json" };
 
 type Golden = Record<string, { row: number[] } & Record<"q8_0" | "q4_0", { bytes: string; values: number[] }>>;

@@ -209,7 +209,7 @@ Deno.test("profile info, trim and export", () =>
 
 Deno.test("recipes lists what the registry has", async () => {
   const { recipes } = await kvzJson(["recipes"]);
-  assertEquals(recipes.map(({ name }: { name: string }) => name), listRecipes().map(({ name }) => name));
+  assertEquals(recipes.map(({ name }: { name: string }) => name), (await listRecipes()).map(({ name }) => name));
   const kvtc = recipes.find(({ name }: { name: string }) => name === "kvtc");
   assertEquals(kvtc.needs, ["profile"]);
   assertEquals(kvtc.options.find(({ name }: { name: string }) => name === "ratio").default, 16);

@@ -1,0 +1,72 @@
+/**
+ * Coder of recipes q8_0 and q4_0. Stream BLK: ggml's blocks, [layers][heads][tokens][dim / 32], the bytes that llama.cpp
+ * has in memory for each head of a token.
+ *
+ * @module
+ */
+import { KvzUnsupportedError } from "../../errors.ts";
+import { joinRows } from "../../stages/tokens/join.ts";
+import {
+  BLOCK,
+  BLOCK_BYTES,
+  type BlockType,
+  dequantizeBlocks,
+  quantizeBlocks,
+} from "../../stages/quantize/ggml_blocks.ts";
+import type { TensorBlock, TensorCoder, TensorModule, TensorRange, TensorShape } from "../tensor/coder.ts";
+import { finiteHalves, halfOf } from "../tensor/halves.ts";
+import { layerBytes } from "../tensor/rows.ts";
+
+/** The module of one type. */
+export function ggmlModule(type: BlockType): TensorModule<object> {
+  return { open: (_, { shapes: [shape] }) => new GgmlCoder(type, shape) };
+}
+
+class GgmlCoder implements TensorCoder {
+  readonly #type: BlockType;
+  readonly #shape: TensorShape;
+  /** Bytes of a head of a token. */
+  readonly #row: number;
+
+  constructor(type: BlockType, shape: TensorShape) {
+    this.#type = type;
+    this.#shape = shape;
+    if (shape.dim % BLOCK !== 0) {
+      throw new KvzUnsupportedError(
+        `Cannot use recipe ${type}: a ${shape.kind} has ${shape.dim} elements a head, expected a multiple of ${BLOCK}`,
+      );
+    }
+    this.#row = shape.dim / BLOCK * BLOCK_BYTES[type];
+  }
+
+  encode([block]: readonly TensorBlock[]): Uint8Array[] {
+    const out = quantizeBlocks(block.x, this.#type);
+    const size = BLOCK_BYTES[this.#type];
+    for (let at = 0; at < out.length; at += size) {
+      if ((out[at + 1] & 0x7c) !== 0x7c) continue;
+      const begin = at / size * BLOCK;
+      const most = block.x.subarray(begin, begin + BLOCK).reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+      halfOf(most / (this.#type === "q8_0" ? 127 : 8), block, Math.floor(begin / block.dim));
+    }
+    return [out];
+  }
+
+  decode([blocks]: readonly Uint8Array[], range: TensorRange): Float32Array[] {
+    const bytes = layerBytes(blocks, this.#shape.heads * range.tokens * this.#row, this.#shape, range);
+    const size = BLOCK_BYTES[this.#type];
+    for (let at = 0; at < bytes.length; at += size) {
+      if ((bytes[at + 1] & 0x7c) === 0x7c) finiteHalves(bytes.subarray(at, at + 2), `${this.#type} block ${at / size}`);
+    }
+    return [dequantizeBlocks(bytes, this.#type)];
+  }
+
+  limits(tokens: number): number[] {
+    const { layers, heads } = this.#shape;
+    return [layers * heads * tokens * this.#row];
+  }
+
+  join([before]: readonly Uint8Array[], _: number, [after]: readonly Uint8Array[]): Uint8Array[] {
+    const { layers, heads } = this.#shape;
+    return [joinRows(before, after, layers * heads)];
+  }
+}

@@ -1,0 +1,10 @@
+/**
+ * Recipes of other methods of the field, loaded when one is asked for.
+ *
+ * @module
+ */
+import { q40, q80 } from "./baselines/ggml.ts";
+import type { Recipe } from "./recipe.ts";
+
+/** In the order of lists. */
+export const METHODS = [q80, q40] as readonly unknown[] as readonly Recipe<object>[];

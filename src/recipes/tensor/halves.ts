@@ -1,0 +1,59 @@
+/**
+ * Side information in binary16: scales, zeros and norms of quantizers.
+ *
+ * @module
+ */
+import { f16ToNumber, numberToF16 } from "../../cache/elements.ts";
+import { KvzFormatError, KvzUnsupportedError } from "../../errors.ts";
+import type { TensorBlock } from "./coder.ts";
+
+let values: Float32Array | null = null;
+
+/** The values of all 65536 patterns of binary16. */
+export function halfValues(): Float32Array {
+  return values ??= Float32Array.from({ length: 65536 }, (_, bits) => f16ToNumber(bits));
+}
+
+/**
+ * Binary16 bits of a scale, zero or norm, finite.
+ *
+ * @param row Row [layers][heads][tokens] of the block that it belongs to, for the message.
+ * @throws {KvzUnsupportedError} It is beyond binary16.
+ */
+export function halfOf(value: number, block: TensorBlock, row: number): number {
+  const bits = numberToF16(value);
+  if ((bits & 0x7c00) === 0x7c00) {
+    const { kind, heads, tokens, begin } = block;
+    const head = Math.floor(row / tokens);
+    throw new KvzUnsupportedError(
+      `Cannot compress cache: ${kind} of layer ${Math.floor(head / heads)}, head ${head % heads}, token ${
+        begin + row % tokens
+      } or near it needs a scale or offset of ${value}, binary16 ends at 65504`,
+    );
+  }
+  return bits;
+}
+
+/**
+ * Binary16 bits from the little-endian bytes of a stream.
+ *
+ * @throws {KvzFormatError} One is not finite; `what` names the stream.
+ */
+export function finiteHalves(bytes: Uint8Array, what: string): Uint16Array {
+  const out = new Uint16Array(bytes.length >> 1);
+  for (let i = 0; i < out.length; i++) {
+    out[i] = bytes[2 * i] | bytes[2 * i + 1] << 8;
+    if ((out[i] & 0x7c00) === 0x7c00) throw new KvzFormatError(`Cannot decode ${what}: number ${i} is not finite`);
+  }
+  return out;
+}
+
+/** Binary16 bits as little-endian bytes. */
+export function halfBytes(halves: Uint16Array): Uint8Array {
+  const out = new Uint8Array(2 * halves.length);
+  halves.forEach((bits, i) => {
+    out[2 * i] = bits & 255;
+    out[2 * i + 1] = bits >> 8;
+  });
+  return out;
+}

@@ -1,4 +1,5 @@
-// The quantizer, in two kernels: shifts and scales of all groups, then codes by the word.
+// The quantizer in two kernels, for groups of any size: shifts and scales of all groups, then codes by the word. And
+// what the one-pass quantizer leaves out: words between its segments.
 //!include include/elements.wgsl
 //!include include/codes.wgsl
 
@@ -21,13 +22,16 @@ struct Sizes {
 
 @group(0) @binding(0) var<storage, read> coefficients: array<u32>;
 @group(0) @binding(1) var<storage, read> slots: array<vec4<u32>>;
-@group(0) @binding(2) var<storage, read> segments: array<vec2<u32>>;
+@group(0) @binding(2) var<storage, read> segments: array<vec4<u32>>;
 @group(0) @binding(3) var<storage, read_write> new_parameters: array<u32>;
 @group(0) @binding(4) var<uniform> sizes: Sizes;
 
 @group(0) @binding(1) var<storage, read> lookup: array<u32>;
 @group(0) @binding(2) var<storage, read> parameters: array<u32>;
 @group(0) @binding(3) var<storage, read_write> symbols: array<u32>;
+
+@group(0) @binding(4) var<storage, read> seam_segments: array<vec4<u32>>;
+@group(0) @binding(5) var<uniform> seam_sizes: Sizes;
 
 var<workgroup> least: array<u32, 256>;
 var<workgroup> most: array<u32, 256>;
@@ -98,18 +102,40 @@ fn parameters_of(
   }
 }
 
-fn code(token: u32, component: u32) -> u32 {
+fn code(size: Sizes, token: u32, component: u32) -> u32 {
   let entry = lookup[component];
   if (entry == 0u) {
     return 0u;
   }
-  let x = bitcast<f32>(coefficients[sizes.coefficients + token * sizes.stride + component]);
-  let words = parameters[sizes.parameters + token * sizes.groups + (entry & 0x3fffffffu)];
+  let x = bitcast<f32>(coefficients[size.coefficients + token * size.stride + component]);
+  let words = parameters[size.parameters + token * size.groups + (entry & 0x3fffffffu)];
   let scale = words >> 16u;
   if ((entry >> 30u) == 3u) {
     return code_e4m3(x, scale);
   }
   return code_integer(x, words & 0xffffu, scale, select(15u, 3u, (entry >> 30u) == 1u));
+}
+
+// Writes the word of the symbols from `first` on; bytes beyond them stay.
+fn write_word(size: Sizes, first: u32) {
+  let all = size.tokens * size.components;
+  let word = (size.symbols + first) / 4u;
+  var token = first / size.components;
+  var component = first % size.components;
+  var bits = 0u;
+  for (var i = 0u; i < 4u; i++) {
+    if (first + i < all) {
+      bits |= code(size, token, component) << (8u * i);
+    } else {
+      bits |= symbols[word] & (0xffu << (8u * i));
+    }
+    component++;
+    if (component == size.components) {
+      component = 0u;
+      token++;
+    }
+  }
+  symbols[word] = bits;
 }
 
 @compute @workgroup_size(256)
@@ -119,25 +145,33 @@ fn codes_of(
   @builtin(local_invocation_index) local: u32,
 ) {
   let first = 4u * ((group.y * groups.x + group.x) * 256u + local);
-  let all = sizes.tokens * sizes.components;
-  if (first >= all) {
+  if (first < sizes.tokens * sizes.components) {
+    write_word(sizes, first);
+  }
+}
+
+// Words from the end of a segment to the beginning of the next (of the next token, after the last).
+@compute @workgroup_size(64)
+fn seams(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) local: u32,
+) {
+  let id = (group.y * groups.x + group.x) * 64u + local;
+  let last = seam_sizes.tokens * seam_sizes.segments;
+  if (id > last) {
     return;
   }
-  let word = (sizes.symbols + first) / 4u;
-  var token = first / sizes.components;
-  var component = first % sizes.components;
-  var bits = 0u;
-  for (var i = 0u; i < 4u; i++) {
-    if (first + i < all) {
-      bits |= code(token, component) << (8u * i);
-    } else {
-      bits |= symbols[word] & (0xffu << (8u * i));
-    }
-    component++;
-    if (component == sizes.components) {
-      component = 0u;
-      token++;
-    }
+  var begin = 0u;
+  if (id > 0u) {
+    let before = id - 1u;
+    begin = before / seam_sizes.segments * seam_sizes.components + seam_segments[before % seam_sizes.segments].w;
   }
-  symbols[word] = bits;
+  var end = seam_sizes.tokens * seam_sizes.components;
+  if (id < last) {
+    end = id / seam_sizes.segments * seam_sizes.components + seam_segments[id % seam_sizes.segments].z;
+  }
+  for (var first = begin / 4u * 4u; first < end; first += 4u) {
+    write_word(seam_sizes, first);
+  }
 }

@@ -63,6 +63,16 @@ async function nearFloats(backend: Backend, reference: Backend, share: number, r
 }
 
 const PLANS: readonly (readonly QuantGroup[])[] = [
+  [{ first: 0, size: 1024, type: 1 }, { first: 1024, size: 1024, type: 2 }, { first: 2048, size: 256, type: 3 }],
+  [
+    ...Array.from({ length: 5 }, (_, i): QuantGroup => ({ first: i, size: 1, type: 3 })),
+    { first: 5, size: 1024, type: 1 },
+    { first: 1029, size: 1024, type: 2 },
+    { first: 2060, size: 64, type: 3 },
+    { first: 2124, size: 16, type: 1 },
+  ],
+  [{ first: 0, size: 2100, type: 2 }, { first: 2100, size: 6, type: 3 }],
+  [{ first: 2, size: 3, type: 2 }],
   [{ first: 0, size: 64, type: 3 }, { first: 64, size: 256, type: 2 }, { first: 320, size: 1024, type: 1 }],
   [{ first: 0, size: 1, type: 3 }, { first: 1, size: 16, type: 2 }, { first: 19, size: 5, type: 1 }, {
     first: 30,
@@ -138,7 +148,11 @@ export async function checkKernels(backend: Backend): Promise<Checked[]> {
 
   for (const [p, groups] of PLANS.entries()) {
     const width = groups[groups.length - 1].first + groups[groups.length - 1].size;
-    for (const [stride, count] of [[paddedLength(width), 33], [width + 1, 32]]) {
+    for (
+      const [stride, count] of [[paddedLength(width), 13], [width + 1, 16], [paddedLength(width), 144]].slice(
+        p > 1 ? 0 : 1,
+      )
+    ) {
       const label = `plan ${p}, stride ${stride}, ${count} tokens`;
       const x = values(count * stride, 8 + p, 30);
       x.forEach((_, i) => x[i] *= 2 ** -(i % 13));

@@ -35,6 +35,44 @@ fn scale_of(range: f32, levels: f32) -> u32 {
   return h;
 }
 
+// Shift and scale of a group, made ready for its elements.
+struct Step {
+  shift: f32,
+  scale: f32,
+  inverse: f32,
+  levels: f32,
+  // No scale, or infinite ones: every code is `code`.
+  fixed: bool,
+  code: u32,
+}
+
+fn step_of(shift: u32, scale: u32, levels: u32) -> Step {
+  let s = bitcast<f32>(widen_f16(scale));
+  let no_scale = scale == 0u || scale >= INFINITY_F16;
+  let no_shift = (shift & 0x7fffu) >= INFINITY_F16;
+  let code = select(0u, levels, !no_scale && no_shift && (shift & 0x8000u) != 0u);
+  return Step(bitcast<f32>(widen_f16(shift)), s, 1.0 / s, f32(levels), no_scale || no_shift, code);
+}
+
+// Four codes in a word. What is left of x beside code · scale is exact, and at or beyond half a scale where the
+// approximate quotient was rounded to the wrong side.
+fn codes_integer(x: vec4<f32>, step: Step) -> u32 {
+  if (step.fixed) {
+    return step.code * 0x1010101u;
+  }
+  let d = x - vec4(step.shift);
+  var q = clamp(round(d * step.inverse), vec4(0.0), vec4(step.levels));
+  let rest = d - q * step.scale;
+  let half = vec4(0.5 * step.scale);
+  let odd = fract(q * 0.5) != vec4(0.0);
+  let up = (rest > half) | ((rest == half) & odd);
+  let down = (rest < -half) | ((rest == -half) & odd);
+  q += select(vec4(0.0), vec4(1.0), up & (q < vec4(step.levels)));
+  q -= select(vec4(0.0), vec4(1.0), down & (q > vec4(0.0)));
+  let codes = vec4<u32>(q);
+  return codes.x | (codes.y << 8u) | (codes.z << 16u) | (codes.w << 24u);
+}
+
 // clamp(roundTiesEven((x − shift) / scale), 0, levels); shift and scale are binary16 bits, the scale no NaN.
 fn code_integer(x: f32, shift: u32, scale: u32, levels: u32) -> u32 {
   if (scale == 0u || scale >= INFINITY_F16) {

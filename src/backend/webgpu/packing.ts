@@ -7,10 +7,13 @@ import { type DeviceBuffer, packedLength } from "../backend.ts";
 import type { WebGpuDevice } from "./device.ts";
 import type { WebGpuPlan } from "./plan.ts";
 import { packing } from "./shaders/packing.ts";
+import { packingTiles } from "./shaders/packing_tiles.ts";
 
 const WORKGROUP = 256;
 /** Tokens whose codes fill whole words in every type. */
 const TOKEN_STEP = 16;
+/** A workgroup's tile. */
+const [TILE_TOKENS, TILE_COMPONENTS] = [128, 64];
 
 /** What both kernels run over: a range of packed bytes, and a range of tokens. */
 interface Part {
@@ -68,6 +71,31 @@ function bind(
   return { bytes: bytes.range, codes: codes.range, uniforms };
 }
 
+/** Whether the kernels of tiles do: whole words everywhere, and all of it in one binding. */
+function tiled(plan: WebGpuPlan, tokens: number, list: readonly Part[]): boolean {
+  return list.length === 1 && tokens % TOKEN_STEP === 0 && plan.components % 4 === 0;
+}
+
+function runTiles(
+  device: WebGpuDevice,
+  entry: "pack" | "unpack",
+  plan: WebGpuPlan,
+  tokens: number,
+  packed: DeviceBuffer,
+  symbols: DeviceBuffer,
+): void {
+  const bytes = device.range(packed, 0, packedLength(plan.groups, tokens));
+  const codes = device.range(symbols, 0, tokens * plan.components);
+  const [from, to] = entry === "pack" ? [codes.range, bytes.range] : [bytes.range, codes.range];
+  device.dispatch({
+    shader: packingTiles,
+    entry,
+    buffers: [from, plan.lookup, plan.packing(tokens), to],
+    uniforms: Uint32Array.of(bytes.skip, codes.skip, tokens, plan.components),
+    workgroups: device.grid(Math.ceil(tokens / TILE_TOKENS) * Math.ceil(plan.components / TILE_COMPONENTS)),
+  });
+}
+
 /** Backend.pack. */
 export function packSymbols(
   device: WebGpuDevice,
@@ -76,7 +104,9 @@ export function packSymbols(
   tokens: number,
   packed: DeviceBuffer,
 ): void {
-  for (const part of parts(device, plan, tokens)) {
+  const list = parts(device, plan, tokens);
+  if (tiled(plan, tokens, list)) return runTiles(device, "pack", plan, tokens, packed, symbols);
+  for (const part of list) {
     const { bytes, codes, uniforms } = bind(device, plan, tokens, part, packed, symbols);
     device.dispatch({
       shader: packing,
@@ -96,7 +126,9 @@ export function unpackSymbols(
   tokens: number,
   symbols: DeviceBuffer,
 ): void {
-  for (const part of parts(device, plan, tokens)) {
+  const list = parts(device, plan, tokens);
+  if (tiled(plan, tokens, list)) return runTiles(device, "unpack", plan, tokens, packed, symbols);
+  for (const part of list) {
     const { bytes, codes, uniforms } = bind(device, plan, tokens, part, packed, symbols);
     const count = (part.tokenEnd - part.tokenBegin) * plan.components;
     device.dispatch({

@@ -10,42 +10,72 @@ import type { WebGpuDevice } from "./device.ts";
 
 /** Slots of a segment, and of a group: the invocations of a workgroup. */
 const MOST_SLOTS = 256;
-/** Components of a slot, unless its group is larger than that times the slots. */
-const SLOT_COMPONENTS = 4;
+/** Components of a slot: of small groups, of larger ones; more where a group has too many slots. */
+const [SMALL_SLOT, LARGE_SLOT] = [4, 8];
+/** Groups from which on slots are large. */
+const LARGE_GROUP = 64;
+/** Components from the first to the last of a segment, gaps included. */
+const MOST_SPAN = 3000;
+/** Words that the one-pass kernel stages in workgroup memory. */
+const STAGED_WORDS = 768;
 
 /** How groups are shared out: a segment of whole groups to a workgroup, a slot of a group to an invocation. */
 export interface PlanSlots {
   /** vec4<u32> each: first component; components | type << 30; number in the group | slots of the group << 16; group. */
   readonly slots: Uint32Array;
-  /** vec2<u32> each: first slot, slots. */
+  /** vec4<u32> each: first slot, slots, first component, one past the last. */
   readonly segments: Uint32Array;
   /** Most slots of a segment, and of a group. */
   readonly widest: number;
   readonly deepest: number;
+  /** For the one-pass kernel: tokens of a workgroup and most words of a token's segment; 0 tokens: it cannot be used. */
+  readonly rows: number;
+  readonly words: number;
+  /** Groups begin and end at multiples of 4 components, and there is nothing between them. */
+  readonly whole: boolean;
 }
 
 /** Shares out the groups of a plan. */
 export function planSlots(groups: readonly QuantGroup[]): PlanSlots {
   const slots: number[] = [];
-  const segments: number[] = [];
-  let [begin, widest, deepest] = [0, 0, 0];
+  const segments: { begin: number; count: number; first: number; end: number }[] = [];
+  let [deepest, largest] = [0, 0];
   groups.forEach(({ first, size, type }, g) => {
-    const each = Math.ceil(size / MOST_SLOTS / SLOT_COMPONENTS) * SLOT_COMPONENTS;
+    const fitting = Math.ceil(size / MOST_SLOTS / SMALL_SLOT) * SMALL_SLOT;
+    const each = Math.max(size < LARGE_GROUP ? SMALL_SLOT : LARGE_SLOT, fitting);
     const count = Math.ceil(size / each);
     const at = slots.length / 4;
-    if (segments.length === 0 || at + count - begin > MOST_SLOTS) {
-      begin = at;
-      segments.push(begin, 0);
+    const last = segments.at(-1);
+    if (last === undefined || last.count + count > MOST_SLOTS || first + size - last.first > MOST_SPAN) {
+      segments.push({ begin: at, count, first, end: first + size });
+    } else {
+      last.count += count;
+      last.end = first + size;
     }
     for (let i = 0; i < count; i++) {
       const components = Math.min(each, size - i * each);
       slots.push(first + i * each, (components | type << 30) >>> 0, i | count << 16, g);
     }
-    segments[segments.length - 1] += count;
-    widest = Math.max(widest, segments[segments.length - 1]);
     deepest = Math.max(deepest, count);
+    largest = Math.max(largest, each);
   });
-  return { slots: Uint32Array.from(slots), segments: Uint32Array.from(segments), widest, deepest };
+  const widest = Math.max(0, ...segments.map(({ count }) => count));
+  const spans = segments.map(({ first, end }) => end - first);
+  const words = Math.ceil((Math.max(0, ...spans) + 3) / 4) + 1;
+  // Two seams would share a word of a shorter segment.
+  const onePass = largest <= LARGE_SLOT && Math.min(...spans) >= 8;
+  return {
+    slots: Uint32Array.from(slots),
+    segments: Uint32Array.from(segments.flatMap(({ begin, count, first, end }) => [begin, count, first, end])),
+    widest,
+    deepest,
+    rows: onePass ? Math.min(Math.floor(MOST_SLOTS / widest), Math.floor(STAGED_WORDS / words)) : 0,
+    words,
+    whole: groups.every(({ first, size }, g) => {
+      const before = g === 0 ? 0 : groups[g - 1].first + groups[g - 1].size;
+      return first === before && size % 4 === 0;
+    }),
+  };
 }
 
 /** The plan. */
@@ -53,7 +83,7 @@ export class WebGpuPlan implements DevicePlan {
   readonly groups: readonly QuantGroup[];
   readonly components: number;
   /** Invocations of the quantizer. */
-  readonly shape: { readonly segments: number; readonly widest: number; readonly deepest: number };
+  readonly shape: Omit<PlanSlots, "slots" | "segments"> & { readonly segments: number };
   readonly #device: WebGpuDevice;
   readonly #lookup: WebGpuBuffer;
   readonly #slots: WebGpuBuffer;
@@ -69,8 +99,8 @@ export class WebGpuPlan implements DevicePlan {
     this.components = components;
     const lookup = new Uint32Array(Math.ceil(components / 4) * 4);
     groups.forEach(({ first, size, type }, g) => lookup.fill((g | type << 30) >>> 0, first, first + size));
-    const { slots, segments, widest, deepest } = planSlots(groups);
-    this.shape = { segments: segments.length / 2, widest, deepest };
+    const { slots, segments, ...shape } = planSlots(groups);
+    this.shape = { ...shape, segments: segments.length / 4 };
     const upload = (words: Uint32Array) => {
       const buffer = device.alloc(words.byteLength);
       device.write(buffer, words, 0);

@@ -9,8 +9,10 @@ import type { WebGpuDevice } from "./device.ts";
 import type { WebGpuPlan } from "./plan.ts";
 import { dequantize } from "./shaders/dequantize.ts";
 import { quantize } from "./shaders/quantize.ts";
+import { quantizeRows as quantizeRowsShader } from "./shaders/quantize_rows.ts";
 
 const WORKGROUP = 256;
+const SEAM_WORKGROUP = 64;
 
 /**
  * Ranges of rows that a device can bind. They begin at multiples of 4 rows, so that rows of bytes begin at words.
@@ -39,7 +41,8 @@ export function quantizeRows(
   symbols: DeviceBuffer,
   params: DeviceBuffer,
 ): void {
-  const { groups: { length: groups }, components, shape: { segments, widest, deepest } } = plan;
+  const { groups: { length: groups }, components, shape } = plan;
+  const { segments, widest, deepest, rows, words } = shape;
   if (groups === 0) return;
   let rounds = 0;
   while (1 << rounds < deepest) rounds++;
@@ -59,22 +62,41 @@ export function quantizeRows(
       segments,
       widest,
       rounds,
-      0,
-      0,
+      rows,
+      words,
     );
+    if (rows === 0) {
+      device.dispatch({
+        shader: quantize,
+        entry: "parameters_of",
+        buffers: [from.range, plan.slots, plan.segments, pairs.range],
+        uniforms,
+        workgroups: device.grid(segments * Math.ceil(count / Math.floor(WORKGROUP / widest))),
+      });
+      device.dispatch({
+        shader: quantize,
+        entry: "codes_of",
+        buffers: [from.range, plan.lookup, pairs.range, codes.range],
+        uniforms,
+        workgroups: device.grid(Math.ceil(count * components / 4 / WORKGROUP)),
+      });
+      continue;
+    }
     device.dispatch({
-      shader: quantize,
-      entry: "parameters_of",
-      buffers: [from.range, plan.slots, plan.segments, pairs.range],
+      shader: quantizeRowsShader,
+      entry: "quantize",
+      constants: { VECTORS: Number(stride % 4 === 0), WORDS: Number(shape.whole) },
+      buffers: [from.range, plan.slots, plan.segments, pairs.range, codes.range, from.range],
       uniforms,
-      workgroups: device.grid(segments * Math.ceil(count / Math.floor(WORKGROUP / widest))),
+      workgroups: device.grid(segments * Math.ceil(count / rows)),
     });
+    if (shape.whole) continue;
     device.dispatch({
       shader: quantize,
-      entry: "codes_of",
-      buffers: [from.range, plan.lookup, pairs.range, codes.range],
+      entry: "seams",
+      buffers: [from.range, plan.lookup, pairs.range, codes.range, plan.segments],
       uniforms,
-      workgroups: device.grid(Math.ceil(count * components / 4 / WORKGROUP)),
+      workgroups: device.grid(Math.ceil((count * segments + 1) / SEAM_WORKGROUP)),
     });
   }
 }

@@ -69,6 +69,37 @@ return h + 1u;
 }
 return h;
 }
+struct Step {
+shift: f32,
+scale: f32,
+inverse: f32,
+levels: f32,
+fixed: bool,
+code: u32,
+}
+fn step_of(shift: u32, scale: u32, levels: u32) -> Step {
+let s = bitcast<f32>(widen_f16(scale));
+let no_scale = scale == 0u || scale >= INFINITY_F16;
+let no_shift = (shift & 0x7fffu) >= INFINITY_F16;
+let code = select(0u, levels, !no_scale && no_shift && (shift & 0x8000u) != 0u);
+return Step(bitcast<f32>(widen_f16(shift)), s, 1.0 / s, f32(levels), no_scale || no_shift, code);
+}
+fn codes_integer(x: vec4<f32>, step: Step) -> u32 {
+if (step.fixed) {
+return step.code * 0x1010101u;
+}
+let d = x - vec4(step.shift);
+var q = clamp(round(d * step.inverse), vec4(0.0), vec4(step.levels));
+let rest = d - q * step.scale;
+let half = vec4(0.5 * step.scale);
+let odd = fract(q * 0.5) != vec4(0.0);
+let up = (rest > half) | ((rest == half) & odd);
+let down = (rest < -half) | ((rest == -half) & odd);
+q += select(vec4(0.0), vec4(1.0), up & (q < vec4(step.levels)));
+q -= select(vec4(0.0), vec4(1.0), down & (q > vec4(0.0)));
+let codes = vec4<u32>(q);
+return codes.x | (codes.y << 8u) | (codes.z << 16u) | (codes.w << 24u);
+}
 fn code_integer(x: f32, shift: u32, scale: u32, levels: u32) -> u32 {
 if (scale == 0u || scale >= INFINITY_F16) {
 return 0u;

@@ -69,6 +69,37 @@ return h + 1u;
 }
 return h;
 }
+struct Step {
+shift: f32,
+scale: f32,
+inverse: f32,
+levels: f32,
+fixed: bool,
+code: u32,
+}
+fn step_of(shift: u32, scale: u32, levels: u32) -> Step {
+let s = bitcast<f32>(widen_f16(scale));
+let no_scale = scale == 0u || scale >= INFINITY_F16;
+let no_shift = (shift & 0x7fffu) >= INFINITY_F16;
+let code = select(0u, levels, !no_scale && no_shift && (shift & 0x8000u) != 0u);
+return Step(bitcast<f32>(widen_f16(shift)), s, 1.0 / s, f32(levels), no_scale || no_shift, code);
+}
+fn codes_integer(x: vec4<f32>, step: Step) -> u32 {
+if (step.fixed) {
+return step.code * 0x1010101u;
+}
+let d = x - vec4(step.shift);
+var q = clamp(round(d * step.inverse), vec4(0.0), vec4(step.levels));
+let rest = d - q * step.scale;
+let half = vec4(0.5 * step.scale);
+let odd = fract(q * 0.5) != vec4(0.0);
+let up = (rest > half) | ((rest == half) & odd);
+let down = (rest < -half) | ((rest == -half) & odd);
+q += select(vec4(0.0), vec4(1.0), up & (q < vec4(step.levels)));
+q -= select(vec4(0.0), vec4(1.0), down & (q > vec4(0.0)));
+let codes = vec4<u32>(q);
+return codes.x | (codes.y << 8u) | (codes.z << 16u) | (codes.w << 24u);
+}
 fn code_integer(x: f32, shift: u32, scale: u32, levels: u32) -> u32 {
 if (scale == 0u || scale >= INFINITY_F16) {
 return 0u;
@@ -173,12 +204,14 @@ none1: u32,
 }
 @group(0) @binding(0) var<storage, read> coefficients: array<u32>;
 @group(0) @binding(1) var<storage, read> slots: array<vec4<u32>>;
-@group(0) @binding(2) var<storage, read> segments: array<vec2<u32>>;
+@group(0) @binding(2) var<storage, read> segments: array<vec4<u32>>;
 @group(0) @binding(3) var<storage, read_write> new_parameters: array<u32>;
 @group(0) @binding(4) var<uniform> sizes: Sizes;
 @group(0) @binding(1) var<storage, read> lookup: array<u32>;
 @group(0) @binding(2) var<storage, read> parameters: array<u32>;
 @group(0) @binding(3) var<storage, read_write> symbols: array<u32>;
+@group(0) @binding(4) var<storage, read> seam_segments: array<vec4<u32>>;
+@group(0) @binding(5) var<uniform> seam_sizes: Sizes;
 var<workgroup> least: array<u32, 256>;
 var<workgroup> most: array<u32, 256>;
 fn key(bits: u32) -> u32 {
@@ -241,18 +274,38 @@ words = shift | (scale_of(abs(range), select(15.0, 3.0, (slot.y >> 30u) == 1u)) 
 new_parameters[sizes.parameters + token * sizes.groups + slot.w] = words;
 }
 }
-fn code(token: u32, component: u32) -> u32 {
+fn code(size: Sizes, token: u32, component: u32) -> u32 {
 let entry = lookup[component];
 if (entry == 0u) {
 return 0u;
 }
-let x = bitcast<f32>(coefficients[sizes.coefficients + token * sizes.stride + component]);
-let words = parameters[sizes.parameters + token * sizes.groups + (entry & 0x3fffffffu)];
+let x = bitcast<f32>(coefficients[size.coefficients + token * size.stride + component]);
+let words = parameters[size.parameters + token * size.groups + (entry & 0x3fffffffu)];
 let scale = words >> 16u;
 if ((entry >> 30u) == 3u) {
 return code_e4m3(x, scale);
 }
 return code_integer(x, words & 0xffffu, scale, select(15u, 3u, (entry >> 30u) == 1u));
+}
+fn write_word(size: Sizes, first: u32) {
+let all = size.tokens * size.components;
+let word = (size.symbols + first) / 4u;
+var token = first / size.components;
+var component = first % size.components;
+var bits = 0u;
+for (var i = 0u; i < 4u; i++) {
+if (first + i < all) {
+bits |= code(size, token, component) << (8u * i);
+} else {
+bits |= symbols[word] & (0xffu << (8u * i));
+}
+component++;
+if (component == size.components) {
+component = 0u;
+token++;
+}
+}
+symbols[word] = bits;
 }
 @compute @workgroup_size(256)
 fn codes_of(
@@ -261,26 +314,32 @@ fn codes_of(
 @builtin(local_invocation_index) local: u32,
 ) {
 let first = 4u * ((group.y * groups.x + group.x) * 256u + local);
-let all = sizes.tokens * sizes.components;
-if (first >= all) {
+if (first < sizes.tokens * sizes.components) {
+write_word(sizes, first);
+}
+}
+@compute @workgroup_size(64)
+fn seams(
+@builtin(workgroup_id) group: vec3<u32>,
+@builtin(num_workgroups) groups: vec3<u32>,
+@builtin(local_invocation_index) local: u32,
+) {
+let id = (group.y * groups.x + group.x) * 64u + local;
+let last = seam_sizes.tokens * seam_sizes.segments;
+if (id > last) {
 return;
 }
-let word = (sizes.symbols + first) / 4u;
-var token = first / sizes.components;
-var component = first % sizes.components;
-var bits = 0u;
-for (var i = 0u; i < 4u; i++) {
-if (first + i < all) {
-bits |= code(token, component) << (8u * i);
-} else {
-bits |= symbols[word] & (0xffu << (8u * i));
+var begin = 0u;
+if (id > 0u) {
+let before = id - 1u;
+begin = before / seam_sizes.segments * seam_sizes.components + seam_segments[before % seam_sizes.segments].w;
 }
-component++;
-if (component == sizes.components) {
-component = 0u;
-token++;
+var end = seam_sizes.tokens * seam_sizes.components;
+if (id < last) {
+end = id / seam_sizes.segments * seam_sizes.components + seam_segments[id % seam_sizes.segments].z;
 }
+for (var first = begin / 4u * 4u; first < end; first += 4u) {
+write_word(seam_sizes, first);
 }
-symbols[word] = bits;
 }`,
 };

@@ -1,0 +1,121 @@
+// Made by `deno run -A tools/build_wgsl.ts` from wgsl/packing_tiles.wgsl. Do not edit.
+import type { Shader } from "../pipelines.ts";
+
+/** wgsl/packing_tiles.wgsl. */
+export const packingTiles: Shader = {
+  name: "packing_tiles",
+  text: `struct Sizes {
+packed: u32,
+symbols: u32,
+tokens: u32,
+components: u32,
+}
+@group(0) @binding(0) var<storage, read> source: array<u32>;
+@group(0) @binding(1) var<storage, read> lookup: array<u32>;
+@group(0) @binding(2) var<storage, read> packing: array<vec4<u32>>;
+@group(0) @binding(3) var<storage, read_write> result: array<u32>;
+@group(0) @binding(4) var<uniform> sizes: Sizes;
+const TOKENS = 128u;
+const COMPONENTS = 64u;
+const ROW = 33u;
+var<workgroup> words: array<u32, 2112>;
+var<workgroup> begins: array<u32, 64>;
+var<workgroup> widths: array<u32, 64>;
+struct Tile { token: u32, component: u32, tokens: u32 }
+fn tile_of(group: vec3<u32>, groups: vec3<u32>) -> Tile {
+let across = (sizes.components + COMPONENTS - 1u) / COMPONENTS;
+let id = group.y * groups.x + group.x;
+let token = id / across * TOKENS;
+let tokens = select(0u, min(TOKENS, sizes.tokens - token), token < sizes.tokens);
+return Tile(token, id % across * COMPONENTS, tokens);
+}
+fn prepare(tile: Tile, local: u32) {
+if (local < COMPONENTS) {
+let component = tile.component + local;
+var entry = 0u;
+if (component < sizes.components) {
+entry = lookup[component];
+}
+let g = packing[entry & 0x3fffffffu];
+let bits = select(g.w, 0u, entry == 0u);
+widths[local] = bits;
+begins[local] = (sizes.packed + g.x + (component - g.y) * (sizes.tokens * bits / 8u) + tile.token * bits / 8u) / 4u;
+}
+}
+fn place(t: u32, q: u32) -> u32 {
+return t * 16u + ((q + 2u * (t / 32u)) & 15u);
+}
+@compute @workgroup_size(256)
+fn pack(
+@builtin(workgroup_id) group: vec3<u32>,
+@builtin(num_workgroups) groups: vec3<u32>,
+@builtin(local_invocation_index) local: u32,
+) {
+let tile = tile_of(group, groups);
+prepare(tile, local);
+let quads = min(16u, (sizes.components - tile.component) / 4u);
+for (var i = 0u; i < 8u; i++) {
+let t = local / 16u + 16u * i;
+let q = local % 16u;
+var word = 0u;
+if (t < tile.tokens && q < quads) {
+word = source[(sizes.symbols + (tile.token + t) * sizes.components + tile.component) / 4u + q];
+}
+words[place(t, q)] = word;
+}
+workgroupBarrier();
+let part = local % 4u;
+let component = local / 4u;
+let bits = widths[component];
+let shift = 8u * (component & 3u);
+let mask = (1u << bits) - 1u;
+var to = begins[component] + part * bits;
+var word = 0u;
+var filled = 0u;
+if (bits > 0u) {
+for (var t = 32u * part; t < min(32u * part + 32u, tile.tokens); t++) {
+word |= ((words[place(t, component / 4u)] >> shift) & mask) << filled;
+filled += bits;
+if (filled == 32u) {
+result[to] = word;
+to++;
+word = 0u;
+filled = 0u;
+}
+}
+}
+}
+@compute @workgroup_size(256)
+fn unpack(
+@builtin(workgroup_id) group: vec3<u32>,
+@builtin(num_workgroups) groups: vec3<u32>,
+@builtin(local_invocation_index) local: u32,
+) {
+let tile = tile_of(group, groups);
+prepare(tile, local);
+workgroupBarrier();
+let of_component = local / 4u;
+let own_bits = widths[of_component];
+for (var i = local % 4u; i < tile.tokens * own_bits / 32u; i += 4u) {
+words[of_component * ROW + i] = source[begins[of_component] + i];
+}
+workgroupBarrier();
+let quads = min(16u, (sizes.components - tile.component) / 4u);
+let q = local % 16u;
+for (var i = 0u; i < 8u; i++) {
+let t = local / 16u + 16u * i;
+if (t < tile.tokens && q < quads) {
+var word = 0u;
+for (var j = 0u; j < 4u; j++) {
+let component = 4u * q + j;
+let bits = widths[component];
+if (bits > 0u) {
+let code = words[component * ROW + t * bits / 32u] >> ((t * bits) & 31u);
+word |= (code & ((1u << bits) - 1u)) << (8u * j);
+}
+}
+result[(sizes.symbols + (tile.token + t) * sizes.components + tile.component) / 4u + q] = word;
+}
+}
+}`,
+};

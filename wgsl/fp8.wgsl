@@ -24,6 +24,7 @@ struct Sizes {
 
 @group(0) @binding(0) var<storage, read> old_codes: array<u32>;
 @group(0) @binding(2) var<storage, read_write> new_values: array<u32>;
+@group(0) @binding(2) var<storage, read_write> new_values4: array<vec4<u32>>;
 
 var<workgroup> largest: array<u32, 256>;
 
@@ -51,13 +52,31 @@ fn scales_of(
   }
   workgroupBarrier();
   if (local == 0u && row < scale_sizes.rows) {
-    let at = scale_sizes.scales / 2u + pair;
-    var word = new_scales[at];
-    word = (word & 0xffff0000u) | scale_of(bitcast<f32>(largest[0]), 448.0);
-    if (row + 1u < scale_sizes.rows) {
-      word = (word & 0xffffu) | (scale_of(bitcast<f32>(largest[128]), 448.0) << 16u);
-    }
-    new_scales[at] = word;
+    write_scales(pair, scale_of(bitcast<f32>(largest[0]), 448.0), scale_of(bitcast<f32>(largest[128]), 448.0));
+  }
+}
+
+// The scales of two rows; after the last row, what is there stays.
+fn write_scales(pair: u32, first: u32, second: u32) {
+  let at = scale_sizes.scales / 2u + pair;
+  var word = new_scales[at];
+  word = (word & 0xffff0000u) | first;
+  if (2u * pair + 1u < scale_sizes.rows) {
+    word = (word & 0xffffu) | (second << 16u);
+  }
+  new_scales[at] = word;
+}
+
+// Scales from the parameter words of the quantizer (`values`), which has the codes.
+@compute @workgroup_size(256)
+fn scales_from(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) local: u32,
+) {
+  let pair = (group.y * groups.x + group.x) * 256u + local;
+  if (2u * pair < scale_sizes.rows) {
+    write_scales(pair, values[2u * pair] >> 16u, values[2u * pair + 1u] >> 16u);
   }
 }
 
@@ -106,4 +125,20 @@ fn decode(
     let code = (word >> (8u * i)) & 0xffu;
     new_values[sizes.values + first + i] = value_e4m3(code, scale_at((first + i) / sizes.length));
   }
+}
+
+// Rows of whole words: four codes of one row an invocation.
+@compute @workgroup_size(256)
+fn decode_words(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) local: u32,
+) {
+  let id = (group.y * groups.x + group.x) * 256u + local;
+  let row = 4u * id / sizes.length;
+  if (row >= sizes.rows) {
+    return;
+  }
+  let word = old_codes[sizes.codes / 4u + id];
+  new_values4[sizes.values / 4u + id] = values_e4m3(word, scale_at(row));
 }

@@ -7,13 +7,14 @@ import {
   dirty,
   firstDifference,
   floatsOfBits,
+  generator,
   readFloats,
   readHalves,
   testBackends,
   upload,
   withBackends,
 } from "./backends.ts";
-import { COEFFICIENTS, PACKED, PARAMS, PLAN, RESTORED, SYMBOLS } from "./golden.ts";
+import { COEFFICIENTS, E4M3_VALUES, PACKED, PARAMS, PLAN, RESTORED, SYMBOLS } from "./golden.ts";
 
 /** Groups with gaps, of the recipe's sizes and of others. */
 const plans: fc.Arbitrary<QuantGroup[]> = fc.array(
@@ -227,4 +228,47 @@ testBackends("plans and quantizers refuse what does not fit", (backend) => {
   assertThrows(() => backend.pack(symbols, plan, 5, x), RangeError);
   assertThrows(() => backend.unpack(params, plan, 5, symbols), RangeError);
   assertThrows(() => backend.pack(x, plan, 5, packed), RangeError);
+});
+
+Deno.test("at and beside every middle between codes, whatever the scale, all backends round as the reference", async () => {
+  const next = generator(7);
+  const word = new Float32Array(1);
+  const bits = new Uint32Array(word.buffer);
+  const beside = (value: number): number[] => {
+    word[0] = value;
+    const at = bits[0];
+    return [-1, 0, 1].map((step) => {
+      bits[0] = at + step;
+      return word[0];
+    });
+  };
+  const e4m3 = floatsOfBits(E4M3_VALUES);
+  const rows: { readonly type: 1 | 2 | 3; readonly values: number[] }[] = [];
+  for (let i = 0; i < 400; i++) {
+    // Scales of all exponents, subnormal ones and the smallest among them.
+    const scale = f16ToNumber(i < 40 ? i + 1 : Math.floor(next() * 0x7800) + 1);
+    for (const [type, levels] of [[1, 3], [2, 15]] as const) {
+      const middles = Array.from({ length: levels }, (_, q) => beside((q + 0.5) * scale)).flat();
+      rows.push({ type, values: [0, levels * scale, ...middles] });
+    }
+    const middles = Array.from({ length: 0x7e }, (_, code) => beside((e4m3[code] + e4m3[code + 1]) / 2 * scale)).flat();
+    rows.push({ type: 3, values: [448 * scale, ...middles.map((x) => next() < 0.5 ? -x : x)] });
+  }
+  await withBackends(async (backends) => {
+    for (const type of [1, 2, 3] as const) {
+      const ofType = rows.filter((row) => row.type === type);
+      const size = ofType[0].values.length;
+      const x = Float32Array.from(ofType.flatMap(({ values }) => values));
+      const found = await onAll(backends, async (backend) => {
+        const plan = backend.uploadPlan([{ first: 0, size, type }]);
+        const [symbols, params] = [dirty(backend, x.length), dirty(backend, ofType.length * 4)];
+        backend.quantize(upload(backend, x), size, ofType.length, plan, symbols, params);
+        return await Promise.all([backend.read(symbols), backend.read(params)]);
+      });
+      for (const [name, [symbols, params]] of found) {
+        assertEquals(firstDifference(params, found[0][1][1]), -1, `${name}: parameters of type ${type}`);
+        assertEquals(firstDifference(symbols, found[0][1][0]), -1, `${name}: codes of type ${type}`);
+      }
+    }
+  });
 });

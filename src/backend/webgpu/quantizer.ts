@@ -41,64 +41,78 @@ export function quantizeRows(
   symbols: DeviceBuffer,
   params: DeviceBuffer,
 ): void {
+  if (plan.groups.length === 0) return;
+  for (const range of rowRanges(device, tokens, stride * 4)) {
+    quantizeRange(device, coefficients, stride, range, plan, symbols, params, range.begin);
+  }
+}
+
+/** Quantizes rows that can be bound; the first of them has parameters `firstParams` of `params`. */
+export function quantizeRange(
+  device: WebGpuDevice,
+  coefficients: DeviceBuffer,
+  stride: number,
+  { begin, end }: { readonly begin: number; readonly end: number },
+  plan: WebGpuPlan,
+  symbols: DeviceBuffer,
+  params: DeviceBuffer,
+  firstParams: number,
+): void {
   const { groups: { length: groups }, components, shape } = plan;
   const { segments, widest, deepest, rows, words } = shape;
-  if (groups === 0) return;
   let rounds = 0;
   while (1 << rounds < deepest) rounds++;
-  for (const { begin, end } of rowRanges(device, tokens, stride * 4)) {
-    const count = end - begin;
-    const from = device.range(coefficients, begin * stride * 4, end * stride * 4);
-    const codes = device.range(symbols, begin * components, end * components);
-    const pairs = device.range(params, begin * groups * 4, end * groups * 4);
-    const uniforms = Uint32Array.of(
-      from.skip / 4,
-      codes.skip,
-      pairs.skip / 4,
-      stride,
-      count,
-      components,
-      groups,
-      segments,
-      widest,
-      rounds,
-      rows,
-      words,
-    );
-    if (rows === 0) {
-      device.dispatch({
-        shader: quantize,
-        entry: "parameters_of",
-        buffers: [from.range, plan.slots, plan.segments, pairs.range],
-        uniforms,
-        workgroups: device.grid(segments * Math.ceil(count / Math.floor(WORKGROUP / widest))),
-      });
-      device.dispatch({
-        shader: quantize,
-        entry: "codes_of",
-        buffers: [from.range, plan.lookup, pairs.range, codes.range],
-        uniforms,
-        workgroups: device.grid(Math.ceil(count * components / 4 / WORKGROUP)),
-      });
-      continue;
-    }
-    device.dispatch({
-      shader: quantizeRowsShader,
-      entry: "quantize",
-      constants: { VECTORS: Number(stride % 4 === 0), WORDS: Number(shape.whole) },
-      buffers: [from.range, plan.slots, plan.segments, pairs.range, codes.range, from.range],
-      uniforms,
-      workgroups: device.grid(segments * Math.ceil(count / rows)),
-    });
-    if (shape.whole) continue;
+  const count = end - begin;
+  const from = device.range(coefficients, begin * stride * 4, end * stride * 4);
+  const codes = device.range(symbols, begin * components, end * components);
+  const pairs = device.range(params, firstParams * groups * 4, (firstParams + count) * groups * 4);
+  const uniforms = Uint32Array.of(
+    from.skip / 4,
+    codes.skip,
+    pairs.skip / 4,
+    stride,
+    count,
+    components,
+    groups,
+    segments,
+    widest,
+    rounds,
+    rows,
+    words,
+  );
+  if (rows === 0) {
     device.dispatch({
       shader: quantize,
-      entry: "seams",
-      buffers: [from.range, plan.lookup, pairs.range, codes.range, plan.segments],
+      entry: "parameters_of",
+      buffers: [from.range, plan.slots, plan.segments, pairs.range],
       uniforms,
-      workgroups: device.grid(Math.ceil((count * segments + 1) / SEAM_WORKGROUP)),
+      workgroups: device.grid(segments * Math.ceil(count / Math.floor(WORKGROUP / widest))),
     });
+    device.dispatch({
+      shader: quantize,
+      entry: "codes_of",
+      buffers: [from.range, plan.lookup, pairs.range, codes.range],
+      uniforms,
+      workgroups: device.grid(Math.ceil(count * components / 4 / WORKGROUP)),
+    });
+    return;
   }
+  device.dispatch({
+    shader: quantizeRowsShader,
+    entry: "quantize",
+    constants: { VECTORS: Number(stride % 4 === 0), WORDS: Number(shape.whole) },
+    buffers: [from.range, plan.slots, plan.segments, pairs.range, codes.range, from.range],
+    uniforms,
+    workgroups: device.grid(segments * Math.ceil(count / rows)),
+  });
+  if (shape.whole) return;
+  device.dispatch({
+    shader: quantize,
+    entry: "seams",
+    buffers: [from.range, plan.lookup, pairs.range, codes.range, plan.segments],
+    uniforms,
+    workgroups: device.grid(Math.ceil((count * segments + 1) / SEAM_WORKGROUP)),
+  });
 }
 
 /** Backend.dequantize. */

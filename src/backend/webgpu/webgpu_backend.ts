@@ -21,7 +21,7 @@ import type { GpuKernels } from "../gpu/kernels.ts";
 import type { WebGpuBuffer } from "./buffer.ts";
 import type { WebGpuDevice } from "./device.ts";
 import { WebGpuEntropy } from "./entropy.ts";
-import { decodeFp8Rows, encodeFp8Rows } from "./fp8.ts";
+import { decodeFp8Rows, Fp8Encoder } from "./fp8.ts";
 import { WebGpuInteger } from "./integer.ts";
 import { runLayout } from "./layout.ts";
 import { packSymbols, unpackSymbols } from "./packing.ts";
@@ -39,11 +39,13 @@ export class WebGpuBackend implements Backend {
   /** The device, for kernels beside the backend's. */
   readonly device: WebGpuDevice;
   readonly #products: WebGpuProducts;
+  readonly #fp8: Fp8Encoder;
 
   constructor(device: WebGpuDevice) {
     this.device = device;
     this.build = device.features.subgroups ? "subgroups" : "base";
     this.#products = new WebGpuProducts(device);
+    this.#fp8 = new Fp8Encoder(device);
     this.gpu = {
       memory: new WebGpuSharedMemory(device),
       entropy: new WebGpuEntropy(device),
@@ -221,7 +223,7 @@ export class WebGpuBackend implements Backend {
 
   encodeFp8(src: DeviceBuffer, rows: number, length: number, codes: DeviceBuffer, scales: DeviceBuffer): void {
     requireFp8("encode fp8", src, rows, length, codes, scales);
-    encodeFp8Rows(this.device, src, rows, length, codes, scales);
+    this.#fp8.encode(src, rows, length, codes, scales);
   }
 
   decodeFp8(codes: DeviceBuffer, scales: DeviceBuffer, rows: number, length: number, dst: DeviceBuffer): void {

@@ -188,6 +188,31 @@ return sign | 0x7f800000u;
 let value = select(bitcast<f32>((e + 960u) << 20u), f32(e) * 0.001953125, e < 8u);
 return sign | bitcast<u32>(value * bitcast<f32>(widen_f16(s)));
 }
+fn values_e4m3(word: u32, scale: u32) -> vec4<u32> {
+let codes = vec4(word, word >> 8u, word >> 16u, word >> 24u) & vec4(0xffu);
+let e = codes & vec4(0x7fu);
+if ((scale & 0x7fffu) >= INFINITY_F16 || any(e == vec4(0x7fu))) {
+return vec4(value_e4m3(codes.x, scale), value_e4m3(codes.y, scale), value_e4m3(codes.z, scale), value_e4m3(codes.w, scale));
+}
+let sign = ((codes & vec4(0x80u)) << vec4(24u)) ^ vec4((scale & 0x8000u) << 16u);
+let least = vec4<f32>(e) * 0.001953125;
+let value = select(bitcast<vec4<f32>>((e + vec4(960u)) << vec4(20u)), least, e < vec4(8u));
+return sign | bitcast<vec4<u32>>(value * bitcast<f32>(widen_f16(scale & 0x7fffu)));
+}
+fn values_integer(word: u32, shift: u32, scale: u32) -> vec4<u32> {
+let codes = vec4(word, word >> 8u, word >> 16u, word >> 24u) & vec4(0xffu);
+if ((scale & 0x7fffu) >= INFINITY_F16 || (shift & 0x7fffu) >= INFINITY_F16) {
+return vec4(
+value_integer(codes.x, shift, scale),
+value_integer(codes.y, shift, scale),
+value_integer(codes.z, shift, scale),
+value_integer(codes.w, shift, scale),
+);
+}
+return bitcast<vec4<u32>>(
+vec4<f32>(codes) * bitcast<f32>(widen_f16(scale)) + vec4(bitcast<f32>(widen_f16(shift))),
+);
+}
 struct Sizes {
 coefficients: u32,
 symbols: u32,
@@ -203,12 +228,9 @@ none: u32,
 @group(0) @binding(2) var<storage, read> parameters: array<u32>;
 @group(0) @binding(3) var<storage, read_write> coefficients: array<u32>;
 @group(0) @binding(4) var<uniform> sizes: Sizes;
+@group(0) @binding(1) var<storage, read> lookup4: array<vec4<u32>>;
 @group(0) @binding(3) var<storage, read_write> coefficients4: array<vec4<u32>>;
-fn value(token: u32, component: u32) -> u32 {
-if (component >= sizes.components) {
-return 0u;
-}
-let entry = lookup[component];
+fn value(entry: u32, token: u32, component: u32) -> u32 {
 if (entry == 0u) {
 return 0u;
 }
@@ -219,6 +241,14 @@ if ((entry >> 30u) == 3u) {
 return value_e4m3(code, words >> 16u);
 }
 return value_integer(code, words & 0xffffu, words >> 16u);
+}
+fn word_at(at: u32) -> u32 {
+let low = symbols[at / 4u];
+let shift = 8u * (at & 3u);
+if (shift == 0u) {
+return low;
+}
+return (low >> shift) | (symbols[at / 4u + 1u] << (32u - shift));
 }
 @compute @workgroup_size(256)
 fn vectors(
@@ -233,8 +263,29 @@ if (token >= sizes.tokens) {
 return;
 }
 let c = 4u * (id % across);
-coefficients4[sizes.coefficients / 4u + id] =
-vec4(value(token, c), value(token, c + 1u), value(token, c + 2u), value(token, c + 3u));
+var result = vec4<u32>(0u);
+if (c < sizes.components) {
+let entries = lookup4[c / 4u];
+if (all(entries == entries.xxxx)) {
+if (entries.x != 0u) {
+let word = word_at(sizes.symbols + token * sizes.components + c);
+let words = parameters[sizes.parameters + token * sizes.groups + (entries.x & 0x3fffffffu)];
+if ((entries.x >> 30u) == 3u) {
+result = values_e4m3(word, words >> 16u);
+} else {
+result = values_integer(word, words & 0xffffu, words >> 16u);
+}
+}
+} else {
+result = vec4(
+value(entries.x, token, c),
+value(entries.y, token, c + 1u),
+value(entries.z, token, c + 2u),
+value(entries.w, token, c + 3u),
+);
+}
+}
+coefficients4[sizes.coefficients / 4u + id] = result;
 }
 @compute @workgroup_size(256)
 fn singles(
@@ -245,7 +296,12 @@ fn singles(
 let id = (group.y * groups.x + group.x) * 256u + local;
 let token = id / sizes.stride;
 if (token < sizes.tokens) {
-coefficients[sizes.coefficients + id] = value(token, id % sizes.stride);
+let component = id % sizes.stride;
+var entry = 0u;
+if (component < sizes.components) {
+entry = lookup[component];
+}
+coefficients[sizes.coefficients + id] = value(entry, token, component);
 }
 }`,
 };

@@ -188,6 +188,31 @@ return sign | 0x7f800000u;
 let value = select(bitcast<f32>((e + 960u) << 20u), f32(e) * 0.001953125, e < 8u);
 return sign | bitcast<u32>(value * bitcast<f32>(widen_f16(s)));
 }
+fn values_e4m3(word: u32, scale: u32) -> vec4<u32> {
+let codes = vec4(word, word >> 8u, word >> 16u, word >> 24u) & vec4(0xffu);
+let e = codes & vec4(0x7fu);
+if ((scale & 0x7fffu) >= INFINITY_F16 || any(e == vec4(0x7fu))) {
+return vec4(value_e4m3(codes.x, scale), value_e4m3(codes.y, scale), value_e4m3(codes.z, scale), value_e4m3(codes.w, scale));
+}
+let sign = ((codes & vec4(0x80u)) << vec4(24u)) ^ vec4((scale & 0x8000u) << 16u);
+let least = vec4<f32>(e) * 0.001953125;
+let value = select(bitcast<vec4<f32>>((e + vec4(960u)) << vec4(20u)), least, e < vec4(8u));
+return sign | bitcast<vec4<u32>>(value * bitcast<f32>(widen_f16(scale & 0x7fffu)));
+}
+fn values_integer(word: u32, shift: u32, scale: u32) -> vec4<u32> {
+let codes = vec4(word, word >> 8u, word >> 16u, word >> 24u) & vec4(0xffu);
+if ((scale & 0x7fffu) >= INFINITY_F16 || (shift & 0x7fffu) >= INFINITY_F16) {
+return vec4(
+value_integer(codes.x, shift, scale),
+value_integer(codes.y, shift, scale),
+value_integer(codes.z, shift, scale),
+value_integer(codes.w, shift, scale),
+);
+}
+return bitcast<vec4<u32>>(
+vec4<f32>(codes) * bitcast<f32>(widen_f16(scale)) + vec4(bitcast<f32>(widen_f16(shift))),
+);
+}
 struct Sizes {
 values: u32,
 codes: u32,
@@ -206,6 +231,7 @@ none2: u32,
 @group(0) @binding(3) var<uniform> sizes: Sizes;
 @group(0) @binding(0) var<storage, read> old_codes: array<u32>;
 @group(0) @binding(2) var<storage, read_write> new_values: array<u32>;
+@group(0) @binding(2) var<storage, read_write> new_values4: array<vec4<u32>>;
 var<workgroup> largest: array<u32, 256>;
 @compute @workgroup_size(256)
 fn scales_of(
@@ -230,13 +256,27 @@ largest[local] = max(largest[local], largest[local + step]);
 }
 workgroupBarrier();
 if (local == 0u && row < scale_sizes.rows) {
+write_scales(pair, scale_of(bitcast<f32>(largest[0]), 448.0), scale_of(bitcast<f32>(largest[128]), 448.0));
+}
+}
+fn write_scales(pair: u32, first: u32, second: u32) {
 let at = scale_sizes.scales / 2u + pair;
 var word = new_scales[at];
-word = (word & 0xffff0000u) | scale_of(bitcast<f32>(largest[0]), 448.0);
-if (row + 1u < scale_sizes.rows) {
-word = (word & 0xffffu) | (scale_of(bitcast<f32>(largest[128]), 448.0) << 16u);
+word = (word & 0xffff0000u) | first;
+if (2u * pair + 1u < scale_sizes.rows) {
+word = (word & 0xffffu) | (second << 16u);
 }
 new_scales[at] = word;
+}
+@compute @workgroup_size(256)
+fn scales_from(
+@builtin(workgroup_id) group: vec3<u32>,
+@builtin(num_workgroups) groups: vec3<u32>,
+@builtin(local_invocation_index) local: u32,
+) {
+let pair = (group.y * groups.x + group.x) * 256u + local;
+if (2u * pair < scale_sizes.rows) {
+write_scales(pair, values[2u * pair] >> 16u, values[2u * pair + 1u] >> 16u);
 }
 }
 fn scale_at(row: u32) -> u32 {
@@ -282,5 +322,19 @@ for (var i = 0u; i < 4u && first + i < all; i++) {
 let code = (word >> (8u * i)) & 0xffu;
 new_values[sizes.values + first + i] = value_e4m3(code, scale_at((first + i) / sizes.length));
 }
+}
+@compute @workgroup_size(256)
+fn decode_words(
+@builtin(workgroup_id) group: vec3<u32>,
+@builtin(num_workgroups) groups: vec3<u32>,
+@builtin(local_invocation_index) local: u32,
+) {
+let id = (group.y * groups.x + group.x) * 256u + local;
+let row = 4u * id / sizes.length;
+if (row >= sizes.rows) {
+return;
+}
+let word = old_codes[sizes.codes / 4u + id];
+new_values4[sizes.values / 4u + id] = values_e4m3(word, scale_at(row));
 }`,
 };

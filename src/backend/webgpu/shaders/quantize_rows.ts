@@ -188,6 +188,31 @@ return sign | 0x7f800000u;
 let value = select(bitcast<f32>((e + 960u) << 20u), f32(e) * 0.001953125, e < 8u);
 return sign | bitcast<u32>(value * bitcast<f32>(widen_f16(s)));
 }
+fn values_e4m3(word: u32, scale: u32) -> vec4<u32> {
+let codes = vec4(word, word >> 8u, word >> 16u, word >> 24u) & vec4(0xffu);
+let e = codes & vec4(0x7fu);
+if ((scale & 0x7fffu) >= INFINITY_F16 || any(e == vec4(0x7fu))) {
+return vec4(value_e4m3(codes.x, scale), value_e4m3(codes.y, scale), value_e4m3(codes.z, scale), value_e4m3(codes.w, scale));
+}
+let sign = ((codes & vec4(0x80u)) << vec4(24u)) ^ vec4((scale & 0x8000u) << 16u);
+let least = vec4<f32>(e) * 0.001953125;
+let value = select(bitcast<vec4<f32>>((e + vec4(960u)) << vec4(20u)), least, e < vec4(8u));
+return sign | bitcast<vec4<u32>>(value * bitcast<f32>(widen_f16(scale & 0x7fffu)));
+}
+fn values_integer(word: u32, shift: u32, scale: u32) -> vec4<u32> {
+let codes = vec4(word, word >> 8u, word >> 16u, word >> 24u) & vec4(0xffu);
+if ((scale & 0x7fffu) >= INFINITY_F16 || (shift & 0x7fffu) >= INFINITY_F16) {
+return vec4(
+value_integer(codes.x, shift, scale),
+value_integer(codes.y, shift, scale),
+value_integer(codes.z, shift, scale),
+value_integer(codes.w, shift, scale),
+);
+}
+return bitcast<vec4<u32>>(
+vec4<f32>(codes) * bitcast<f32>(widen_f16(scale)) + vec4(bitcast<f32>(widen_f16(shift))),
+);
+}
 struct Sizes {
 coefficients: u32,
 symbols: u32,

@@ -49,7 +49,10 @@ function upload(backend: Backend, data: ArrayBufferView): ReturnType<Backend["al
 }
 
 async function sameBytes(backend: Backend, reference: Backend, run: Run): Promise<string> {
-  const [found, wanted] = [await run(backend), await run(reference)];
+  return firstDifference(await run(backend), await run(reference));
+}
+
+function firstDifference(found: Uint8Array, wanted: Uint8Array): string {
   const at = found.findIndex((byte, i) => byte !== wanted[i]);
   return at < 0 ? "" : `byte ${at} is ${found[at]}, expected ${wanted[at]}`;
 }
@@ -62,23 +65,48 @@ async function nearFloats(backend: Backend, reference: Backend, share: number, r
   return at < 0 ? "" : `element ${at} is ${found[at]}, expected ${wanted[at]} within ${share * largest}`;
 }
 
-const PLANS: readonly (readonly QuantGroup[])[] = [
-  [{ first: 0, size: 1024, type: 1 }, { first: 1024, size: 1024, type: 2 }, { first: 2048, size: 256, type: 3 }],
-  [
-    ...Array.from({ length: 5 }, (_, i): QuantGroup => ({ first: i, size: 1, type: 3 })),
-    { first: 5, size: 1024, type: 1 },
-    { first: 1029, size: 1024, type: 2 },
-    { first: 2060, size: 64, type: 3 },
-    { first: 2124, size: 16, type: 1 },
-  ],
-  [{ first: 0, size: 2100, type: 2 }, { first: 2100, size: 6, type: 3 }],
-  [{ first: 2, size: 3, type: 2 }],
-  [{ first: 0, size: 64, type: 3 }, { first: 64, size: 256, type: 2 }, { first: 320, size: 1024, type: 1 }],
-  [{ first: 0, size: 1, type: 3 }, { first: 1, size: 16, type: 2 }, { first: 19, size: 5, type: 1 }, {
-    first: 30,
-    size: 1500,
-    type: 2,
-  }],
+/** Plans with the slack of their rows and numbers of tokens: whole words and not, several segments, gaps, large groups. */
+const QUANTIZED: readonly {
+  readonly groups: readonly QuantGroup[];
+  readonly slack: number;
+  readonly tokens: number;
+}[] = [
+  {
+    groups: [{ first: 0, size: 1024, type: 1 }, { first: 1024, size: 1024, type: 2 }, {
+      first: 2048,
+      size: 64,
+      type: 3,
+    }],
+    slack: 0,
+    tokens: 7,
+  },
+  {
+    groups: [
+      ...Array.from({ length: 5 }, (_, i): QuantGroup => ({ first: i, size: 1, type: 3 })),
+      { first: 5, size: 1024, type: 1 },
+      { first: 1029, size: 1024, type: 2 },
+      { first: 2060, size: 64, type: 3 },
+      { first: 2124, size: 16, type: 1 },
+    ],
+    slack: 4,
+    tokens: 5,
+  },
+  { groups: [{ first: 0, size: 2100, type: 2 }, { first: 2100, size: 6, type: 3 }], slack: 1, tokens: 3 },
+  { groups: [{ first: 2, size: 3, type: 2 }], slack: 3, tokens: 33 },
+  {
+    groups: [{ first: 0, size: 64, type: 3 }, { first: 64, size: 16, type: 2 }, { first: 80, size: 64, type: 1 }],
+    slack: 0,
+    tokens: 144,
+  },
+  {
+    groups: [{ first: 0, size: 1, type: 3 }, { first: 1, size: 16, type: 2 }, { first: 19, size: 5, type: 1 }, {
+      first: 30,
+      size: 90,
+      type: 2,
+    }],
+    slack: 8,
+    tokens: 144,
+  },
 ];
 
 const SHAPES: readonly BlockShape[] = (["f32", "f16", "bf16"] as const).flatMap((dtype: DType) => [
@@ -146,50 +174,30 @@ export async function checkKernels(backend: Backend): Promise<Checked[]> {
     return await b.read(to);
   });
 
-  for (const [p, groups] of PLANS.entries()) {
+  for (const { groups, slack, tokens } of QUANTIZED) {
     const width = groups[groups.length - 1].first + groups[groups.length - 1].size;
-    for (
-      const [stride, count] of [[paddedLength(width), 13], [width + 1, 16], [paddedLength(width), 144]].slice(
-        p > 1 ? 0 : 1,
-      )
-    ) {
-      const label = `plan ${p}, stride ${stride}, ${count} tokens`;
-      const x = values(count * stride, 8 + p, 30);
-      x.forEach((_, i) => x[i] *= 2 ** -(i % 13));
-      const quantized = (b: Backend) => {
-        const [plan, symbols, params] = [
-          b.uploadPlan(groups),
-          b.alloc(count * width),
-          b.alloc(count * groups.length * 4),
-        ];
-        b.quantize(upload(b, x), stride, count, plan, symbols, params);
-        return { plan, symbols, params };
-      };
-      await bytes(`quantize: codes of ${label}`, async (b) => await b.read(quantized(b).symbols));
-      await bytes(`quantize: parameters of ${label}`, async (b) => await b.read(quantized(b).params));
-      await bytes(`dequantize ${label}`, async (b) => {
-        const { plan, symbols, params } = quantized(b);
-        const to = upload(b, new Uint8Array(count * stride * 4).fill(0xff));
-        b.dequantize(symbols, params, plan, count, to, stride);
-        return await b.read(to);
+    const stride = width + slack;
+    const x = values(tokens * stride, 8, 30);
+    x.forEach((_, i) => x[i] *= 2 ** -(i % 13));
+    const run = async (b: Backend) => {
+      const dirty = (byteLength: number) => upload(b, new Uint8Array(byteLength).fill(0xff));
+      const plan = b.uploadPlan(groups);
+      const [symbols, params] = [dirty(tokens * width), dirty(tokens * groups.length * 4)];
+      const [back, packed] = [dirty(tokens * stride * 4), dirty(packedLength(groups, tokens))];
+      const unpacked = dirty(tokens * width);
+      b.quantize(upload(b, x), stride, tokens, plan, symbols, params);
+      b.dequantize(symbols, params, plan, tokens, back, stride);
+      b.pack(symbols, plan, tokens, packed);
+      b.unpack(packed, plan, tokens, unpacked);
+      return await Promise.all([symbols, params, back, packed, unpacked].map((buffer) => b.read(buffer)));
+    };
+    const [found, wanted] = [await run(backend), await run(reference)];
+    ["quantize: codes", "quantize: parameters", "dequantize", "pack", "unpack"].forEach((kernel, i) => {
+      checked.push({
+        kernel: `${kernel} of ${groups.length} groups, stride ${stride}, ${tokens} tokens`,
+        difference: firstDifference(found[i], wanted[i]),
       });
-      await bytes(`pack ${label}`, async (b) => {
-        const { plan, symbols } = quantized(b);
-        const to = upload(b, new Uint8Array(packedLength(groups, count)).fill(0xff));
-        b.pack(symbols, plan, count, to);
-        return await b.read(to);
-      });
-      await bytes(`unpack ${label}`, async (b) => {
-        const { plan, symbols } = quantized(b);
-        const [packed, to] = [
-          b.alloc(packedLength(groups, count)),
-          upload(b, new Uint8Array(count * width).fill(0xff)),
-        ];
-        b.pack(symbols, plan, count, packed);
-        b.unpack(packed, plan, count, to);
-        return await b.read(to);
-      });
-    }
+    });
   }
 
   for (const [count, length] of [[5, 77], [4, 320]]) {

@@ -37,6 +37,11 @@ export async function cudaCases(): Promise<GemmBench> {
     return buffer;
   }
 
+  /** The first numbers of a result. */
+  async function firstFloats(of: DeviceBuffer, most: number): Promise<Float32Array> {
+    return new Float32Array((await device.read(of, 0, 4 * Math.min(most, 1 << 16))).buffer);
+  }
+
   /** Times some runs at once, so that the time to launch does not count. */
   function timed(run: () => void, flop: number): () => Promise<number> {
     const runs = Math.max(1, Math.min(20, Math.floor(2e12 / flop)));
@@ -74,9 +79,17 @@ export async function cudaCases(): Promise<GemmBench> {
       const half = { ...product, a: narrow };
       yield of(`${what} f16`, "kvz", () => own.halves(order, half, 1));
       if (cublas !== null) {
+        const wanted = await firstFloats(out, m * product.n);
         yield of(`${what} f16`, "cuBLASLt", () => {
           if (!cublas.multiply(order === "ByRows", half, 1)) throw new Error("cuBLASLt has no algorithm");
         });
+        const found = await firstFloats(out, m * product.n);
+        const largest = wanted.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+        const worst = wanted.reduce((most, value, i) => Math.max(most, Math.abs(value - found[i])), 0);
+        // Both sum in binary32; a wrong layout differs by as much as the numbers themselves.
+        if (!(worst < largest * 1e-3)) {
+          throw new Error(`cuBLASLt's ${what} differs from ours by ${worst} of ${largest}`);
+        }
       }
       narrow.free();
       yield of(`${what} f32`, "kvz", () => own.floats(order, product));

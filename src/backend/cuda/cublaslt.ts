@@ -120,7 +120,7 @@ export class CublasLt {
   multiply(byRows: boolean, product: HalfProduct, factor: number): boolean {
     const { a, b, c } = product;
     const [aAddress, cAddress] = [this.#device.address(a), this.#device.address(c)];
-    const plan = this.#plan(byRows, product, [b, aAddress, cAddress]);
+    const plan = this.#device.enqueue(() => this.#plan(byRows, product, [b, aAddress, cAddress]));
     if (plan.algorithm === null) return false;
     this.#workspace ??= this.#device.alloc(WORKSPACE_BYTES);
     const workspace = this.#device.address(this.#workspace);

@@ -37,6 +37,13 @@ export interface OpenedDevice {
 /** Dawn's entry: it must outlive its adapters and devices, which do not hold it. */
 let dawn: GPU | null = null;
 
+/** Whether WGSL has an extension here, as far as the runtime says; known once a device is open. */
+export function hasLanguageFeature(name: string): boolean {
+  const { navigator } = globalThis as { navigator?: { readonly gpu?: GPU } };
+  const features = (navigator?.gpu ?? dawn)?.wgslLanguageFeatures as ReadonlySet<string> | undefined;
+  return features?.has(name) === true;
+}
+
 /** What an adapter is called, from the fields that the runtime fills. */
 export function adapterName({ info }: { readonly info: GPUAdapterInfo }): string {
   const { vendor, architecture, device, description } = info;

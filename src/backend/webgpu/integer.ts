@@ -7,6 +7,7 @@ import { KvzBackendError, KvzLimitError } from "../../errors.ts";
 import { type BlockShape, type DeviceBuffer, paddedLength } from "../backend.ts";
 import type { DeviceIntegerBasis, GpuInteger } from "../gpu/integer.ts";
 import { requireIntegerBasis, requireLevels, requireSums } from "../gpu/integer_check.ts";
+import { hasLanguageFeature } from "./adapter.ts";
 import type { WebGpuBuffer } from "./buffer.ts";
 import type { WebGpuDevice } from "./device.ts";
 import { runLayout } from "./layout.ts";
@@ -15,6 +16,8 @@ import { integer } from "./shaders/integer.ts";
 import { levels as levelsShader } from "./shaders/levels.ts";
 import { sums as sumsShader } from "./shaders/sums.ts";
 
+/** The extension that has `dot4I8Packed`. */
+const PACKED_DOT = "packed_4x8_integer_dot_product";
 /** Depth of a tile, components. */
 const DEPTH = 64;
 /** Tokens that share a flag; more are cut at multiples of it. */
@@ -56,19 +59,13 @@ class WebGpuIntegerBasis implements DeviceIntegerBasis {
   }
 }
 
-/** Whether WGSL has `dot4I8Packed` here. */
-function hasPackedDot(): boolean {
-  const { navigator } = globalThis as { navigator?: { gpu?: { wgslLanguageFeatures?: ReadonlySet<string> } } };
-  return navigator?.gpu?.wgslLanguageFeatures?.has("packed_4x8_integer_dot_product") === true;
-}
-
 /** The kernels of one device. */
 export class WebGpuInteger implements GpuInteger {
   readonly #device: WebGpuDevice;
   readonly #shader: Shader;
 
   /** @param packedDot whether to use `dot4I8Packed`; where WGSL has it by default. */
-  constructor(device: WebGpuDevice, packedDot: boolean = hasPackedDot()) {
+  constructor(device: WebGpuDevice, packedDot: boolean = hasLanguageFeature(PACKED_DOT)) {
     this.#device = device;
     this.#shader = packedDot
       ? integer

@@ -1,0 +1,58 @@
+/**
+ * Makes a folder with everything that has to run on a machine with a GPU, for one that has Deno and nothing else: the
+ * backends' tests and the benchmarks as single files, the samples, and a script that runs them all.
+ *
+ *     deno run -A tools/gpu/bundle.ts -o FOLDER
+ *     (there) OUT=results DENO=/path/to/deno bash FOLDER/run.sh
+ *
+ * @module
+ */
+import { DENO } from "../exec.ts";
+
+/** Tests of kernels and coders on every backend; of faults only those that a real driver can show. */
+const TESTS = ["tests/backend", "tests/stages", "tests/stages/trellis"];
+/** Tests of the host alone, or that need the repository around them. */
+const LEFT_OUT = /select_test|lossless|allocate_test|row_classes_test|gain_test|rans_tables_test/;
+const BENCHES = [
+  "bench/gpu/table5.ts",
+  "bench/gpu/gemm.ts",
+  "bench/gpu/entropy.ts",
+  "bench/gpu/kvz.ts",
+  "bench/gpu/restore.ts",
+];
+const SAMPLES = ["samples/smollm2-256.safetensors", "samples/smollm2-kvz.kvzp", "samples/smollm2-demo.kvzp"];
+
+const at = Deno.args.indexOf("-o");
+const folder = Deno.args[at + 1];
+if (at < 0 || folder === undefined) {
+  console.error("usage: deno run -A tools/gpu/bundle.ts -o FOLDER [--samples smollm2-kvz,…]");
+  Deno.exit(2);
+}
+await Deno.mkdir(`${folder}/samples`, { recursive: true });
+
+async function bundle(entry: string, name: string): Promise<void> {
+  const args = ["bundle", "--quiet", "--platform", "deno", "-o", `${folder}/${name}.js`, entry];
+  const { code } = await new Deno.Command(DENO, { args, stdout: "inherit", stderr: "inherit" }).output();
+  if (code !== 0) throw new Error(`Cannot bundle ${entry}`);
+}
+
+const tests: string[] = [];
+for (const directory of TESTS) {
+  for await (const { name, isFile } of Deno.readDir(directory)) {
+    if (isFile && name.endsWith("_test.ts") && !LEFT_OUT.test(name)) tests.push(`${directory}/${name}`);
+    // Golden vectors that tests read from beside them.
+    if (isFile && name.endsWith(".json")) await Deno.copyFile(`${directory}/${name}`, `${folder}/${name}`);
+  }
+}
+const all = "gpu_tests.tmp.ts";
+await Deno.writeTextFile(all, tests.sort().map((test) => `import "./${test}";\n`).join(""));
+try {
+  await bundle(all, "tests");
+} finally {
+  await Deno.remove(all);
+}
+for (const bench of BENCHES) await bundle(bench, bench.replace(/.*\/|\.ts$/g, ""));
+await bundle("cli/main.ts", "kvz_cli");
+for (const sample of SAMPLES) await Deno.copyFile(sample, `${folder}/${sample}`);
+await Deno.copyFile("tools/gpu/run.sh", `${folder}/run.sh`);
+console.error(`${folder}: ${tests.length} test files, ${BENCHES.length} benchmarks`);

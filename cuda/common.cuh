@@ -50,6 +50,13 @@ __device__ __forceinline__ u32 floatsToHalves(float low, float high) {
   return bits;
 }
 
+// sum + the products of the four unsigned bytes of a and b. (NVRTC has no body for __dp4a.)
+__device__ __forceinline__ u32 dotBytes(u32 a, u32 b, u32 sum) {
+  u32 result;
+  asm("dp4a.u32.u32 %0, %1, %2, %3;" : "=r"(result) : "r"(a), "r"(b), "r"(sum));
+  return result;
+}
+
 // d (16 × 8, f32) += a (16 × 16, f16, row-major) · b (16 × 8, f16, column-major): fragments as PTX defines them.
 __device__ __forceinline__ void mmaHalf(float d[4], const u32 a[4], const u32 b[2]) {
   asm volatile(

@@ -99,7 +99,7 @@ extern "C" __global__ void __launch_bounds__(256) trellisSymbols(
   __syncthreads();
   for (u32 r = warp; r < TILE_ROWS; r += THREADS / 32) {
     // Four tokens a lane; eight lanes a group.
-    u32 sum = __dp4a(byteTile[r * ROW / 4 + lane], 0x01010101u, 0u);
+    u32 sum = dotBytes(byteTile[r * ROW / 4 + lane], 0x01010101u, 0u);
     for (u32 with = 1; with < 8; with *= 2) sum += __shfl_xor_sync(ALL_LANES, sum, with);
     u32 t = t0 + 4 * lane;
     if (c0 + r >= components || t >= tokens) continue;

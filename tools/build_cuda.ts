@@ -82,7 +82,9 @@ for (const module of await cudaModules()) {
   }
   const ptx = frequentText(before, compileOnce);
   console.error(`${module}: ${ptx.length} bytes of PTX`);
-  if (ptx !== before) await Deno.writeTextFile(`${OUT}/${module}.ts`, toSource(module, ptx));
+  if (ptx === before) continue;
+  nvrtc.assemble(`${module}.cu`, source, `${ROOT}cuda`);
+  await Deno.writeTextFile(`${OUT}/${module}.ts`, toSource(module, ptx));
 }
 const index = toIndex(await cudaModules());
 if (!check) await Deno.writeTextFile(`${OUT}/index.ts`, index);

@@ -91,7 +91,7 @@ export async function buildEmulator(): Promise<string> {
   if (await written(library) <= newest) {
     // Under another name first: a process that has the old one loaded keeps it.
     const made = `${library}.${crypto.randomUUID()}`;
-    await run(["g++", "-shared", "-o", made, ...objects]);
+    await run(["g++", "-shared", "-Wl,-Bsymbolic", "-o", made, ...objects]);
     await Deno.rename(made, library);
   }
   return library;

@@ -7,7 +7,7 @@
 import { run } from "./exec.ts";
 
 const VERSION = "12.0.140";
-const OPTIONS = ["--gpu-architecture=compute_80", "--std=c++17", "-fmad=false", "-default-device", "-dopt=on"];
+const OPTIONS = ["--std=c++17", "-fmad=false", "-default-device", "-dopt=on"];
 
 const SYMBOLS = {
   nvrtcCreateProgram: { parameters: ["buffer", "buffer", "buffer", "i32", "pointer", "pointer"], result: "i32" },
@@ -54,12 +54,25 @@ export class Nvrtc {
    * @throws {Error} with the compiler's log when it does not compile
    */
   compile(name: string, source: string, include: string): string {
+    return this.#compile(name, source, include, "compute_80");
+  }
+
+  /**
+   * Compiles to the end, for compute capability 9.0, what PTX alone does not show.
+   *
+   * @throws {Error} with the compiler's log when a function is missing, or an instruction is not right.
+   */
+  assemble(name: string, source: string, include: string): void {
+    this.#compile(name, source, include, "sm_90");
+  }
+
+  #compile(name: string, source: string, include: string, architecture: string): string {
     const nvrtc = this.#library.symbols;
     const handle = new BigUint64Array(1);
     this.#check(nvrtc.nvrtcCreateProgram(handle, text(source), text(name), 0, null, null), name);
     const program = Deno.UnsafePointer.create(handle[0]);
     try {
-      const options = [...OPTIONS, `--include-path=${include}`].map(text);
+      const options = [`--gpu-architecture=${architecture}`, ...OPTIONS, `--include-path=${include}`].map(text);
       const pointers = BigUint64Array.from(options, (o) => Deno.UnsafePointer.value(Deno.UnsafePointer.of(o)));
       const code = nvrtc.nvrtcCompileProgram(program, options.length, pointers);
       const log = this.#text(program, "nvrtcGetProgramLogSize", "nvrtcGetProgramLog");

@@ -265,14 +265,6 @@ static inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned shi
 static inline unsigned __funnelshift_l(unsigned low, unsigned high, unsigned shift) {
   return (unsigned)(((unsigned long long)high << 32 | low) << (shift & 31) >> 32);
 }
-static inline int __dp4a(int a, int b, int c) {
-  for (int i = 0; i < 4; i++) c += (int)(signed char)(a >> (8 * i)) * (signed char)(b >> (8 * i));
-  return c;
-}
-static inline unsigned __dp4a(unsigned a, unsigned b, unsigned c) {
-  for (int i = 0; i < 4; i++) c += (a >> (8 * i) & 255) * (b >> (8 * i) & 255);
-  return c;
-}
 #define KVZ_MINMAX(T)                                       \
   static inline T min(T a, T b) { return b < a ? b : a; }   \
   static inline T max(T a, T b) { return a < b ? b : a; }
@@ -314,6 +306,11 @@ static inline unsigned short floatToHalfBits(float value) {
 }
 static inline unsigned floatsToHalves(float low, float high) {
   return floatToHalfBits(low) | (unsigned)floatToHalfBits(high) << 16;
+}
+
+static inline unsigned dotBytes(unsigned a, unsigned b, unsigned sum) {
+  for (int i = 0; i < 4; i++) sum += (a >> (8 * i) & 255) * (b >> (8 * i) & 255);
+  return sum;
 }
 
 namespace kvz {

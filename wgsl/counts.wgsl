@@ -2,10 +2,17 @@
 struct Args {
   // Counts to clear; items of the histogram.
   count: u32,
+  // Tokens of each row that are counted by this call.
   tokens: u32,
-  // Parts of a row, of 65,536 symbols.
+  // Parts of them, of 65,536 symbols.
   parts: u32,
   alphabet: u32,
+  // The first row.
+  first: u32,
+  // Bytes before the first symbol.
+  skip: u32,
+  unused0: u32,
+  unused1: u32,
 };
 
 @group(0) @binding(0) var<storage, read_write> counts: array<atomic<u32>>;
@@ -39,7 +46,7 @@ fn histogram(
   }
   let row = item / args.parts;
   let first = item % args.parts * 65536u;
-  let begin = row * args.tokens + first;
+  let begin = args.skip + row * args.tokens + first;
   let end = begin + min(65536u, args.tokens - first);
   for (var word = begin / 4u + id; word * 4u < end; word += 256u) {
     let four = symbols[word];
@@ -53,6 +60,6 @@ fn histogram(
   workgroupBarrier();
   let sum = atomicLoad(&seen[id]);
   if (id < args.alphabet && sum != 0u) {
-    atomicAdd(&counts[row * args.alphabet + id], sum);
+    atomicAdd(&counts[(args.first + row) * args.alphabet + id], sum);
   }
 }

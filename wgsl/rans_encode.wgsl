@@ -94,7 +94,7 @@ fn advance(args: Args, table: u32, symbol: u32, live: bool) {
   let mask = atomicLoad(&masks[s.turn]);
   if (gives) {
     // Words of lanes above lie behind this one.
-    ring[(s.words + countOneBits(mask >> s.lane >> 1u)) & 255u] = s.x & 0xffffu;
+    ring[(s.words + countOneBits((mask >> s.lane) >> 1u)) & 255u] = s.x & 0xffffu;
     s.x >>= 16u;
   }
   s.words += countOneBits(mask);

@@ -1,5 +1,6 @@
-// Symbols between the layout of a chunk (a row for each token) and that of streams. One invocation
-// makes a word of four symbols, unless both sides have whole words: then a workgroup transposes a square of 64.
+// Symbols between the layout of a chunk (a row for each token) and that of streams. One invocation makes a word of four
+// symbols, unless both sides have whole words: then a workgroup transposes a square of 64. Bytes in front of the first
+// wrap around to large places, which are none.
 struct Args {
   // Words or items of the kernel.
   count: u32,
@@ -10,7 +11,12 @@ struct Args {
   // Squares: across the rows, down the tokens of a chunk. unpad: `down` is the bytes from row to row.
   across: u32,
   down: u32,
-  unused: u32,
+  // Bytes before the first of each side.
+  sourceSkip: u32,
+  resultSkip: u32,
+  unused0: u32,
+  unused1: u32,
+  unused2: u32,
 };
 
 @group(0) @binding(0) var<storage, read> source: array<u32>;
@@ -19,7 +25,8 @@ struct Args {
 
 var<workgroup> square: array<u32, 1088>;
 
-fn byteAt(at: u32) -> u32 {
+fn byteAt(place: u32) -> u32 {
+  let at = args.sourceSkip + place;
   return (source[at / 4u] >> (at % 4u * 8u)) & 255u;
 }
 
@@ -37,7 +44,7 @@ fn transpose(
   let total = args.tokens * args.rows;
   var four = result[word];
   for (var k = 0u; k < 4u; k++) {
-    let at = 4u * word + k;
+    let at = 4u * word + k - args.resultSkip;
     if (at < total) {
       let first = at / (args.chunk * args.rows) * args.chunk;
       let length = min(args.chunk, args.tokens - first);
@@ -62,10 +69,10 @@ fn untranspose(
   }
   var four = result[word];
   for (var k = 0u; k < 4u; k++) {
-    let at = 4u * word + k;
+    let at = 4u * word + k - args.resultSkip;
     let t = at / args.stride;
     let row = at % args.stride;
-    if (t < args.tokens && row < args.rows) {
+    if (4u * word + k >= args.resultSkip && t < args.tokens && row < args.rows) {
       let first = t / args.chunk * args.chunk;
       let length = min(args.chunk, args.tokens - first);
       four = (four & ~(255u << (8u * k))) | (byteAt(first * args.rows + row * length + t - first) << (8u * k));
@@ -88,7 +95,7 @@ fn unpad(
   let total = args.tokens * args.rows;
   var four = result[word];
   for (var k = 0u; k < 4u; k++) {
-    let at = 4u * word + k;
+    let at = 4u * word + k - args.resultSkip;
     if (at < total) {
       four = (four & ~(255u << (8u * k))) | (byteAt(at / args.tokens * args.down + at % args.tokens) << (8u * k));
     }
@@ -105,7 +112,7 @@ fn transposeSquare(id: u32, begin: u32, stride: u32, height: u32, width: u32, to
     let y = 4u * j + k;
     w[k] = 0u;
     if (y < height && 4u * i < width) {
-      w[k] = source[begin + y * stride + i];
+      w[k] = source[args.sourceSkip / 4u + begin + y * stride + i];
     }
   }
   for (var k = 0u; k < 4u; k++) {
@@ -118,7 +125,7 @@ fn transposeSquare(id: u32, begin: u32, stride: u32, height: u32, width: u32, to
     let x = 16u * k + j;
     if (x < width && 4u * i < height) {
       var word = square[x * 17u + i];
-      let at = to + x * toStride + i;
+      let at = args.resultSkip / 4u + to + x * toStride + i;
       if (4u * i + 4u > height) {
         let own = (1u << (8u * (height - 4u * i))) - 1u;
         word = (word & own) | (result[at] & ~own);

@@ -14,6 +14,7 @@ import {
 import { ReferenceBackend } from "../../src/backend/reference/reference_backend.ts";
 import { fromFloat32 } from "../../src/cache/elements.ts";
 import { BYTES_PER_ELEMENT, type DType } from "../../src/cache/types.ts";
+import { entropyChecks } from "./entropy_suite.ts";
 
 /** What a check found: "" when all is as it should be. */
 export interface Checked {
@@ -241,5 +242,6 @@ export async function checkKernels(backend: Backend): Promise<Checked[]> {
     b.write(b.view(buffer, 256, 5), Uint8Array.of(7, 8), 3);
     return await b.read(buffer, 1, BYTES_PER_ELEMENT.f32 * 1000 + 2);
   });
+  for (const [kernel, run] of entropyChecks(backend)) checked.push({ kernel, difference: await run() });
   return checked;
 }

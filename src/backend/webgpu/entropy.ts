@@ -62,14 +62,13 @@ export class WebGpuEntropy implements GpuEntropy {
     // Eight buffers are all that can be bound: lengths come to where the status is going to be.
     if (lengths !== null) this.#device.copy(lengths, 0, status, 0, 4 * streams);
     const measured = lengths === null ? 0 : 1;
-    // Kernels write whole words; rows that are not whole words are put together afterwards.
+    // Kernels write whole words; rows of other lengths are put together afterwards.
     const stride = (tokens + 3) & ~3;
-    const padded = stride === tokens ? null : this.#device.alloc(Math.max(16, streams * rows * stride));
-    const to = padded ?? symbols;
     const stateBytes = Math.ceil(tokens / 256) * 128;
     for (const [first, count] of this.#pieces(streams, Math.max(rows * stride, stateBytes))) {
-      const begin = first * rows * stride;
-      const { range, skip } = this.#device.range(to, begin, begin + count * rows * stride);
+      const padded = stride === tokens ? null : this.#device.alloc(Math.max(16, count * rows * stride));
+      const begin = padded === null ? first * rows * stride : 0;
+      const { range, skip } = this.#device.range(padded ?? symbols, begin, begin + count * rows * stride);
       const states = context.variant === "plain" ? null : this.#device.alloc(Math.max(16, count * stateBytes));
       this.#device.dispatch({
         shader: ransDecode,
@@ -93,10 +92,10 @@ export class WebGpuEntropy implements GpuEntropy {
         workgroups: this.#device.grid(count),
       });
       states?.free();
+      if (padded === null) continue;
+      this.#symbols.unpad(padded, count * rows, tokens, symbols, first * rows * tokens);
+      padded.free();
     }
-    if (padded === null) return;
-    this.#symbols.unpad(padded, streams * rows, tokens, symbols);
-    padded.free();
   }
 
   encode(

@@ -25,23 +25,35 @@ export class WebGpuSymbols {
   /** `GpuEntropy.histogram` */
   histogram(symbols: DeviceBuffer, rows: number, tokens: number, alphabet: number, counts: DeviceBuffer): void {
     requireHistogram(symbols, rows, tokens, alphabet, counts);
-    const [parts, count] = [Math.ceil(tokens / COUNTED), rows * alphabet];
+    const count = rows * alphabet;
     if (rows === 0) return;
     this.#device.dispatch({
       shader: countsShader,
       entry: "clear",
       buffers: [counts],
-      uniforms: Uint32Array.of(count, tokens, parts, alphabet),
+      uniforms: Uint32Array.of(count, 0, 0, alphabet, 0, 0, 0, 0),
       workgroups: this.#device.grid(Math.ceil(count / 256)),
     });
     if (tokens === 0) return;
-    this.#device.dispatch({
-      shader: countsShader,
-      entry: "histogram",
-      buffers: [counts, symbols],
-      uniforms: Uint32Array.of(rows * parts, tokens, parts, alphabet),
-      workgroups: this.#device.grid(rows * parts),
-    });
+    // Several rows a call, or a part of one.
+    const most = Math.max(1, this.#device.mostBytes);
+    const [height, width] = [Math.max(1, Math.min(rows, Math.floor(most / tokens))), Math.min(tokens, most)];
+    for (let row = 0; row < rows; row += height) {
+      const high = Math.min(height, rows - row);
+      for (let t = 0; t < tokens; t += width) {
+        const wide = Math.min(width, tokens - t);
+        const begin = row * tokens + t;
+        const { range, skip } = this.#device.range(symbols, begin, begin + high * wide);
+        const parts = Math.ceil(wide / COUNTED);
+        this.#device.dispatch({
+          shader: countsShader,
+          entry: "histogram",
+          buffers: [counts, range],
+          uniforms: Uint32Array.of(high * parts, wide, parts, alphabet, row, skip, 0, 0),
+          workgroups: this.#device.grid(high * parts),
+        });
+      }
+    }
   }
 
   /** `GpuEntropy.transpose` */
@@ -54,8 +66,7 @@ export class WebGpuSymbols {
     to: DeviceBuffer,
   ): void {
     requireTranspose(symbols, stride, tokens, rows, chunk, to);
-    const words = Math.ceil(tokens * rows / 4);
-    this.#transpose("transpose", words, symbols, stride, tokens, rows, chunk, to);
+    this.#transpose("transpose", symbols, to, stride, tokens, rows, chunk);
   }
 
   /** `GpuEntropy.untranspose` */
@@ -68,44 +79,55 @@ export class WebGpuSymbols {
     symbols: DeviceBuffer,
   ): void {
     requireTranspose(symbols, stride, tokens, rows, chunk, from);
-    const words = Math.ceil(((tokens - 1) * stride + rows) / 4);
-    this.#transpose("untranspose", words, from, stride, tokens, rows, chunk, symbols);
+    this.#transpose("untranspose", symbols, from, stride, tokens, rows, chunk);
   }
 
-  /** Rows of symbols, each padded to whole words, → rows without padding. */
-  unpad(padded: DeviceBuffer, rows: number, tokens: number, symbols: DeviceBuffer): void {
-    const words = Math.ceil(rows * tokens / 4);
-    if (words === 0) return;
+  /** Rows of symbols, each padded to whole words, → rows without padding from byte `begin` of `symbols` on. */
+  unpad(padded: DeviceBuffer, rows: number, tokens: number, symbols: DeviceBuffer, begin: number): void {
+    const bytes = rows * tokens;
+    if (bytes === 0) return;
+    const { range, skip } = this.#device.range(symbols, begin, begin + bytes);
+    const words = Math.ceil((skip + bytes) / 4);
     this.#device.dispatch({
       shader: symbolsShader,
       entry: "unpad",
-      buffers: [padded, symbols],
-      uniforms: Uint32Array.of(words, 0, tokens, rows, 0, 0, (tokens + 3) & ~3, 0),
+      buffers: [padded, range],
+      uniforms: Uint32Array.of(words, 0, tokens, rows, 0, 0, (tokens + 3) & ~3, 0, skip, 0, 0, 0),
       workgroups: this.#device.grid(Math.ceil(words / 256)),
     });
   }
 
+  /** As many whole chunks a call as can be bound. */
   #transpose(
     entry: "transpose" | "untranspose",
-    words: number,
-    from: DeviceBuffer,
+    symbols: DeviceBuffer,
+    streams: DeviceBuffer,
     stride: number,
     tokens: number,
     rows: number,
     chunk: number,
-    to: DeviceBuffer,
   ): void {
     if (tokens === 0 || rows === 0) return;
     const length = Math.min(chunk, tokens);
     const whole = (stride | length | tokens) % 4 === 0;
     const [across, down] = [Math.ceil(rows / SIDE), Math.ceil(length / SIDE)];
-    const count = whole ? across * down * Math.ceil(tokens / length) : words;
-    this.#device.dispatch({
-      shader: symbolsShader,
-      entry: whole ? `${entry}Words` : entry,
-      buffers: [from, to],
-      uniforms: Uint32Array.of(count, stride, tokens, rows, length, across, down, 0),
-      workgroups: this.#device.grid(whole ? count : Math.ceil(words / 256)),
-    });
+    const each = length * Math.max(1, Math.floor(this.#device.mostBytes / (length * stride)));
+    for (let first = 0; first < tokens; first += each) {
+      const count = Math.min(each, tokens - first);
+      const matrix = this.#device.range(symbols, first * stride, first * stride + (count - 1) * stride + rows);
+      const matrices = this.#device.range(streams, first * rows, (first + count) * rows);
+      const [source, result] = entry === "transpose" ? [matrix, matrices] : [matrices, matrix];
+      const words = Math.ceil(result.range.byteLength / 4);
+      const items = whole ? across * down * Math.ceil(count / length) : words;
+      this.#device.dispatch({
+        shader: symbolsShader,
+        entry: whole ? `${entry}Words` : entry,
+        buffers: [source.range, result.range],
+        uniforms: Uint32Array.from([
+          ...[items, stride, count, rows, length, across, down, source.skip, result.skip, 0, 0, 0],
+        ]),
+        workgroups: this.#device.grid(whole ? items : Math.ceil(words / 256)),
+      });
+    }
   }
 }

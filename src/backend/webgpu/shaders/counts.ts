@@ -9,6 +9,10 @@ count: u32,
 tokens: u32,
 parts: u32,
 alphabet: u32,
+first: u32,
+skip: u32,
+unused0: u32,
+unused1: u32,
 };
 @group(0) @binding(0) var<storage, read_write> counts: array<atomic<u32>>;
 @group(0) @binding(1) var<uniform> clearArgs: Args;
@@ -38,7 +42,7 @@ return;
 }
 let row = item / args.parts;
 let first = item % args.parts * 65536u;
-let begin = row * args.tokens + first;
+let begin = args.skip + row * args.tokens + first;
 let end = begin + min(65536u, args.tokens - first);
 for (var word = begin / 4u + id; word * 4u < end; word += 256u) {
 let four = symbols[word];
@@ -52,7 +56,7 @@ atomicAdd(&seen[(four >> (8u * k)) & 255u], 1u);
 workgroupBarrier();
 let sum = atomicLoad(&seen[id]);
 if (id < args.alphabet && sum != 0u) {
-atomicAdd(&counts[row * args.alphabet + id], sum);
+atomicAdd(&counts[(args.first + row) * args.alphabet + id], sum);
 }
 }`,
 };

@@ -77,7 +77,7 @@ s.written++;
 }
 let mask = atomicLoad(&masks[s.turn]);
 if (gives) {
-ring[(s.words + countOneBits(mask >> s.lane >> 1u)) & 255u] = s.x & 0xffffu;
+ring[(s.words + countOneBits((mask >> s.lane) >> 1u)) & 255u] = s.x & 0xffffu;
 s.x >>= 16u;
 }
 s.words += countOneBits(mask);

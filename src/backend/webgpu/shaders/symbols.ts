@@ -12,13 +12,18 @@ rows: u32,
 chunk: u32,
 across: u32,
 down: u32,
-unused: u32,
+sourceSkip: u32,
+resultSkip: u32,
+unused0: u32,
+unused1: u32,
+unused2: u32,
 };
 @group(0) @binding(0) var<storage, read> source: array<u32>;
 @group(0) @binding(1) var<storage, read_write> result: array<u32>;
 @group(0) @binding(2) var<uniform> args: Args;
 var<workgroup> square: array<u32, 1088>;
-fn byteAt(at: u32) -> u32 {
+fn byteAt(place: u32) -> u32 {
+let at = args.sourceSkip + place;
 return (source[at / 4u] >> (at % 4u * 8u)) & 255u;
 }
 @compute @workgroup_size(256)
@@ -34,7 +39,7 @@ return;
 let total = args.tokens * args.rows;
 var four = result[word];
 for (var k = 0u; k < 4u; k++) {
-let at = 4u * word + k;
+let at = 4u * word + k - args.resultSkip;
 if (at < total) {
 let first = at / (args.chunk * args.rows) * args.chunk;
 let length = min(args.chunk, args.tokens - first);
@@ -57,10 +62,10 @@ return;
 }
 var four = result[word];
 for (var k = 0u; k < 4u; k++) {
-let at = 4u * word + k;
+let at = 4u * word + k - args.resultSkip;
 let t = at / args.stride;
 let row = at % args.stride;
-if (t < args.tokens && row < args.rows) {
+if (4u * word + k >= args.resultSkip && t < args.tokens && row < args.rows) {
 let first = t / args.chunk * args.chunk;
 let length = min(args.chunk, args.tokens - first);
 four = (four & ~(255u << (8u * k))) | (byteAt(first * args.rows + row * length + t - first) << (8u * k));
@@ -81,7 +86,7 @@ return;
 let total = args.tokens * args.rows;
 var four = result[word];
 for (var k = 0u; k < 4u; k++) {
-let at = 4u * word + k;
+let at = 4u * word + k - args.resultSkip;
 if (at < total) {
 four = (four & ~(255u << (8u * k))) | (byteAt(at / args.tokens * args.down + at % args.tokens) << (8u * k));
 }
@@ -96,7 +101,7 @@ for (var k = 0u; k < 4u; k++) {
 let y = 4u * j + k;
 w[k] = 0u;
 if (y < height && 4u * i < width) {
-w[k] = source[begin + y * stride + i];
+w[k] = source[args.sourceSkip / 4u + begin + y * stride + i];
 }
 }
 for (var k = 0u; k < 4u; k++) {
@@ -109,7 +114,7 @@ for (var k = 0u; k < 4u; k++) {
 let x = 16u * k + j;
 if (x < width && 4u * i < height) {
 var word = square[x * 17u + i];
-let at = to + x * toStride + i;
+let at = args.resultSkip / 4u + to + x * toStride + i;
 if (4u * i + 4u > height) {
 let own = (1u << (8u * (height - 4u * i))) - 1u;
 word = (word & own) | (result[at] & ~own);

@@ -26,14 +26,15 @@ struct Args {
 @group(0) @binding(1) var<storage, read> begins: array<u32>;
 // By slot: symbol (8 bits), slot less the symbol's first (12 bits), frequency less one (12 bits).
 @group(0) @binding(2) var<storage, read> tables: array<u32>;
+@group(0) @binding(3) var<storage, read_write> symbols: array<u32>;
+@group(0) @binding(4) var<storage, read_write> status: array<u32>;
 // Plain: the table of each row. Trellis: 16 bytes of classes for each row.
-@group(0) @binding(3) var<storage, read> contexts: array<u32>;
-@group(0) @binding(4) var<storage, read_write> symbols: array<u32>;
-@group(0) @binding(5) var<storage, read_write> status: array<u32>;
+@group(0) @binding(5) var<storage, read> contexts: array<u32>;
 // Trellis: a byte for each token.
 @group(0) @binding(6) var<storage, read> kinds: array<u32>;
 // Trellis: states of a lane's tokens, 4 bits each, [streams][groups of 8 · 32 tokens][32].
 @group(0) @binding(7) var<storage, read_write> states: array<u32>;
+@group(0) @binding(5) var<uniform> singleArgs: Args;
 @group(0) @binding(6) var<uniform> plainArgs: Args;
 @group(0) @binding(8) var<uniform> trellisArgs: Args;
 
@@ -41,6 +42,8 @@ var<workgroup> masks: array<atomic<u32>, 3>;
 var<workgroup> taken: array<u32, 64>;
 // Bit 0: a state was below 2^16 at the start; bit 1: one is not 2^16 at the end.
 var<workgroup> wrong: atomic<u32>;
+// One table of 2^11 slots.
+var<workgroup> single: array<u32, 2048>;
 
 // The stream in hand.
 struct Stream {
@@ -78,8 +81,6 @@ fn begin(args: Args, stream: u32, lane: u32) {
   }
   s.end = s.at + s.bytes / 2u;
   s.x = 0x10000u;
-  s.turn = 0u;
-  s.parity = 0u;
   if (args.rows > 0u && lane < args.tokens) {
     s.x = halfAt(s.at + 2u * lane) | (halfAt(s.at + 2u * lane + 1u) << 16u);
   }
@@ -91,10 +92,14 @@ fn begin(args: Args, stream: u32, lane: u32) {
   }
 }
 
-// One step of all lanes, on tokens from `first` on. Every invocation calls it. Returns the lane's symbol.
-fn advance(args: Args, table: u32, first: u32) -> u32 {
+fn entryOf(args: Args, table: u32) -> u32 {
+  return tables[(table << args.bits) + (s.x & ((1u << args.bits) - 1u))];
+}
+
+// One step of all lanes, on tokens from `first` on, by the entries of their states. Every invocation calls it. Returns the
+// lane's symbol.
+fn advance(args: Args, entry: u32, first: u32) -> u32 {
   let live = first + s.lane < args.tokens;
-  let entry = tables[(table << args.bits) + (s.x & ((1u << args.bits) - 1u))];
   let quotient = s.x >> args.bits;
   let y = quotient * (entry >> 20u) + quotient + ((entry >> 8u) & 0xfffu);
   let needs = live && y < 0x10000u;
@@ -165,10 +170,40 @@ fn plain(
     s.row = plainArgs.skip + (own * plainArgs.rows + row) * (plainArgs.stride / 4u);
     let table = contexts[stream * plainArgs.each * plainArgs.rows + row];
     for (var first = 0u; first < plainArgs.tokens; first += 32u) {
-      advance(plainArgs, table, first);
+      advance(plainArgs, entryOf(plainArgs, table), first);
     }
   }
   finish(plainArgs, stream);
+}
+
+// Plain contexts with a single table of 2^11 slots, which lies in workgroup memory: a workgroup decodes one stream after
+// the other.
+@compute @workgroup_size(32)
+fn plainSingle(
+  @builtin(local_invocation_index) lane: u32,
+  @builtin(workgroup_id) id: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+) {
+  for (var i = lane; i < 2048u; i += 32u) {
+    single[i] = tables[i];
+  }
+  workgroupBarrier();
+  for (var own = id.x; own < singleArgs.streams; own += groups.x) {
+    let stream = singleArgs.first + own;
+    begin(singleArgs, stream, lane);
+    for (var row = 0u; row < singleArgs.rows; row++) {
+      s.row = singleArgs.skip + (own * singleArgs.rows + row) * (singleArgs.stride / 4u);
+      for (var first = 0u; first < singleArgs.tokens; first += 32u) {
+        advance(singleArgs, single[s.x & 2047u], first);
+      }
+    }
+    finish(singleArgs, stream);
+    workgroupBarrier();
+    if (lane == 0u) {
+      atomicStore(&wrong, 0u);
+    }
+    workgroupBarrier();
+  }
 }
 
 @compute @workgroup_size(32)
@@ -203,7 +238,7 @@ fn trellis(
       let kind = (kinds[t / 4u] >> (t % 4u * 8u)) & 15u;
       let class64 = (contexts[4u * (entry * rows + row) + kind / 4u] >> (kind % 4u * 8u)) & 255u;
       let state = (now >> shift) & 7u;
-      let symbol = advance(trellisArgs, 2u * class64 + (state >> 2u), first);
+      let symbol = advance(trellisArgs, entryOf(trellisArgs, 2u * class64 + (state >> 2u)), first);
       let list = select(trellisArgs.even, trellisArgs.odd, ((symbol + 1u) & 2u) != 0u);
       now = (now & ~(15u << shift)) | (((list >> (4u * state)) & 7u) << shift);
       if (shift == 28u || first + 32u >= trellisArgs.tokens) {

@@ -21,14 +21,14 @@ struct Args {
 @group(0) @binding(0) var<storage, read> symbols: array<u32>;
 // By symbol, [tables][256]: frequency, and the first slot above 16 bits.
 @group(0) @binding(1) var<storage, read> tables: array<u32>;
+@group(0) @binding(2) var<storage, read_write> slots: array<u32>;
+@group(0) @binding(3) var<storage, read_write> lengths: array<u32>;
 // As in rans_decode.wgsl.
-@group(0) @binding(2) var<storage, read> contexts: array<u32>;
-@group(0) @binding(3) var<storage, read_write> slots: array<u32>;
-@group(0) @binding(4) var<storage, read_write> lengths: array<u32>;
+@group(0) @binding(4) var<storage, read> contexts: array<u32>;
+@group(0) @binding(5) var<storage, read> kinds: array<u32>;
 // Trellis, for each stream [words][32]: states of the lane's tokens, 4 bits each, then which of its symbols are coded in a
 // state that uses the second quantizer, a bit each.
 @group(0) @binding(6) var<storage, read_write> scratch: array<u32>;
-@group(0) @binding(5) var<storage, read> kinds: array<u32>;
 @group(0) @binding(5) var<uniform> plainArgs: Args;
 @group(0) @binding(7) var<uniform> trellisArgs: Args;
 

@@ -162,6 +162,54 @@ testEntropy("every frequency divides exactly", async (backend, kernels) => {
   }
 });
 
+testEntropy("thousands of streams, more than run at once", async (backend, kernels) => {
+  for (const [tables, tokens] of [[1, 32], [2, 20]]) {
+    const batch = randomBatch({
+      ...{ streams: 9000, rows: 1, tokens, variant: "plain", bits: 11, tables, alphabet: 16, decay: 0.8, shared: true },
+      ...{ seed: 7 },
+    });
+    const wanted = referenceStreams(batch);
+    const { bytes, begins, lengths } = await encodeBatch(backend, kernels, batch);
+    assertEquals(begins, layOut(wanted, 4).begins);
+    for (const [i, stream] of wanted.entries()) {
+      assertEquals(bytes.subarray(begins[i], begins[i] + lengths[i]), stream);
+    }
+    const through = await throughDevice(backend, kernels, batch);
+    assertEquals(through, { symbols: batch.symbols, status: new Uint32Array(batch.streams) });
+  }
+});
+
+testEntropy("few, many and very many tables, which kernels look up in different ways", async (backend, kernels) => {
+  for (
+    const [variant, tables] of [["plain", 1], ["plain", 30], ["plain", 400], ["trellis", 2], ["trellis", 128]] as const
+  ) {
+    for (const tokens of [70, 256, 300]) {
+      const batch = randomBatch({
+        ...{
+          streams: 5,
+          rows: 9,
+          tokens,
+          variant,
+          bits: 12,
+          tables,
+          alphabet: 250,
+          decay: 0.97,
+          shared: false,
+          seed: 6,
+        },
+      });
+      const wanted = referenceStreams(batch);
+      const { bytes, begins } = layOut(wanted, 2);
+      const found = await decodeBatch(backend, kernels, batch, bytes, begins);
+      assertEquals(found, { symbols: batch.symbols, status: new Uint32Array(5) }, `${variant} ${tables} ${tokens}`);
+      const coded = await encodeBatch(backend, kernels, batch);
+      for (const [i, stream] of wanted.entries()) {
+        assertEquals(coded.bytes.subarray(coded.begins[i], coded.begins[i] + coded.lengths[i]), stream);
+      }
+    }
+  }
+});
+
 testEntropy("batches in parts, as devices take that bind little, give the same bytes", async (backend, kernels) => {
   if (!(backend instanceof WebGpuBackend)) return;
   // Where a stream's buffers begin is then no multiple of what bindings begin at.

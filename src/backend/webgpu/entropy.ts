@@ -19,6 +19,8 @@ import { WebGpuSymbols } from "./symbols.ts";
 
 /** Words that a workgroup moves when streams are put together. */
 const PART_WORDS = 1024;
+/** Workgroups that decode with one table in workgroup memory, stream after stream: more than any device has at once. */
+const SINGLE_WORKGROUPS = 8192;
 /** Streams of which the places fit 32-bit words in the kernels' arithmetic. */
 const MOST_BYTES = 0xffff0000;
 
@@ -61,6 +63,8 @@ export class WebGpuEntropy implements GpuEntropy {
     const [own, context] = [WebGpuTables.of(tables), WebGpuContexts.of(contexts)];
     // Eight buffers are all that can be bound: lengths come to where the status is going to be.
     if (lengths !== null) this.#device.copy(lengths, 0, status, 0, 4 * streams);
+    const chosen = context.buffers;
+    const single = context.variant === "plain" && own.count === 1 && own.bits === 11;
     const measured = lengths === null ? 0 : 1;
     // Kernels write whole words; rows of other lengths are put together afterwards.
     const stride = (tokens + 3) & ~3;
@@ -72,10 +76,11 @@ export class WebGpuEntropy implements GpuEntropy {
       const states = context.variant === "plain" ? null : this.#device.alloc(Math.max(16, count * stateBytes));
       this.#device.dispatch({
         shader: ransDecode,
-        entry: context.variant,
+        entry: single ? "plainSingle" : context.variant,
         buffers: [
-          ...[bytes, begins, own.decoding(), context.buffers[0], range, status],
-          ...(states === null ? [] : [context.buffers[1], states]),
+          ...[bytes, begins, own.decoding(), range, status],
+          ...(single ? [] : chosen),
+          ...(states === null ? [] : [states]),
         ],
         uniforms: Uint32Array.of(
           count,
@@ -89,7 +94,7 @@ export class WebGpuEntropy implements GpuEntropy {
           measured,
           0,
         ),
-        workgroups: this.#device.grid(count),
+        workgroups: single ? [Math.min(count, SINGLE_WORKGROUPS), 1, 1] : this.#device.grid(count),
       });
       states?.free();
       if (padded === null) continue;
@@ -123,8 +128,8 @@ export class WebGpuEntropy implements GpuEntropy {
         shader: ransEncode,
         entry: context.variant,
         buffers: [
-          ...[range, own.encoding(), context.buffers[0], slots, lengths],
-          ...(scratch === null ? [] : [context.buffers[1], scratch]),
+          ...[range, own.encoding(), slots, lengths, ...context.buffers],
+          ...(scratch === null ? [] : [scratch]),
         ],
         uniforms: Uint32Array.of(count, first, rows, tokens, own.bits, slotWords, skip, ...context.uniforms, 0, 0),
         workgroups: device.grid(count),

@@ -21,16 +21,18 @@ unused: u32,
 @group(0) @binding(0) var<storage, read> bytes: array<u32>;
 @group(0) @binding(1) var<storage, read> begins: array<u32>;
 @group(0) @binding(2) var<storage, read> tables: array<u32>;
-@group(0) @binding(3) var<storage, read> contexts: array<u32>;
-@group(0) @binding(4) var<storage, read_write> symbols: array<u32>;
-@group(0) @binding(5) var<storage, read_write> status: array<u32>;
+@group(0) @binding(3) var<storage, read_write> symbols: array<u32>;
+@group(0) @binding(4) var<storage, read_write> status: array<u32>;
+@group(0) @binding(5) var<storage, read> contexts: array<u32>;
 @group(0) @binding(6) var<storage, read> kinds: array<u32>;
 @group(0) @binding(7) var<storage, read_write> states: array<u32>;
+@group(0) @binding(5) var<uniform> singleArgs: Args;
 @group(0) @binding(6) var<uniform> plainArgs: Args;
 @group(0) @binding(8) var<uniform> trellisArgs: Args;
 var<workgroup> masks: array<atomic<u32>, 3>;
 var<workgroup> taken: array<u32, 64>;
 var<workgroup> wrong: atomic<u32>;
+var<workgroup> single: array<u32, 2048>;
 struct Stream {
 at: u32,
 end: u32,
@@ -60,8 +62,6 @@ s.bytes = 0u;
 }
 s.end = s.at + s.bytes / 2u;
 s.x = 0x10000u;
-s.turn = 0u;
-s.parity = 0u;
 if (args.rows > 0u && lane < args.tokens) {
 s.x = halfAt(s.at + 2u * lane) | (halfAt(s.at + 2u * lane + 1u) << 16u);
 }
@@ -72,9 +72,11 @@ if (args.rows > 0u) {
 s.at += 2u * min(32u, args.tokens);
 }
 }
-fn advance(args: Args, table: u32, first: u32) -> u32 {
+fn entryOf(args: Args, table: u32) -> u32 {
+return tables[(table << args.bits) + (s.x & ((1u << args.bits) - 1u))];
+}
+fn advance(args: Args, entry: u32, first: u32) -> u32 {
 let live = first + s.lane < args.tokens;
-let entry = tables[(table << args.bits) + (s.x & ((1u << args.bits) - 1u))];
 let quotient = s.x >> args.bits;
 let y = quotient * (entry >> 20u) + quotient + ((entry >> 8u) & 0xfffu);
 let needs = live && y < 0x10000u;
@@ -143,10 +145,37 @@ for (var row = 0u; row < plainArgs.rows; row++) {
 s.row = plainArgs.skip + (own * plainArgs.rows + row) * (plainArgs.stride / 4u);
 let table = contexts[stream * plainArgs.each * plainArgs.rows + row];
 for (var first = 0u; first < plainArgs.tokens; first += 32u) {
-advance(plainArgs, table, first);
+advance(plainArgs, entryOf(plainArgs, table), first);
 }
 }
 finish(plainArgs, stream);
+}
+@compute @workgroup_size(32)
+fn plainSingle(
+@builtin(local_invocation_index) lane: u32,
+@builtin(workgroup_id) id: vec3<u32>,
+@builtin(num_workgroups) groups: vec3<u32>,
+) {
+for (var i = lane; i < 2048u; i += 32u) {
+single[i] = tables[i];
+}
+workgroupBarrier();
+for (var own = id.x; own < singleArgs.streams; own += groups.x) {
+let stream = singleArgs.first + own;
+begin(singleArgs, stream, lane);
+for (var row = 0u; row < singleArgs.rows; row++) {
+s.row = singleArgs.skip + (own * singleArgs.rows + row) * (singleArgs.stride / 4u);
+for (var first = 0u; first < singleArgs.tokens; first += 32u) {
+advance(singleArgs, single[s.x & 2047u], first);
+}
+}
+finish(singleArgs, stream);
+workgroupBarrier();
+if (lane == 0u) {
+atomicStore(&wrong, 0u);
+}
+workgroupBarrier();
+}
 }
 @compute @workgroup_size(32)
 fn trellis(
@@ -179,7 +208,7 @@ let t = entry * trellisArgs.tokens + min(first + lane, trellisArgs.tokens - 1u);
 let kind = (kinds[t / 4u] >> (t % 4u * 8u)) & 15u;
 let class64 = (contexts[4u * (entry * rows + row) + kind / 4u] >> (kind % 4u * 8u)) & 255u;
 let state = (now >> shift) & 7u;
-let symbol = advance(trellisArgs, 2u * class64 + (state >> 2u), first);
+let symbol = advance(trellisArgs, entryOf(trellisArgs, 2u * class64 + (state >> 2u)), first);
 let list = select(trellisArgs.even, trellisArgs.odd, ((symbol + 1u) & 2u) != 0u);
 now = (now & ~(15u << shift)) | (((list >> (4u * state)) & 7u) << shift);
 if (shift == 28u || first + 32u >= trellisArgs.tokens) {

@@ -20,11 +20,11 @@ unused1: u32,
 };
 @group(0) @binding(0) var<storage, read> symbols: array<u32>;
 @group(0) @binding(1) var<storage, read> tables: array<u32>;
-@group(0) @binding(2) var<storage, read> contexts: array<u32>;
-@group(0) @binding(3) var<storage, read_write> slots: array<u32>;
-@group(0) @binding(4) var<storage, read_write> lengths: array<u32>;
-@group(0) @binding(6) var<storage, read_write> scratch: array<u32>;
+@group(0) @binding(2) var<storage, read_write> slots: array<u32>;
+@group(0) @binding(3) var<storage, read_write> lengths: array<u32>;
+@group(0) @binding(4) var<storage, read> contexts: array<u32>;
 @group(0) @binding(5) var<storage, read> kinds: array<u32>;
+@group(0) @binding(6) var<storage, read_write> scratch: array<u32>;
 @group(0) @binding(5) var<uniform> plainArgs: Args;
 @group(0) @binding(7) var<uniform> trellisArgs: Args;
 var<workgroup> masks: array<atomic<u32>, 3>;

@@ -27,7 +27,7 @@ export function addBackendOptions(command: Command): Command {
   return command
     .option("--backend <name>", "what computes: auto, webgpu, wasm, reference (see kvz doctor)", "auto")
     .addOption(
-      new Option("--threads <n>", "threads; 0 takes one a logical processor")
+      new Option("--threads <n>", "threads; 0 takes one a logical processor, with a GPU one")
         .argParser(wholeNumber("--threads", 0, 256)).default(0),
     )
     .addOption(
@@ -41,7 +41,8 @@ export function laneOptions(
   { backend, threads: wanted, wasmBuild }: BackendFlags,
 ): LaneOptions & { readonly threads: number } {
   // Node 20 has no navigator to ask.
-  const threads = wanted || availableParallelism();
+  const gpu = backend === "cuda" || backend === "webgpu";
+  const threads = wanted || (gpu ? 1 : availableParallelism());
   if (wasmBuild === undefined) return { backend, threads };
   if (backend !== "auto" && backend !== "wasm") {
     throw new UsageError(`Cannot use --wasm-build with --backend ${backend}: it is for wasm`);

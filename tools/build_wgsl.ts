@@ -2,7 +2,7 @@
  * Embeds the WGSL kernels: each file of wgsl/ (with what it includes, without comments and indentation) as text in
  * src/backend/webgpu/shaders/. `--check` compares with what is committed instead of writing.
  *
- * deno run -A tools/build_wgsl.ts [--check]
+ * deno task wgsl [--check]
  */
 const SOURCES = "wgsl";
 const OUT = "src/backend/webgpu/shaders";
@@ -58,6 +58,6 @@ for await (const { name } of Deno.readDir(OUT)) {
   else await Deno.remove(`${OUT}/${name}`);
 }
 if (stale.length > 0) {
-  console.error(`Not what wgsl/ gives (run deno run -A tools/build_wgsl.ts and commit): ${stale.join(", ")}`);
+  console.error(`Not what wgsl/ gives (run deno task wgsl and commit): ${stale.join(", ")}`);
   Deno.exit(1);
 }

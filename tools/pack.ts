@@ -15,9 +15,9 @@ const RESOLVED = ["uplot"];
 
 /**
  * What some users have beside kvz: for `@kvz/kvz/transformers` and `kvz eval` (passed in or found, never imported), and
- * for the cuda backend in Node (imported when it is asked for).
+ * for the backends cuda and webgpu in Node (imported when they are asked for).
  */
-const OPTIONAL_PEERS = { "@huggingface/transformers": ">=4.3", "koffi": ">=3" };
+const OPTIONAL_PEERS = { "@huggingface/transformers": ">=4.3", "koffi": ">=3", "webgpu": ">=0.6" };
 
 /** The package.json that `deno pack` writes, as far as it is completed here. */
 interface PackageJson {

@@ -22,6 +22,7 @@ const steps: Step[] = [
   testCommand("examples", [DENO, "test", "-A", "--doc", ...ENTRIES, "README.md"]),
   testCommand("tests", [DENO, "task", "test"]),
   command("kernels", [DENO, "run", "-A", "tools/build_wasm.ts", "--check"]),
+  command("WebGPU kernels", [DENO, "run", "-A", "tools/build_wgsl.ts", "--check"]),
   command("CUDA kernels", [DENO, "run", "-A", "tools/build_cuda.ts", "--check"]),
   command("publish", [DENO, "publish", "--dry-run", "--allow-dirty"]),
   ...packageSteps(),

@@ -57,7 +57,8 @@ __device__ __forceinline__ void halvesProduct(const u16* a, int lda, const u16* 
 
   float sums[T::MT][T::NT][4];
   clearSums<T>(sums);
-  multiplyTiles<T>(tiles, (k + T::BK - 1) / T::BK, warpM, warpN, copy, [](int) {}, sums);
+  int count = (k + T::BK - 1) / T::BK;
+  multiplyTiles<T>(tiles, count, warpM, warpN, copy, [&](int) { return count; }, sums);
 
 #pragma unroll
   for (int i = 0; i < T::MT; i++) {

@@ -122,18 +122,21 @@ __device__ __forceinline__ void bytesProduct(const i8* packed, const i8* low, co
   };
   int sums[T::MT][T::NT][4];
   clearSums<T>(sums);
-  auto before = [&](int t) {
-    if (t != highs || t == 0) return;
+  auto begin = [&](int t) {
+    if (t < highs) return highs;
+    if (highs > 0) {
 #pragma unroll
-    for (int i = 0; i < T::MT; i++) {
+      for (int i = 0; i < T::MT; i++) {
 #pragma unroll
-      for (int j = 0; j < T::NT; j++) {
+        for (int j = 0; j < T::NT; j++) {
 #pragma unroll
-        for (int e = 0; e < 4; e++) sums[i][j][e] = (int)((u32)sums[i][j][e] << 8);
+          for (int e = 0; e < 4; e++) sums[i][j][e] = (int)((u32)sums[i][j][e] << 8);
+        }
       }
     }
+    return highs + depthTiles;
   };
-  multiplyTiles<T>(tiles, highs + depthTiles, warpM, warpN, copy, before, sums);
+  multiplyTiles<T>(tiles, highs + depthTiles, warpM, warpN, copy, begin, sums);
 
 #pragma unroll
   for (int i = 0; i < T::MT; i++) {

@@ -44,11 +44,11 @@ struct Tiles {
 };
 
 /**
- * sums += a · b over `count` tiles. `copy(words, t)` starts the copies of tile t to `words`; `before(t)` is called when its
- * products begin. A sum [i][j][2 h + e] is that of row 16 i + 8 h + lane / 4, column 8 j + 2 (lane mod 4) + e of the warp's part.
+ * sums += a · b over `count` tiles. `copy(words, t)` starts the copies of tile t to `words`; `begin(t)` is called before the
+ * products of tile 0 and returns before which tile to call it next (within the loop its work would be predicated). A sum [i][j][2 h + e] is that of row 16 i + 8 h + lane / 4, column 8 j + 2 (lane mod 4) + e of the warp's part.
  */
-template <class T, class Sum, class Copy, class Before>
-__device__ __forceinline__ void multiplyTiles(u16* tiles, int count, int warpM, int warpN, Copy copy, Before before,
+template <class T, class Sum, class Copy, class Begin>
+__device__ __forceinline__ void multiplyTiles(u16* tiles, int count, int warpM, int warpN, Copy copy, Begin begin,
                                                Sum (&sums)[T::MT][T::NT][4]) {
   int lane = threadIdx.x & 31;
   u32 aPart[2][T::MT][4], bPart[2][T::NT / 2][4];
@@ -81,30 +81,33 @@ __device__ __forceinline__ void multiplyTiles(u16* tiles, int count, int warpM, 
   __syncthreads();
   loadParts(0, 0, 0);
   int slot = 0;
-  for (int t = 0; t < count; t++) {
-    before(t);
-    int freeSlot = slot == 0 ? T::STAGES - 1 : slot - 1;
+  int t = 0;
+  while (t < count) {
+    int stop = begin(t);
+    for (; t < stop; t++) {
+      int freeSlot = slot == 0 ? T::STAGES - 1 : slot - 1;
 #pragma unroll
-    for (int step = 0; step < T::STEPS; step++) {
-      if (step < T::STEPS - 1) {
-        loadParts((step + 1) & 1, slot, step + 1);
-      } else {
-        // The next tile has come, and nobody reads from this one any more: the copies of the next round go there.
-        copyAsyncWait<T::STAGES - 2>();
-        __syncthreads();
-        slot = slot + 1 == T::STAGES ? 0 : slot + 1;
-        loadParts((step + 1) & 1, slot, 0);
-      }
-      if (step == 0) {
-        int next = t + T::STAGES - 1;
-        if (next < count) copy(tiles + freeSlot * T::STAGE, next);
-        copyAsyncCommit();
-      }
+      for (int step = 0; step < T::STEPS; step++) {
+        if (step < T::STEPS - 1) {
+          loadParts((step + 1) & 1, slot, step + 1);
+        } else {
+          // The next tile has come, and nobody reads from this one any more: the copies of the next round go there.
+          copyAsyncWait<T::STAGES - 2>();
+          __syncthreads();
+          slot = slot + 1 == T::STAGES ? 0 : slot + 1;
+          loadParts((step + 1) & 1, slot, 0);
+        }
+        if (step == 0) {
+          int next = t + T::STAGES - 1;
+          if (next < count) copy(tiles + freeSlot * T::STAGE, next);
+          copyAsyncCommit();
+        }
 #pragma unroll
-      for (int i = 0; i < T::MT; i++) {
+        for (int i = 0; i < T::MT; i++) {
 #pragma unroll
-        for (int j = 0; j < T::NT; j++) {
-          multiplyParts(sums[i][j], aPart[step & 1][i], bPart[step & 1][j / 2] + j % 2 * 2);
+          for (int j = 0; j < T::NT; j++) {
+            multiplyParts(sums[i][j], aPart[step & 1][i], bPart[step & 1][j / 2] + j % 2 * 2);
+          }
         }
       }
     }

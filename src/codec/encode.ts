@@ -159,7 +159,7 @@ export async function encodeUnits(
 ): Promise<void> {
   const { lanes, recipe, source, writer } = encoder;
   let previousUsed = false;
-  const started = mapOrdered(units, lanes.size + 1, async (unit) => {
+  const started = mapOrdered(units, lanes.jobs + 1, async (unit) => {
     signal?.throwIfAborted();
     const previous = regionOf(unit.chunk) === "chunk" && !previousUsed ? encoder.previous : undefined;
     if (previous) previousUsed = true;

@@ -24,9 +24,11 @@ export interface LaneInfo {
   readonly fallback?: string;
 }
 
-/** One worker of the codec. Jobs of one lane run one after another. */
+/** One worker of the codec. */
 export interface Lane {
   readonly info: LaneInfo;
+  /** Jobs that may be under way at once. */
+  readonly jobs: number;
   /** Loads a recipe's setup; a no-op when it is loaded already. */
   load(setup: Setup): Promise<void>;
   run(job: Job): Promise<JobResult>;
@@ -39,6 +41,8 @@ export class InlineLane implements Lane {
   #loaded: { key: string; codec: ChunkCodec } | null = null;
   #setup: Setup | null = null;
   #replace: ((reason: string) => Promise<Backend>) | null;
+  #replaced: Promise<void> | null = null;
+  #repeated: Promise<unknown> = Promise.resolve();
 
   /**
    * @param backend becomes the lane's own.
@@ -59,6 +63,10 @@ export class InlineLane implements Lane {
     return { backend: name, build, ...(fallback === undefined ? {} : { fallback }) };
   }
 
+  get jobs(): number {
+    return this.#loaded?.codec.jobs ?? 1;
+  }
+
   async load(setup: Setup): Promise<void> {
     await this.#attempt(() => this.#load(setup));
   }
@@ -70,17 +78,28 @@ export class InlineLane implements Lane {
   }
 
   async #attempt<T>(task: () => Promise<T>): Promise<T> {
+    const begunOn = this.#backend;
     try {
       return await task();
     } catch (error) {
-      if (this.#replace === null || !(error instanceof KvzBackendError)) throw error;
-      const replace = this.#replace;
-      this.#replace = null;
-      this.close();
-      this.#backend = await replace(error.message);
-      if (this.#setup !== null) await this.#load(this.#setup);
-      return await task();
+      if (!(error instanceof KvzBackendError)) throw error;
+      // Of several jobs that fail with a device, the first replaces it.
+      this.#replaced ??= this.#replace && begunOn === this.#backend ? this.#replaceBackend(error.message) : null;
+      await this.#replaced;
+      if (begunOn === this.#backend) throw error;
+      // The other backend may take one job at a time.
+      const again = this.#repeated.catch(() => {}).then(task);
+      this.#repeated = again;
+      return await again;
     }
+  }
+
+  async #replaceBackend(reason: string): Promise<void> {
+    const replace = this.#replace!;
+    this.#replace = null;
+    this.close();
+    this.#backend = await replace(reason);
+    if (this.#setup !== null) await this.#load(this.#setup);
   }
 
   async #load(setup: Setup): Promise<void> {
@@ -140,6 +159,7 @@ const ERRORS: Record<string, new (message: string) => Error> = {
 /** A lane in a worker of its own. */
 export class WorkerLane implements Lane {
   readonly info: LaneInfo;
+  readonly jobs = 1;
   readonly #calls: WorkerCalls;
   #key = "";
 

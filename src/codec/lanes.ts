@@ -22,15 +22,16 @@ export interface LaneOptions extends BackendOptions {
 /** A fixed set of lanes. */
 export class Lanes {
   readonly #lanes: readonly Lane[];
-  readonly #idle: Lane[];
-  readonly #waiting: ((lane: Lane) => void)[] = [];
+  /** Jobs under way of each lane. */
+  readonly #running: number[];
+  readonly #waiting: (() => void)[] = [];
   /** Makes a backend like the lanes' in this thread. */
   readonly openBackend: () => Promise<Backend>;
 
   private constructor(lanes: readonly Lane[], openBackend: () => Promise<Backend>) {
     this.#lanes = lanes;
     this.openBackend = openBackend;
-    this.#idle = [...lanes];
+    this.#running = lanes.map(() => 0);
   }
 
   /**
@@ -82,6 +83,11 @@ export class Lanes {
     return this.#lanes.length;
   }
 
+  /** Jobs that may be under way at once, of all lanes, with the setup that is loaded. */
+  get jobs(): number {
+    return this.#lanes.reduce((sum, { jobs }) => sum + jobs, 0);
+  }
+
   get info(): LaneInfo {
     return this.#lanes[0].info;
   }
@@ -102,19 +108,32 @@ export class Lanes {
     await Promise.all(this.#lanes.map((lane) => lane.load(setup)));
   }
 
-  /** Runs a job on the next free lane. */
+  /** Runs a job on the lane that has the fewest, when one has room. */
   async run(job: Job): Promise<JobResult> {
-    const lane = this.#idle.pop() ?? await new Promise<Lane>((resolve) => this.#waiting.push(resolve));
+    let lane = this.#free();
+    while (lane < 0) {
+      await new Promise<void>((resolve) => this.#waiting.push(resolve));
+      lane = this.#free();
+    }
+    this.#running[lane]++;
     try {
-      return await lane.run(job);
+      return await this.#lanes[lane].run(job);
     } finally {
-      const next = this.#waiting.shift();
-      if (next) next(lane);
-      else this.#idle.push(lane);
+      this.#running[lane]--;
+      this.#waiting.shift()?.();
     }
   }
 
   close(): void {
     for (const lane of this.#lanes) lane.close();
+  }
+
+  /** Index of the lane with the fewest jobs, −1 when all have as many as they take. */
+  #free(): number {
+    let best = -1;
+    for (const [i, { jobs }] of this.#lanes.entries()) {
+      if (this.#running[i] < jobs && (best < 0 || this.#running[i] < this.#running[best])) best = i;
+    }
+    return best;
   }
 }

@@ -24,6 +24,9 @@ export interface PreviousTokens {
 
 /** Codes the chunks of one lane. */
 export interface KvzChunks extends Disposable {
+  /** Chunks that may be under way at once. */
+  readonly jobs: number;
+
   /**
    * Codes a chunk; null when its tokens are too large for the step of those before.
    *
@@ -86,6 +89,7 @@ export function takeStep(bytes: Uint8Array): { readonly s: number; readonly quar
 }
 
 class HostChunks implements KvzChunks {
+  readonly jobs = 1;
   readonly #backend: Backend;
   readonly #transform: IntegerTransform;
   readonly #coder: ChunkCoder;

@@ -49,6 +49,10 @@ class KvzCodec implements ChunkCodec {
     this.#sinks = { key: sinks("key"), value: sinks("value") };
   }
 
+  get jobs(): number {
+    return this.#chunks.jobs;
+  }
+
   async encode(job: EncodeJob): Promise<TaggedStream[]> {
     const { region, tokens, positions, begin } = job;
     const { model, storedDType } = this.#setup;

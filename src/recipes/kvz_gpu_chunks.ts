@@ -7,14 +7,15 @@
 import type { Backend, DeviceBuffer } from "../backend/backend.ts";
 import type { GpuInteger } from "../backend/gpu/integer.ts";
 import { type GpuTrellis, levelStride } from "../backend/gpu/trellis.ts";
-import type { Kind } from "../cache/types.ts";
+import { BYTES_PER_ELEMENT, type Kind } from "../cache/types.ts";
 import { type Scratch, withScratch } from "../stages/scratch.ts";
-import { GpuLevelCoder } from "../stages/quantize/trellis/gpu_level_coder.ts";
+import { GpuLevelCoder, MOST_CHUNKS } from "../stages/quantize/trellis/gpu_level_coder.ts";
 import { type ChunkStreams, openHostLevelCoder } from "../stages/quantize/trellis/level_coder.ts";
 import { stepOf } from "../stages/quantize/trellis/step.ts";
 import type { ChunkContext } from "../stages/stage.ts";
 import type { IntegerGeometry } from "../stages/transform/integer_basis.ts";
 import { type DeviceLevels, GpuIntegerTransform } from "../stages/transform/integer_gpu.ts";
+import { kvz } from "./kvz.ts";
 import { type KvzChunks, type KvzEncoder, type PreviousTokens, takeStep, withStep } from "./kvz_chunks.ts";
 import type { KvzSetup } from "./kvz_setup.ts";
 
@@ -32,17 +33,35 @@ export function openGpuChunks(
     backend,
     new GpuIntegerTransform(backend, integer, geometry, basis),
     new GpuLevelCoder(backend, trellis, components, stepSets, tables, openHost),
+    trellis.encoder === null ? 1 : jobsOf(geometry),
     components,
   );
 }
 
+/** Chunks that are coded together. */
+function jobsOf({ layers, heads, keyDim, valueDim, dtype }: IntegerGeometry): number {
+  const bytes = kvz.chunkTokens * layers * heads * (keyDim + valueDim) * BYTES_PER_ELEMENT[dtype];
+  return Math.max(1, Math.min(MOST_CHUNKS, Math.floor(MOST_BYTES / bytes)));
+}
+
+/** Bytes of chunks' elements that may be in the host's memory at once while they are encoded. */
+const MOST_BYTES = 1 << 30;
+
 class GpuChunks implements KvzChunks {
+  readonly jobs: number;
   readonly #backend: Backend;
   readonly #transform: GpuIntegerTransform;
   readonly #coder: GpuLevelCoder;
   readonly #components: number;
 
-  constructor(backend: Backend, transform: GpuIntegerTransform, coder: GpuLevelCoder, components: number) {
+  constructor(
+    backend: Backend,
+    transform: GpuIntegerTransform,
+    coder: GpuLevelCoder,
+    jobs: number,
+    components: number,
+  ) {
+    this.jobs = jobs;
     this.#backend = backend;
     this.#transform = transform;
     this.#coder = coder;

@@ -72,6 +72,8 @@ export type Job = EncodeJob | DecodeJob | InflateJob;
 
 /** Encodes and decodes token ranges of one file or cache; lives in one lane (thread). */
 export interface ChunkCodec extends Disposable {
+  /** Jobs that may be under way at once, by default one: a GPU is filled by several chunks. */
+  readonly jobs?: number;
   encode(job: EncodeJob): Promise<TaggedStream[]>;
   /** Elements [layerEnd − layerBegin][heads][tokens][dim] of each kind of the job. */
   decode(job: DecodeJob): Promise<Uint8Array[]>;

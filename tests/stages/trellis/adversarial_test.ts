@@ -65,6 +65,8 @@ Deno.test("adversarial tables and step sets: every backend codes alike, and give
         });
       const made: unknown[] = [];
       for (const backend of backends) {
+        // GPUs are emulated here: a quarter of the cases.
+        if (backend.gpu !== null && seed % 4 !== 0) continue;
         using coder = await openLevelCoder(backend, components, setsOf(seed, components, steps), tablesOf(seed));
         const streams = await coder.encode(y, s, tokens, lambda, null);
         const { quarters } = await coder.decode(streams, tokens);

@@ -8,31 +8,29 @@ import type { Backend, DeviceBuffer } from "../../../backend/backend.ts";
 import {
   type CoefficientBuffers,
   type DeviceModels,
-  type DeviceWeight,
   type GpuTrellis,
   levelStride,
-  type SideBuffers,
-  type TrellisBatch,
 } from "../../../backend/gpu/trellis.ts";
+import { Batches } from "../../batches.ts";
 import { escapeValues } from "../../entropy/escape_values.ts";
 import type { RansTables } from "../../entropy/rans_tables.ts";
-import { type Scratch, withScratch } from "../../scratch.ts";
+import { Scratch, withScratch } from "../../scratch.ts";
 import { MAX_LEVEL, MAX_TOKEN_SUM, requireLevels } from "../../transform/integer_basis.ts";
-import { SUBSTEPS } from "./cost.ts";
 import type { ChunkStreams } from "./engine.ts";
-import { componentMajor, prefixRows, requireDecoded, sideOf, tokenMajor, uploadSide } from "./gpu_side.ts";
+import { GpuChunkEncoder } from "./gpu_encoder.ts";
+import { componentMajor, requireDecoded, tokenMajor, uploadSide } from "./gpu_side.ts";
 import { GpuSymbols } from "./gpu_symbols.ts";
 import type { ChunkCoder } from "./level_coder.ts";
 import { type StepSet, tableBits, tableLimits, trellisContexts, type TrellisModel, trellisModel } from "./model.ts";
 import { checkEncoderInput, type TrellisCode, weightOf } from "./reference.ts";
-import { decodeSide, encodeSide, type TrellisSide } from "./side.ts";
+import { decodeSide } from "./side.ts";
 import { stepOf } from "./step.ts";
-import { largeEnough, toSubsteps } from "./substeps.ts";
+import { toSubsteps } from "./substeps.ts";
 
 /** Steps whose models stay on the device. */
 const KEPT_MODELS = 8;
-/** Most bytes of an escape that an encoder writes: levels are within ±2^14. */
-const ESCAPE_BYTES = 3;
+/** Most chunks that are coded at once: a large GPU works on two each multiprocessor. */
+export const MOST_CHUNKS = 64;
 
 /** Quarters of a chunk on the device. */
 export interface DeviceChunk {
@@ -48,6 +46,14 @@ export interface DeviceChunk {
   readonly settled: () => Promise<void>;
 }
 
+/** A chunk to be coded. */
+interface EncodeJob {
+  readonly coefficients: CoefficientBuffers;
+  readonly wanted: number;
+  readonly tokens: number;
+  readonly weight: number;
+}
+
 /** Codes the chunks of one lane. */
 export class GpuLevelCoder implements ChunkCoder {
   readonly #backend: Backend;
@@ -58,8 +64,9 @@ export class GpuLevelCoder implements ChunkCoder {
   readonly #symbols: GpuSymbols;
   readonly #openHost: () => Promise<ChunkCoder>;
   #host: Promise<ChunkCoder> | null = null;
-  readonly #models = new Map<number, { readonly model: TrellisModel; readonly onDevice: DeviceModels }>();
-  #weight: DeviceWeight | null = null;
+  readonly #models = new Map<number, DeviceModels>();
+  readonly #encoder: GpuChunkEncoder | null;
+  readonly #batches: Batches<EncodeJob, ChunkStreams | Error | null>;
 
   /** @param openHost makes the coder of what the device has no kernels for */
   constructor(
@@ -77,6 +84,13 @@ export class GpuLevelCoder implements ChunkCoder {
     this.#costs = { bits: tableBits(tables), limits: tableLimits(tables) };
     this.#symbols = new GpuSymbols(backend, tables);
     this.#openHost = openHost;
+    const { encoder } = trellis;
+    const own = encoder === null
+      ? null
+      : new GpuChunkEncoder(backend, trellis, encoder, components, this.#symbols, (s) => this.#modelAt(s));
+    this.#encoder = own;
+    const alike = (a: EncodeJob, b: EncodeJob) => a.tokens === b.tokens && a.weight === b.weight;
+    this.#batches = new Batches(MOST_CHUNKS, alike, (jobs) => this.#encodeBatch(own!, jobs));
   }
 
   async encode(
@@ -86,14 +100,25 @@ export class GpuLevelCoder implements ChunkCoder {
     lambda: number,
     before: TrellisCode | null,
   ): Promise<ChunkStreams> {
-    if (this.#trellis.encoder === null) return await (await this.#hostCoder()).encode(y, s, tokens, lambda, before);
-    const weight = checkEncoderInput(this.#modelOf(s).model, y, tokens, lambda);
+    const encoder = this.#encoder;
+    if (encoder === null) return await (await this.#hostCoder()).encode(y, s, tokens, lambda, before);
+    const weight = checkEncoderInput(this.#modelAt(s), y, tokens, lambda);
     const [first, stride] = [before?.refs.length ?? 0, levelStride(this.#components)];
     const rows = new Int32Array((first + tokens) * stride);
     tokenMajor(y, this.#components, tokens, rows.subarray(first * stride));
-    return await this.#scoped((scratch) => this.#encodeRows(scratch, scratch.upload(rows), s, tokens, weight, before));
+    return await withScratch(this.#backend, async (scratch) => {
+      const [streams] = await encoder.encodeRows(scratch, scratch.upload(rows), [s], tokens, weight, before);
+      return streams;
+    });
   }
 
+  /**
+   * Codes coefficients on the device; null when they do not fit the step of `before`. They may be overwritten when the call
+   * has returned its promise: chunks that come at once are coded together.
+   *
+   * @param wanted s of the step, which is coarser where a coefficient is too large for it
+   * @throws what `toSubsteps` throws
+   */
   async encodeCoefficients(
     coefficients: CoefficientBuffers,
     wanted: number,
@@ -101,30 +126,29 @@ export class GpuLevelCoder implements ChunkCoder {
     lambda: number,
     before: TrellisCode | null,
   ): Promise<ChunkStreams | null> {
-    const { encoder } = this.#trellis;
     const components = this.#components;
-    if (encoder === null) {
-      const { y, s } = toSubsteps(await this.#read(coefficients, tokens), components, tokens, before?.s ?? wanted);
-      if (before !== null && s !== before.s) return null;
-      return await (await this.#hostCoder()).encode(y, s, tokens, lambda, before);
+    const encoder = this.#encoder;
+    const weight = weightOf(lambda);
+    const scratch = new Scratch(this.#backend);
+    try {
+      const own = copyOf(this.#backend, scratch, coefficients, tokens);
+      if (encoder === null) {
+        const { y, s } = toSubsteps(await this.#read(own, tokens), components, tokens, before?.s ?? wanted);
+        if (before !== null && s !== before.s) return null;
+        return await (await this.#hostCoder()).encode(y, s, tokens, lambda, before);
+      }
+      const result = before === null
+        ? await this.#batches.add({ coefficients: own, wanted, tokens, weight })
+        : (await encoder.encodeCoefficients(scratch, own, [before.s], tokens, weight, before))[0];
+      if (result instanceof Error) throw result;
+      return result;
+    } finally {
+      scratch.free();
     }
-    return await this.#scoped(async (scratch) => {
-      const batch = { chunks: 1, components, tokens };
-      const found = scratch.alloc(16);
-      encoder.magnitudes(coefficients, batch, found);
-      const [largest, largestSum] = new Float64Array((await this.#backend.read(found, 0, 16)).buffer);
-      const s = largeEnough(largest, largestSum, before?.s ?? wanted);
-      if (before !== null && s !== before.s) return null;
-      const weight = weightOf(lambda);
-      const first = before?.refs.length ?? 0;
-      const rows = scratch.alloc((first + tokens) * levelStride(components) * 4);
-      encoder.substeps(coefficients, batch, first, scratch.upload(Float64Array.of(SUBSTEPS / stepOf(s))), rows);
-      return await this.#encodeRows(scratch, rows, s, tokens, weight, before);
-    });
   }
 
   async decode(streams: ChunkStreams, tokens: number): Promise<{ readonly s: number; readonly quarters: Int16Array }> {
-    return await this.#scoped(async (scratch) => {
+    return await withScratch(this.#backend, async (scratch) => {
       const { s, quarters, settled } = await this.#decode(scratch, streams, tokens);
       await settled();
       return { s, quarters: componentMajor(await this.#readRows(quarters, tokens), this.#components, tokens) };
@@ -149,10 +173,9 @@ export class GpuLevelCoder implements ChunkCoder {
   }
 
   [Symbol.dispose](): void {
-    for (const { onDevice } of this.#models.values()) onDevice.free();
+    for (const models of this.#models.values()) models.free();
     this.#models.clear();
-    this.#weight?.free();
-    this.#weight = null;
+    this.#encoder?.[Symbol.dispose]();
     this.#symbols[Symbol.dispose]();
     this.#host?.then((host) => host[Symbol.dispose](), () => {});
     this.#host = null;
@@ -162,18 +185,17 @@ export class GpuLevelCoder implements ChunkCoder {
   async #decode(scratch: Scratch, { side: bytes, symbols, escapes }: ChunkStreams, tokens: number) {
     const components = this.#components;
     const side = decodeSide(bytes, tokens, components);
-    const { model, onDevice } = this.#modelOf(side.s);
     const batch = { chunks: 1, components, tokens };
     const placed = uploadSide(scratch, batch, [side], [0]);
     const decoded = await this.#symbols.decode(scratch, symbols, components, tokens, {
-      onHost: () => trellisContexts(model, side),
-      onDevice: (classes, kinds) => this.#trellis.contexts(onDevice, batch, placed, classes, kinds),
+      onHost: () => trellisContexts(this.#modelAt(side.s), side),
+      onDevice: (classes, kinds) => this.#trellis.contexts(this.#modelsAt(side.s), batch, placed, classes, kinds),
     });
     const values = escapeValues(escapes);
     const quarters = scratch.alloc(tokens * levelStride(components) * 2);
     const status = scratch.alloc(8);
     this.#trellis.decode(
-      onDevice,
+      this.#modelsAt(side.s),
       batch,
       placed,
       decoded.symbols,
@@ -198,54 +220,20 @@ export class GpuLevelCoder implements ChunkCoder {
     requireLevels({ levels, scales: new Float32Array(tokens) }, components, tokens);
   }
 
-  async #encodeRows(
-    scratch: Scratch,
-    rows: DeviceBuffer,
-    s: number,
-    tokens: number,
-    weight: number,
-    before: TrellisCode | null,
-  ): Promise<ChunkStreams> {
-    const encoder = this.#trellis.encoder!;
-    const components = this.#components;
-    const first = before?.refs.length ?? 0;
-    const batch: TrellisBatch = { chunks: 1, components, tokens: first + tokens };
-    const { model, onDevice } = this.#modelOf(s);
-    const bytes = batch.tokens * levelStride(components) * 2;
-    const prefix = before === null ? null : prefixRows(before, batch.tokens);
-    const coded = prefix === null ? { levels: scratch.alloc(bytes), reconstruction: scratch.alloc(bytes) } : {
-      levels: scratch.upload(prefix.levels),
-      reconstruction: scratch.upload(prefix.reconstruction),
-    };
-    const side = uploadSide(scratch, batch, before === null ? [] : [before], [0]);
-    encoder.encode(onDevice, this.#weightOf(model, weight), batch, first, rows, coded, side);
-    const symbols = scratch.alloc(components * batch.tokens);
-    const places = scratch.alloc(components * Math.ceil(batch.tokens / 32) * 4);
-    const lengths = scratch.alloc(4);
-    encoder.symbols(onDevice, batch, side, coded.levels, symbols, places, lengths);
-    const escapes = scratch.alloc(ESCAPE_BYTES * components * batch.tokens);
-    const begins = scratch.upload(new Uint32Array(1));
-    encoder.escapes(onDevice, batch, side, coded.levels, places, lengths, begins, escapes);
-    const [chosen, length] = await Promise.all([
-      this.#readSide(batch, s, side),
-      this.#backend.read(lengths, 0, 4),
-    ]);
-    const [stream, escaped] = await Promise.all([
-      this.#symbols.encode(symbols, components, batch.tokens, {
-        onHost: () => trellisContexts(model, chosen),
-        onDevice: (classes, kinds) => this.#trellis.contexts(onDevice, batch, side, classes, kinds),
-      }),
-      this.#backend.read(escapes, 0, new Uint32Array(length.slice().buffer)[0]),
-    ]);
-    return { side: encodeSide(chosen), symbols: stream, escapes: escaped };
-  }
-
-  async #readSide({ components, tokens }: TrellisBatch, s: number, side: SideBuffers): Promise<TrellisSide> {
-    const [words, offsets] = await Promise.all([
-      this.#backend.read(side.words, 0, tokens * 4),
-      this.#backend.read(side.offsets, 0, components),
-    ]);
-    return { s, ...sideOf(new Uint32Array(words.slice().buffer), new Int8Array(offsets.slice().buffer)) };
+  /** Codes chunks that came at once. */
+  async #encodeBatch(encoder: GpuChunkEncoder, jobs: readonly EncodeJob[]): Promise<(ChunkStreams | Error | null)[]> {
+    const [{ coefficients: { stride, gain }, tokens, weight }] = jobs;
+    return await withScratch(this.#backend, async (scratch) => {
+      const bytes = tokens * stride * 4;
+      const joined = (part: "first" | "second") => {
+        if (jobs.length === 1) return jobs[0].coefficients[part];
+        const buffer = scratch.alloc(jobs.length * bytes);
+        jobs.forEach((job, i) => this.#backend.copy(job.coefficients[part], 0, buffer, i * bytes, bytes));
+        return buffer;
+      };
+      const all = { first: joined("first"), second: joined("second"), stride, gain };
+      return await encoder.encodeCoefficients(scratch, all, jobs.map(({ wanted }) => wanted), tokens, weight, null);
+    });
   }
 
   /** Coefficients of a chunk as the host's transform gives them. */
@@ -267,34 +255,40 @@ export class GpuLevelCoder implements ChunkCoder {
     return new Int16Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 2);
   }
 
-  #modelOf(s: number) {
-    let found = this.#models.get(s);
-    if (found === undefined) {
-      const model = trellisModel(this.#stepSets, s, this.#costs);
-      found = { model, onDevice: this.#trellis.uploadModels([model]) };
-      for (const [old, { onDevice }] of this.#models) {
-        if (this.#models.size < KEPT_MODELS) break;
-        onDevice.free();
-        this.#models.delete(old);
-      }
-      this.#models.set(s, found);
-    }
-    return found;
+  #modelAt(s: number): TrellisModel {
+    return trellisModel(this.#stepSets, s, this.#costs);
   }
 
-  #weightOf(model: TrellisModel, weight: number): DeviceWeight {
-    if (this.#weight?.weight !== weight) {
-      this.#weight?.free();
-      this.#weight = this.#trellis.encoder!.uploadWeight(model, weight);
+  /** The model of a step on the device, until another eight have been asked for. */
+  #modelsAt(s: number): DeviceModels {
+    const found = this.#models.get(s);
+    if (found !== undefined) return found;
+    for (const [old, models] of this.#models) {
+      if (this.#models.size < KEPT_MODELS) break;
+      models.free();
+      this.#models.delete(old);
     }
-    return this.#weight!;
+    const models = this.#trellis.uploadModels([this.#modelAt(s)]);
+    this.#models.set(s, models);
+    return models;
   }
 
   #hostCoder(): Promise<ChunkCoder> {
     return this.#host ??= this.#openHost();
   }
+}
 
-  async #scoped<T>(use: (scratch: Scratch) => Promise<T>): Promise<T> {
-    return await withScratch(this.#backend, use);
-  }
+/** Coefficients in buffers of the scratch. */
+function copyOf(
+  backend: Backend,
+  scratch: Scratch,
+  { first, second, stride, gain }: CoefficientBuffers,
+  tokens: number,
+): CoefficientBuffers {
+  const copied = (from: DeviceBuffer) => {
+    const to = scratch.alloc(tokens * stride * 4);
+    backend.copy(from, 0, to, 0, tokens * stride * 4);
+    return to;
+  };
+  return { first: copied(first), second: copied(second), stride, gain };
 }

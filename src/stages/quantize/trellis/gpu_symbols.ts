@@ -10,6 +10,7 @@ import {
   type GpuEntropy,
   mostBytes,
   RANS_STATUS,
+  type StreamBatch,
 } from "../../../backend/gpu/entropy.ts";
 import { type RansContexts, TOKEN_KINDS } from "../../entropy/rans_contexts.ts";
 import { openRans } from "../../entropy/rans_factory.ts";
@@ -21,10 +22,11 @@ import { NEXT_STATE } from "./states.ts";
 /** Length of a stream that could not be coded. */
 const UNCODABLE = 0xffffffff;
 
-/** What chooses the tables of a chunk's symbols. */
+/** What chooses the tables of chunks' symbols. */
 export interface ChunkContexts {
-  readonly onHost: () => RansContexts;
-  /** Enqueues writing classes u8 [rows][16] and kinds u8 [tokens]. */
+  /** Those of a chunk. */
+  readonly onHost: (chunk: number) => RansContexts;
+  /** Enqueues writing classes u8 [chunks][rows][16] and kinds u8 [chunks][tokens]. */
   readonly onDevice: (classes: DeviceBuffer, kinds: DeviceBuffer) => void;
 }
 
@@ -62,39 +64,47 @@ export class GpuSymbols implements Disposable {
   ): Promise<DeviceSymbols> {
     const entropy = this.#entropy;
     if (entropy === null) {
-      const symbols = await (await this.#hostCoder()).decode(bytes, rows, tokens, contexts.onHost());
+      const symbols = await (await this.#hostCoder()).decode(bytes, rows, tokens, contexts.onHost(0));
       return { symbols: scratch.upload(symbols), settled: () => Promise.resolve() };
     }
     requireStreamLength(bytes, rows, tokens);
     const batch = { streams: 1, rows, tokens };
-    const onDevice = contextsOf(scratch, entropy, rows, tokens, contexts);
+    const onDevice = contextsOf(scratch, entropy, batch, contexts);
     const [symbols, status] = [scratch.alloc(rows * tokens), scratch.alloc(4)];
     const begins = scratch.upload(Uint32Array.of(0, bytes.length));
     entropy.decode(scratch.upload(bytes), begins, batch, this.#onDevice!, onDevice, symbols, status);
     onDevice.free();
-    return { symbols, settled: async () => requireOk(await this.#word(status)) };
+    return { symbols, settled: async () => requireOk((await this.#words(status, 1))[0]) };
   }
 
   /**
-   * The stream of symbols u8 [rows][tokens].
+   * The streams of symbols u8 [streams][rows][tokens].
    *
    * @throws {RangeError} when a symbol has frequency 0 in its table.
    */
-  async encode(symbols: DeviceBuffer, rows: number, tokens: number, contexts: ChunkContexts): Promise<Uint8Array> {
+  async encode(symbols: DeviceBuffer, batch: StreamBatch, contexts: ChunkContexts): Promise<Uint8Array[]> {
+    const { streams, rows, tokens } = batch;
     const entropy = this.#entropy;
     if (entropy === null) {
-      const onHost = await this.#backend.read(symbols, 0, rows * tokens);
-      return await (await this.#hostCoder()).encode(onHost, rows, tokens, contexts.onHost());
+      const coder = await this.#hostCoder();
+      const all = await this.#backend.read(symbols, 0, streams * rows * tokens);
+      const out: Uint8Array[] = [];
+      for (let i = 0; i < streams; i++) {
+        const own = all.subarray(i * rows * tokens, (i + 1) * rows * tokens);
+        out.push(await coder.encode(own, rows, tokens, contexts.onHost(i)));
+      }
+      return out;
     }
-    const batch = { streams: 1, rows, tokens };
     return await withScratch(this.#backend, async (scratch) => {
-      const onDevice = contextsOf(scratch, entropy, rows, tokens, contexts);
-      const [bytes, begins, lengths] = [scratch.alloc(mostBytes(batch)), scratch.alloc(8), scratch.alloc(4)];
+      const onDevice = contextsOf(scratch, entropy, batch, contexts);
+      const [bytes, begins] = [scratch.alloc(mostBytes(batch)), scratch.alloc((streams + 1) * 4)];
+      const lengths = scratch.alloc(streams * 4);
       entropy.encode(symbols, batch, this.#onDevice!, onDevice, bytes, begins, lengths);
       onDevice.free();
-      const length = await this.#word(lengths);
-      if (length === UNCODABLE) throw uncodable();
-      return await this.#backend.read(bytes, 0, length);
+      const [from, length] = await Promise.all([this.#words(begins, streams + 1), this.#words(lengths, streams)]);
+      if (length.includes(UNCODABLE)) throw uncodable();
+      const all = await this.#backend.read(bytes, 0, from[streams]);
+      return Array.from(length, (n, i) => all.slice(from[i], from[i] + n));
     });
   }
 
@@ -104,8 +114,8 @@ export class GpuSymbols implements Disposable {
     this.#host = null;
   }
 
-  async #word(buffer: DeviceBuffer): Promise<number> {
-    return new Uint32Array((await this.#backend.read(buffer, 0, 4)).slice().buffer)[0];
+  async #words(buffer: DeviceBuffer, count: number): Promise<Uint32Array> {
+    return new Uint32Array((await this.#backend.read(buffer, 0, 4 * count)).slice().buffer);
   }
 
   #hostCoder(): Promise<Rans & { free?(): void }> {
@@ -117,11 +127,10 @@ export class GpuSymbols implements Disposable {
 function contextsOf(
   scratch: Scratch,
   entropy: GpuEntropy,
-  rows: number,
-  tokens: number,
+  { streams, rows, tokens }: StreamBatch,
   contexts: ChunkContexts,
 ): DeviceContexts {
-  const [classes, kinds] = [scratch.alloc(rows * TOKEN_KINDS), scratch.alloc(tokens)];
+  const [classes, kinds] = [scratch.alloc(streams * rows * TOKEN_KINDS), scratch.alloc(streams * tokens)];
   contexts.onDevice(classes, kinds);
   return entropy.wrapContexts(classes, kinds, NEXT_STATE);
 }

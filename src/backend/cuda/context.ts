@@ -235,7 +235,7 @@ export class CudaContext {
     props.set([1, 0, 1, this.facts.ordinal]);
     this.check(this.calls.cuMemPoolCreate(this.#out, props), "make a memory pool");
     const pool = Number(this.#out[0]);
-    const threshold = BigUint64Array.of(2n ** 64n - 1n);
+    const threshold = BigUint64Array.of(0xffff_ffff_ffff_ffffn);
     this.check(this.calls.cuMemPoolSetAttribute(pool, RELEASE_THRESHOLD, threshold), "make a memory pool");
     return pool;
   }

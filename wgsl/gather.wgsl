@@ -36,6 +36,16 @@ fn store(row: u32, column: u32, x: vec4<u32>) {
   features[row / 4u] = y;
 }
 
+// Four elements and their partners, turned.
+fn store_pair(row: u32, column: u32, x: vec4<u32>, y: vec4<u32>, c: vec4<f32>, s: vec4<f32>) {
+  let a = bitcast<vec4<f32>>(x);
+  let b = bitcast<vec4<f32>>(y);
+  let first = rounded4(a * c, tile.zero) - rounded4(b * s, tile.zero);
+  let second = rounded4(b * c, tile.zero) + rounded4(a * s, tile.zero);
+  store(row, column, bitcast<vec4<u32>>(first));
+  store(row + tile.half, column + tile.half, bitcast<vec4<u32>>(second));
+}
+
 @compute @workgroup_size(256)
 fn gather(
   @builtin(workgroup_id) group: vec3<u32>,
@@ -59,16 +69,8 @@ fn gather(
     let y = load(source + tile.half);
     let turn = (tile.rotation + token * 2u * tile.half + dim) / 4u;
     let q = tile.half / 4u;
-    for (var i = 0u; i < 2u; i++) {
-      let a = bitcast<vec4<f32>>(select(x.low, x.high, i == 1u));
-      let b = bitcast<vec4<f32>>(select(y.low, y.high, i == 1u));
-      let c = turns[turn + i];
-      let s = turns[turn + q + i];
-      let first = rounded4(a * c, tile.zero) - rounded4(b * s, tile.zero);
-      let second = rounded4(b * c, tile.zero) + rounded4(a * s, tile.zero);
-      store(row + 4u * i, column + 4u * i, bitcast<vec4<u32>>(first));
-      store(row + tile.half + 4u * i, column + tile.half + 4u * i, bitcast<vec4<u32>>(second));
-    }
+    store_pair(row, column, x.low, y.low, turns[turn], turns[turn + q]);
+    store_pair(row + 4u, column + 4u, x.high, y.high, turns[turn + 1u], turns[turn + q + 1u]);
   } else {
     store(row, column, x.low);
     store(row + 4u, column + 4u, x.high);

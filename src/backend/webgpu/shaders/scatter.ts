@@ -79,6 +79,14 @@ return bitcast<vec4<u32>>(bitcast<vec4<f32>>(x) + means[column / 4u]);
 }
 return x;
 }
+struct Pair { low: vec4<u32>, high: vec4<u32> }
+fn turned(x: vec4<u32>, y: vec4<u32>, c: vec4<f32>, s: vec4<f32>) -> Pair {
+let a = bitcast<vec4<f32>>(x);
+let b = bitcast<vec4<f32>>(y);
+let low = rounded4(a * c, tile.zero) - rounded4(b * s, tile.zero);
+let high = rounded4(b * c, tile.zero) + rounded4(a * s, tile.zero);
+return Pair(bitcast<vec4<u32>>(low), bitcast<vec4<u32>>(high));
+}
 fn narrow(bits: u32) -> u32 {
 if (DTYPE == 1u) {
 return narrow_f16(bits);
@@ -117,20 +125,17 @@ let row = tile.rows + token * tile.row_stride + block * tile.dim + dim;
 let low = load(row, column);
 let high = load(row + 4u, column + 4u);
 if (ROTATED && unit < pairs) {
-var x = array<vec4<f32>, 2>(bitcast<vec4<f32>>(low), bitcast<vec4<f32>>(high));
-var y: array<vec4<f32>, 2>;
 let turn = (tile.rotation + token * 2u * tile.half + dim) / 4u;
 let q = tile.half / 4u;
-for (var i = 0u; i < 2u; i++) {
-let a = x[i];
-let b = bitcast<vec4<f32>>(load(row + tile.half + 4u * i, column + tile.half + 4u * i));
-let c = turns[turn + i];
-let s = turns[turn + q + i];
-x[i] = rounded4(a * c, tile.zero) - rounded4(b * s, tile.zero);
-y[i] = rounded4(b * c, tile.zero) + rounded4(a * s, tile.zero);
-}
-store(source, bitcast<vec4<u32>>(x[0]), bitcast<vec4<u32>>(x[1]));
-store(source + tile.half, bitcast<vec4<u32>>(y[0]), bitcast<vec4<u32>>(y[1]));
+let first = turned(low, load(row + tile.half, column + tile.half), turns[turn], turns[turn + q]);
+let second = turned(
+high,
+load(row + tile.half + 4u, column + tile.half + 4u),
+turns[turn + 1u],
+turns[turn + q + 1u],
+);
+store(source, first.low, second.low);
+store(source + tile.half, first.high, second.high);
 } else {
 store(source, low, high);
 }

@@ -1,9 +1,10 @@
 /**
  * Matrix products on a GPU in TFLOP/s (multiplications and additions of the product asked for), beside cuBLASLt on CUDA and a
- * public shader on WebGPU in the same run. One JSON line a measurement: the best of some rounds, timed by the device.
+ * public shader on WebGPU in the same run. One JSON line a measurement: the best of some rounds, as many as fit in
+ * some seconds, but two at least.
  *
- *     deno run -A bench/gpu/gemm.ts cuda|webgpu [--shapes 5760x1024,32768x2048,32768x10000] [--tokens 256,2048,8192]
- *         [--rounds 10]
+ *     deno run -A bench/gpu/gemm.ts cuda|webgpu [--shapes 5760x1024,32768x2048,32768x10000] [--tokens 256,2048]
+ *         [--rounds 10] [--seconds 0.4]
  *
  * A shape is features × components. KVZ_CUBLASLT names cuBLASLt where the system does not find it.
  *
@@ -41,14 +42,19 @@ const name = Deno.args[0];
 if (name !== "cuda" && name !== "webgpu") throw new Error(`Cannot bench "${name}": expected cuda or webgpu`);
 const bench: GemmBench = name === "cuda" ? await cudaCases() : await webgpuCases();
 const rounds = Number(option("rounds", "10"));
+const seconds = Number(option("seconds", "0.4"));
 
 for (const shape of option("shapes", "5760x1024,32768x2048,32768x10000").split(",")) {
   const [features, components] = shape.split("x").map(Number);
-  for (const tokens of option("tokens", "256,2048,8192").split(",").map(Number)) {
+  for (const tokens of option("tokens", name === "cuda" ? "256,2048,8192" : "256,2048").split(",").map(Number)) {
     for await (const { what, by, flop, time } of bench.cases({ tokens, features, components })) {
       await time();
       let best = Infinity;
-      for (let round = 0; round < rounds; round++) best = Math.min(best, await time());
+      const begin = performance.now();
+      for (let round = 0; round < rounds; round++) {
+        best = Math.min(best, await time());
+        if (round > 0 && performance.now() - begin > seconds * 1000) break;
+      }
       console.log(JSON.stringify({
         backend: name,
         device: bench.device,

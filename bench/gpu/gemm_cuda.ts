@@ -11,6 +11,7 @@ import { CudaDevice } from "../../src/backend/cuda/device.ts";
 import { CudaGemm, type Order, type Product } from "../../src/backend/cuda/gemm.ts";
 import { CudaInteger } from "../../src/backend/cuda/integer.ts";
 import { numberToF16 } from "../../src/cache/elements.ts";
+import { integerBasis, repeat } from "./gemm_data.ts";
 import type { GemmBench, GemmCase, GemmSizes } from "./gemm.ts";
 
 /** Elements of random numbers that fill buffers, again and again. */
@@ -105,10 +106,7 @@ export async function cudaCases(): Promise<GemmBench> {
       if (by !== "kvz" && library === null) continue;
       const backend = new CudaBackend(device, library);
       const shape = { dtype: "f16", blocks: features / 64, tokens, dim: 64, rotaryDim: 64 } as const;
-      const rows = new Uint16Array(components * features);
-      for (let at = 0; at < rows.length; at += RANDOM) {
-        rows.set(halves.subarray(0, Math.min(RANDOM, rows.length - at)), at);
-      }
+      const rows = repeat(new Uint16Array(components * features), halves);
       const basis = backend.uploadBasis(rows, components, features);
       const source = filled(halves, tokens * features);
       const [rotation, mean] = [filled(values, tokens * 64), filled(values, features)];
@@ -137,8 +135,7 @@ export async function cudaCases(): Promise<GemmBench> {
     flop: number,
   ): AsyncGenerator<GemmCase> {
     const kernels = new CudaInteger(device);
-    const rows = Int8Array.from({ length: components * features }, (_, i) => (i * 37 + (i >> 7)) % 127 - 63);
-    const basis = kernels.uploadBasis(rows, components, features);
+    const basis = kernels.uploadBasis(integerBasis(components * features), components, features);
     const stride = Math.ceil(components / 16) * 16;
     const sums = device.alloc(tokens * paddedLength(features) * 4);
     for (const [what, most] of [["low bytes", 127], ["both bytes", 32639]] as const) {

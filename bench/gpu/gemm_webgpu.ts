@@ -8,6 +8,7 @@ import { createWebGpuBackend } from "../../src/backend/webgpu/create.ts";
 import { WebGpuInteger } from "../../src/backend/webgpu/integer.ts";
 import { numberToF16 } from "../../src/cache/elements.ts";
 import { PEER_TILE, peerMatmul } from "../peers/wgsl_matmul.ts";
+import { integerBasis, repeat } from "./gemm_data.ts";
 import type { GemmBench, GemmCase, GemmSizes } from "./gemm.ts";
 
 /** Opens the device; times are its own where it has timestamps, else the host's, over several runs. */
@@ -15,6 +16,7 @@ export async function webgpuCases(): Promise<GemmBench> {
   const backend = await createWebGpuBackend();
   const { device } = backend;
   const random = Float32Array.from({ length: 1 << 20 }, () => Math.random() - 0.5);
+  const halves = Uint16Array.from(random, numberToF16);
 
   function filled(elements: number): DeviceBuffer {
     const buffer = device.alloc(elements * 4);
@@ -24,7 +26,7 @@ export async function webgpuCases(): Promise<GemmBench> {
     return buffer;
   }
 
-  /** The host's time from the first of some runs (a quarter of a second of them) to the end of the last, less that of none. */
+  /** The host's time from the first of some runs (60 milliseconds of them) to the end of the last, less that of none. */
   function timed(run: () => void, end: DeviceBuffer): () => Promise<number> {
     const measure = async (count: number) => {
       await device.read(end, 0, 4);
@@ -37,7 +39,7 @@ export async function webgpuCases(): Promise<GemmBench> {
     return async () => {
       if (runs === 0) {
         await measure(1);
-        runs = Math.max(1, Math.min(50, Math.floor(250 / await measure(1))));
+        runs = Math.max(1, Math.min(50, Math.floor(60 / await measure(1))));
       }
       const none = await measure(0);
       return Math.max(1e-6, await measure(runs) - none) / runs;
@@ -49,8 +51,7 @@ export async function webgpuCases(): Promise<GemmBench> {
     const most = Math.max(features, components);
     const x = filled(tokens * most);
     const out = device.alloc(tokens * most * 4);
-    const rows = Uint16Array.from({ length: components * features }, (_, i) => numberToF16(random[i % random.length]));
-    const basis = backend.uploadBasis(rows, components, features);
+    const basis = backend.uploadBasis(repeat(new Uint16Array(components * features), halves), components, features);
     const of = (what: string, by: string, run: () => void) => ({ what, by, flop, time: timed(run, out) });
     yield of("project", "kvz", () => backend.project(x, tokens, basis, out));
     yield of("reconstruct", "kvz", () => backend.reconstruct(x, tokens, basis, 0, features, out));
@@ -84,23 +85,25 @@ export async function webgpuCases(): Promise<GemmBench> {
     of: (what: string, by: string, run: () => void) => GemmCase,
   ): AsyncGenerator<GemmCase> {
     const stride = Math.ceil(components / 16) * 16;
-    const values = Int8Array.from({ length: components * features }, (_, i) => (i * 37 + (i >> 7)) % 127 - 63);
+    const values = integerBasis(components * features);
+    const both = [true, false].map((packed) => {
+      const kernels = new WebGpuInteger(device, packed);
+      const by = packed ? "kvz" : "kvz without dot4I8Packed";
+      return { kernels, basis: kernels.uploadBasis(values, components, features), by };
+    });
     for (const [what, most] of [["low bytes", 127], ["both bytes", 32639]] as const) {
       const part = Int16Array.from(random, (value) => value * 2 * most);
       const elements = tokens * stride;
       for (let at = 0; at < elements; at += part.length) {
         device.write(levels, part.subarray(0, Math.min(part.length, elements - at)), at * 2);
       }
-      for (const packed of [true, false]) {
-        const kernels = new WebGpuInteger(device, packed);
-        const basis = kernels.uploadBasis(values, components, features);
-        const by = packed ? "kvz" : "kvz without dot4I8Packed";
+      for (const { kernels, basis, by } of both) {
         yield of(`integer multiply, ${what}`, by, () => {
           kernels.multiply(basis, levels, stride, tokens, 0, features, sums);
         });
-        basis.free();
       }
     }
+    for (const { basis } of both) basis.free();
     const kernels = new WebGpuInteger(device);
     const shape = { dtype: "f16", blocks: features / 64, tokens, dim: 64, rotaryDim: 64 } as const;
     const dst = device.alloc(tokens * paddedLength(features) * 2);

@@ -35,6 +35,7 @@ static Result lost;
 static void* context;
 static int contextUsers;
 static std::map<Pointer, size_t> allocations;
+static std::map<void*, size_t> hostBlocks;
 static long long allocated, objects, launches;
 
 #define API extern "C" __attribute__((visibility("default"))) Result
@@ -240,11 +241,22 @@ API cuMemsetD8Async(Pointer to, unsigned char value, size_t bytes, void*) {
 }
 API cuMemHostAlloc(void** out, size_t bytes, unsigned) {
   ALIVE;
-  *out = aligned_alloc(4096, pages(bytes));
+  void* block = mmap(nullptr, pages(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (block == MAP_FAILED) return OUT_OF_MEMORY;
+  hostBlocks[*out = block] = pages(bytes);
   objects++;
   return SUCCESS;
 }
-API cuMemFreeHost(void* block) { ALIVE; free(block); objects--; return SUCCESS; }
+API cuMemFreeHost(void* block) {
+  ALIVE;
+  auto found = hostBlocks.find(block);
+  if (found == hostBlocks.end()) return INVALID_VALUE;
+  // Whoever still reads it meets a fault.
+  munmap(block, found->second);
+  hostBlocks.erase(found);
+  objects--;
+  return SUCCESS;
+}
 
 // ---- streams and events
 
@@ -253,19 +265,47 @@ API cuStreamDestroy_v2(void* stream) { ALIVE; free(stream); objects--; return SU
 API cuStreamSynchronize(void*) { ALIVE; return SUCCESS; }
 
 struct Event { double milliseconds; long long busy; };
-API cuEventCreate(void** event, unsigned) { ALIVE; *event = new Event{}; objects++; return SUCCESS; }
-API cuEventDestroy_v2(void* event) { ALIVE; delete (Event*)event; objects--; return SUCCESS; }
-API cuEventRecord(void* event, void*) {
+static std::map<void*, Event> events;
+#define EVENT(name, handle)                           \
+  auto name = events.find(handle);                    \
+  if (name == events.end()) return INVALID_HANDLE
+
+API cuEventCreate(void** event, unsigned) {
   ALIVE;
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  *(Event*)event = {now.tv_sec * 1e3 + now.tv_nsec / 1e6, machine.busy};
+  events[*event = malloc(1)] = {};
+  objects++;
   return SUCCESS;
 }
-API cuEventQuery(void* event) { ALIVE; return ((Event*)event)->busy-- > 0 ? NOT_READY : SUCCESS; }
-API cuEventSynchronize(void*) { ALIVE; return SUCCESS; }
+API cuEventDestroy_v2(void* event) {
+  ALIVE;
+  EVENT(found, event);
+  events.erase(found);
+  free(event);
+  objects--;
+  return SUCCESS;
+}
+API cuEventRecord(void* event, void*) {
+  ALIVE;
+  EVENT(found, event);
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  found->second = {now.tv_sec * 1e3 + now.tv_nsec / 1e6, machine.busy};
+  return SUCCESS;
+}
+API cuEventQuery(void* event) {
+  ALIVE;
+  EVENT(found, event);
+  return found->second.busy-- > 0 ? NOT_READY : SUCCESS;
+}
+API cuEventSynchronize(void* event) {
+  ALIVE;
+  EVENT(found, event);
+  return SUCCESS;
+}
 API cuEventElapsedTime(float* milliseconds, void* begin, void* end) {
   ALIVE;
-  *milliseconds = (float)(((Event*)end)->milliseconds - ((Event*)begin)->milliseconds);
+  EVENT(first, begin);
+  EVENT(last, end);
+  *milliseconds = (float)(last->second.milliseconds - first->second.milliseconds);
   return SUCCESS;
 }

@@ -11,6 +11,8 @@ import type { Calls } from "./symbols.ts";
 const NON_BLOCKING = 1;
 /** CU_MEMPOOL_ATTR_RELEASE_THRESHOLD. */
 const RELEASE_THRESHOLD = 4;
+/** A pool keeps at most this part of the device's memory while nobody uses it: an eighth. */
+const KEPT_SHARE = 8;
 /** Milliseconds of asking for an event without a pause, and of asking once a turn of the event loop. */
 const SPIN = 0.05;
 const TURNS = 4;
@@ -228,14 +230,14 @@ export class CudaContext {
     return this.#pool !== 0 ? this.calls.cuMemFreeAsync(address, this.stream) : this.calls.cuMemFree_v2(address);
   }
 
-  /** A pool of our own, which keeps what is freed for the next allocation until it is destroyed. */
+  /** A pool of our own, which keeps some of what is freed for the next allocation: others may need the device too. */
   #createPool(): number {
     // CUmemPoolProps: allocType PINNED (1), handleTypes 0, location { DEVICE (1), ordinal }, the rest 0.
     const props = new Int32Array(32);
     props.set([1, 0, 1, this.facts.ordinal]);
     this.check(this.calls.cuMemPoolCreate(this.#out, props), "make a memory pool");
     const pool = Number(this.#out[0]);
-    const threshold = BigUint64Array.of(0xffff_ffff_ffff_ffffn);
+    const threshold = BigUint64Array.of(BigInt(Math.floor(this.facts.totalBytes / KEPT_SHARE)));
     this.check(this.calls.cuMemPoolSetAttribute(pool, RELEASE_THRESHOLD, threshold), "make a memory pool");
     return pool;
   }

@@ -238,6 +238,7 @@ export class CudaDevice {
       enqueue();
       context.check(context.calls.cuEventRecord(end, context.stream), "measure time");
       await context.wait(end);
+      context.enter();
       const milliseconds = new Float32Array(1);
       context.check(context.calls.cuEventElapsedTime(milliseconds, begin, end), "measure time");
       return milliseconds[0];

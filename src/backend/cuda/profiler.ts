@@ -37,6 +37,8 @@ export class CudaProfiler {
     const launches = this.#launches.splice(0);
     const last = launches.at(-1);
     if (last !== undefined) await context.wait(last.end);
+    // Events are gone when the device was closed meanwhile.
+    context.enter();
     const times = new Map<string, { calls: number; nanoseconds: number }>();
     const milliseconds = new Float32Array(1);
     for (const { kernel, begin, end } of launches) {

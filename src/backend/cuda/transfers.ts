@@ -116,6 +116,8 @@ export class Downloads {
       const piece = this.#pieces[0];
       if (piece === undefined) throw new KvzBackendError("Cannot read on the cuda backend: an earlier read failed");
       await this.#context.wait(this.#events[piece.section]);
+      // The ring is gone when the device was closed meanwhile.
+      this.#context.enter();
       // Another read may have taken it meanwhile.
       if (this.#pieces[0] === piece) this.#take();
     }

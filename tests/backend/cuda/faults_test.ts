@@ -124,14 +124,19 @@ testEmulated("10,000 calls leave the memory in use as it was", {}, async (emulat
   assertEquals(counts(), before);
 });
 
-testEmulated("a disposed backend is refused, twice disposed of or not", {}, async () => {
-  const backend = await open();
-  const buffer = backend.alloc(8);
-  const reading = backend.read(buffer);
-  backend[Symbol.dispose]();
-  backend[Symbol.dispose]();
-  await reading.catch((error) => assert(error instanceof KvzBackendError));
-  buffer.free();
-  assertThrows(() => backend.alloc(8), KvzBackendError, "disposed");
-  await assertRejects(() => backend.read(buffer), KvzBackendError);
+testEmulated("a disposed backend is refused, twice disposed of or not; what waits for it ends", {}, async () => {
+  for (const length of [0, 8, 9_000_000]) {
+    const backend = await CudaBackend.open(0, { timeKernels: true });
+    const buffer = backend.alloc(length);
+    fp8(backend)();
+    const waiting = [backend.read(buffer), backend.read(buffer), backend.profile(), backend.device.time(fp8(backend))];
+    backend[Symbol.dispose]();
+    backend[Symbol.dispose]();
+    for (const result of await Promise.allSettled(waiting)) {
+      if (result.status === "rejected") assert(result.reason instanceof KvzBackendError, `${result.reason}`);
+    }
+    buffer.free();
+    assertThrows(() => backend.alloc(8), KvzBackendError, "disposed");
+    await assertRejects(() => backend.read(buffer), KvzBackendError);
+  }
 });

@@ -39,11 +39,16 @@ export interface Product {
 export class CudaGemm {
   readonly #device: CudaDevice;
   readonly #cublas: CublasLt | null;
+  readonly #tile: number | null;
 
-  /** `cublas`: null where there is none, or own kernels are wanted. */
-  constructor(device: CudaDevice, cublas: CublasLt | null) {
+  /**
+   * `cublas`: null where there is none, or own kernels are wanted. `tile`: columns of the tile that every product takes;
+   * null for the one that fits it.
+   */
+  constructor(device: CudaDevice, cublas: CublasLt | null, tile: number | null = null) {
     this.#device = device;
     this.#cublas = cublas;
+    this.#tile = tile;
   }
 
   /** c = a · b of binary32 rows, summed from the first term to the last. */
@@ -51,7 +56,7 @@ export class CudaGemm {
     const { m, n } = product;
     const columns = paddedLength(n);
     if (m === 0 || n === 0) return;
-    const tile = chooseTile(FLOATS, m, columns, this.#device.multiprocessors);
+    const tile = chooseTile(FLOATS, m, columns, this.#device.multiprocessors, this.#tile);
     this.#device.launch("gemm", `floats${tile.columns}${order}`, {
       grid: [tileCount(tile, m, columns), 1, 1],
       block: [tile.threads, 1, 1],
@@ -67,7 +72,7 @@ export class CudaGemm {
     if (this.#cublas !== null && m * n * k >= this.#cublas.least && n % 8 === 0) {
       if (this.#cublas.multiply(order === "ByRows", product, factor)) return;
     }
-    const tile = chooseTile(HALVES, m, columns, this.#device.multiprocessors);
+    const tile = chooseTile(HALVES, m, columns, this.#device.multiprocessors, this.#tile);
     this.#device.launch("gemm", `halves${tile.columns}${order}`, {
       grid: [tileCount(tile, m, columns), 1, 1],
       block: [tile.threads, 1, 1],

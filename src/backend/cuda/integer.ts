@@ -57,9 +57,12 @@ class CudaIntegerBasis implements DeviceIntegerBasis {
 /** The kernels of one device. */
 export class CudaInteger implements GpuInteger {
   readonly #device: CudaDevice;
+  readonly #tile: number | null;
 
-  constructor(device: CudaDevice) {
+  /** `tile`: columns of the tile that every product takes; null for the one that fits it. */
+  constructor(device: CudaDevice, tile: number | null = null) {
     this.#device = device;
+    this.#tile = tile;
   }
 
   uploadBasis(basis: Int8Array, components: number, features: number): DeviceIntegerBasis {
@@ -102,7 +105,7 @@ export class CudaInteger implements GpuInteger {
       ]);
     }
     const columns = paddedLength(n);
-    const tile = chooseTile(BYTES, tokens, columns, this.#device.multiprocessors);
+    const tile = chooseTile(BYTES, tokens, columns, this.#device.multiprocessors, this.#tile);
     this.#device.launch("integer", `bytes${tile.columns}`, {
       grid: [tileCount(tile, tokens, columns), 1, 1],
       block: [tile.threads, 1, 1],

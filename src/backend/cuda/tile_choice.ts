@@ -21,8 +21,16 @@ export function tileCount({ rows, columns }: Tile, m: number, n: number): number
   return Math.ceil(m / rows) * Math.ceil(n / columns);
 }
 
-/** The tile for m × n sums. */
-export function chooseTile(tiles: readonly Tile[], m: number, n: number, multiprocessors: number): Tile {
+/** The tile for m × n sums; `columns` names one instead. */
+export function chooseTile(
+  tiles: readonly Tile[],
+  m: number,
+  n: number,
+  multiprocessors: number,
+  columns: number | null,
+): Tile {
+  const named = tiles.find((tile) => tile.columns === columns);
+  if (named !== undefined) return named;
   const time = (tile: Tile) =>
     Math.ceil(tileCount(tile, m, n) / multiprocessors) * tile.rows * tile.columns / tile.speed;
   return tiles.reduce((best, tile) => time(tile) < time(best) ? tile : best);

@@ -49,6 +49,14 @@ struct Copy {
 };
 
 constexpr size_t STACK = 128 << 10;
+// Dynamic shared memory ends where nothing can be accessed.
+constexpr size_t MOST_SHARED = 1 << 20;
+unsigned char* const sharedEnd = [] {
+  void* map = mmap(nullptr, MOST_SHARED + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  unsigned char* end = (unsigned char*)map + MOST_SHARED;
+  mprotect(end, 4096, PROT_NONE);
+  return end;
+}();
 enum State { READY, TOGETHER, BARRIER, DONE };
 
 struct Fiber {
@@ -244,9 +252,7 @@ const char* run(void (*entry)(void**), void** values, dim3 grid, dim3 size, size
       for (unsigned x = 0; x < size.x; x++) fibers[i++].index = {x, y, z};
     }
   }
-  static std::vector<uint4> shared;
-  shared.resize(sharedBytes / 16 + 1);
-  dynamicShared = (unsigned char*)shared.data();
+  dynamicShared = sharedEnd - (sharedBytes + 15) / 16 * 16;
 
   struct sigaction action = {};
   action.sa_sigaction = onFault;

@@ -28,6 +28,7 @@ for (const ratio of option("ratios", "32,64").split(",").map(Number)) {
     const data = cache.read(kind, begin, end);
     await codec.encode({
       op: "encode",
+      after: 0,
       region: "chunk",
       kinds: [kind],
       begin,

@@ -202,6 +202,7 @@ async function encodeKinds(
     kinds,
     begin: unit.begin,
     tokens: unit.end - unit.begin,
+    after: source.tokens - unit.end,
     positions: source.positions.slice(unit.begin, unit.end),
     data,
     ...(there ? { source: there } : {}),

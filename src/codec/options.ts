@@ -49,6 +49,16 @@ export interface CompressOptions extends CallOptions {
   readonly lambda?: number;
   /** Coder of kvtc's codes and scales, default "deflate"; "rans" is no part of KVTC. */
   readonly entropy?: "deflate" | "rans";
+  /** Step of keys relative to their range, recipes kvcomp and packkv. */
+  readonly keyRel?: number;
+  /** Step of values relative to their range, recipes kvcomp and packkv. */
+  readonly valueRel?: number;
+  /** What shares a scale of keys in recipe kvcomp, default "block". */
+  readonly keyGroups?: "block" | "channel";
+  /** Newest tokens whose keys stay raw in recipe kvcomp, all but up to a block of 64; default 128. */
+  readonly recentKeys?: number;
+  /** Newest tokens whose values stay raw in recipe kvcomp, all but up to a block of 128; default 256. */
+  readonly recentValues?: number;
   /** Whether to store the token ids where the cache has them, default true. They are the prompt: leave them out of files that others see. */
   readonly tokenIds?: boolean;
   /** JSON to keep with the cache. */

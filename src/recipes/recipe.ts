@@ -26,6 +26,8 @@ export interface EncodeJob {
   /** Index of the first token in the cache, for messages. */
   readonly begin: number;
   readonly tokens: number;
+  /** Tokens that the cache has after these. */
+  readonly after: number;
   readonly positions: Int32Array;
   /** Source elements [layers][heads][tokens][dim] of each kind. */
   readonly data: readonly Uint8Array[];

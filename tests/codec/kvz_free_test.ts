@@ -268,7 +268,7 @@ Deno.test("streams of a chunk that no encoder makes: typed errors, whatever the 
   // Raw, so that changes reach the coder and not the inflater.
   const { inflateRaw } = await import("node:zlib");
   const plain = await Promise.all(
-    (await codec.encode({ ...job, op: "encode", begin: 0, data })).map((stream) =>
+    (await codec.encode({ ...job, op: "encode", begin: 0, after: 0, data })).map((stream) =>
       new Promise<TaggedStream>((resolve, reject) => {
         if (stream.codec === "raw") return resolve(stream);
         inflateRaw(stream.bytes, (error, bytes) =>

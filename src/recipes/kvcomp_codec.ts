@@ -1,0 +1,164 @@
+/**
+ * What the lanes of recipe kvcomp run.
+ *
+ * @module
+ */
+import type { Backend } from "../backend/backend.ts";
+import { requireFinite } from "../cache/finite.ts";
+import type { DType, Kind, ModelSpec } from "../cache/types.ts";
+import { KvzFormatError } from "../errors.ts";
+import { decodeStream, rawStream } from "../stages/entropy/deflate.ts";
+import {
+  chunkLimits,
+  decodeChunk,
+  encodeChunk,
+  type KvCompChunk,
+  packChunk,
+  parseChunk,
+} from "../stages/kvcomp/coder.ts";
+import { blockTokens, codedTokens, type KvCompShape } from "../stages/kvcomp/shape.ts";
+import { alphabetOf } from "../stages/quantize/relative.ts";
+import { retarget } from "../stages/tokens/window.ts";
+import { KVCOMP_TAGS, type KvCompOptions } from "./kvcomp.ts";
+import type { ChunkCodec, DecodeJob, EncodeJob, InflateJob, Setup, SetupFacts, TaggedStream } from "./recipe.ts";
+
+interface KvCompSetup extends Setup {
+  readonly model: ModelSpec;
+  readonly storedDType: DType;
+  readonly dtype: DType;
+  readonly shapes: Readonly<Record<Kind, KvCompShape>>;
+  /** null in a decoder. */
+  readonly options: KvCompOptions | null;
+}
+
+/** The setup of an encoder. */
+export function planSetup(facts: SetupFacts, options: KvCompOptions): Setup {
+  return makeSetup(facts, planOf(options), options);
+}
+
+/** Grouping of keys, alphabets less one. */
+function planOf({ keyGroups, keyRel, valueRel }: KvCompOptions): Uint8Array {
+  return Uint8Array.of(keyGroups === "channel" ? 1 : 0, alphabetOf(keyRel) - 1, alphabetOf(valueRel) - 1);
+}
+
+/**
+ * The setup of a decoder, and with options of an encoder of more tokens.
+ *
+ * @throws {KvzFormatError} The plan is damaged, or not that of the options.
+ */
+export function loadSetup(facts: SetupFacts, plan: Uint8Array, options: KvCompOptions | null): Setup {
+  const wrong = options !== null && planOf(options).some((byte, i) => byte !== plan[i]);
+  if (plan.length !== 3 || plan[0] > 1 || plan[1] < 1 || plan[2] < 1 || wrong) {
+    throw new KvzFormatError(`Cannot read file: the plan of recipe kvcomp is ${plan.join(", ")}`);
+  }
+  return makeSetup(facts, plan, options);
+}
+
+function makeSetup(facts: SetupFacts, plan: Uint8Array, options: KvCompOptions | null): Setup {
+  const { model, storedDType, dtype } = facts;
+  const key = `kvcomp ${JSON.stringify([model, storedDType, dtype, Array.from(plan), options])}`;
+  const setup: KvCompSetup = {
+    recipe: "kvcomp",
+    key,
+    plan,
+    model,
+    storedDType,
+    dtype,
+    shapes: kvCompShapes(model, storedDType, plan),
+    options,
+  };
+  return setup;
+}
+
+/** Shapes of both kinds in a file with such a plan. */
+export function kvCompShapes(model: ModelSpec, dtype: DType, plan: Uint8Array): Readonly<Record<Kind, KvCompShape>> {
+  const { layers, kvHeads: heads, keyDim, valueDim } = model;
+  const shape = { layers, heads, dtype };
+  return {
+    key: { ...shape, kind: "key", dim: keyDim, grouping: plan[0] === 1 ? "channel" : "block", alphabet: plan[1] + 1 },
+    value: { ...shape, kind: "value", dim: valueDim, grouping: "token", alphabet: plan[2] + 1 },
+  };
+}
+
+/** Makes the chunk codec. */
+export function openCodec(backend: Backend, setup: Setup): ChunkCodec {
+  return new KvCompCodec(backend, setup as KvCompSetup);
+}
+
+class KvCompCodec implements ChunkCodec {
+  readonly #backend: Backend;
+  readonly #setup: KvCompSetup;
+
+  constructor(backend: Backend, setup: KvCompSetup) {
+    this.#backend = backend;
+    this.#setup = setup;
+  }
+
+  async encode(job: EncodeJob): Promise<TaggedStream[]> {
+    const { kinds: [kind], data: [data], begin, tokens, after, previous } = job;
+    const { shapes, options, storedDType } = this.#setup;
+    const shape = shapes[kind];
+    const { heads, dim } = shape;
+    const { keyRel, valueRel, recentKeys, recentValues } = options!;
+    requireFinite(data, storedDType, { kind, heads, tokens, dim, firstToken: begin });
+    const before = previous === undefined ? undefined : await parseStreams(previous.streams, shape, previous.tokens);
+    const first = begin - (previous?.tokens ?? 0);
+    const [rel, recent] = kind === "key" ? [keyRel, recentKeys] : [valueRel, recentValues];
+    // Of the whole cache's coded tokens those of this chunk; what is coded stays so.
+    const all = codedTokens(begin + tokens + after, blockTokens(kind), recent) - first;
+    const whole = begin + tokens - first - (begin + tokens - first) % blockTokens(kind);
+    const coded = Math.max(before?.coded ?? 0, Math.min(whole, Math.max(0, all)));
+    const chunk = encodeChunk(data, shape, rel, coded, first, before);
+    return packChunk(chunk).map((bytes, i) => ({ ...rawStream(bytes), tag: KVCOMP_TAGS[kind][i] }));
+  }
+
+  async decode(job: DecodeJob): Promise<Uint8Array[]> {
+    const { kinds: [kind], tokens, positions, targetPositions, layerBegin, layerEnd, streams } = job;
+    const { model, shapes, storedDType, dtype } = this.#setup;
+    const shape = shapes[kind];
+    const elements = decodeChunk(await parseStreams(streams, shape, tokens), shape, layerBegin, layerEnd);
+    const rope = kind === "key" ? model.rope : null;
+    const moved = rope !== null && positions.some((position, t) => position !== targetPositions[t]);
+    if (!moved && storedDType === dtype) return [elements];
+    return [
+      await retarget(this.#backend, elements, {
+        blocks: (layerEnd - layerBegin) * shape.heads,
+        tokens,
+        dim: shape.dim,
+        from: storedDType,
+        to: dtype,
+        rope: moved ? { spec: rope, from: positions, to: targetPositions } : null,
+      }),
+    ];
+  }
+
+  /** Streams are as they are decoded. */
+  inflate(job: InflateJob): Promise<TaggedStream[]> {
+    return Promise.resolve([...job.streams]);
+  }
+
+  [Symbol.dispose](): void {}
+}
+
+/**
+ * Streams of a chunk, refused where geometry says that no encoder makes so many bytes.
+ *
+ * @throws {KvzFormatError} The streams are none of so many tokens.
+ */
+export async function parseStreams(
+  streams: readonly TaggedStream[],
+  shape: KvCompShape,
+  tokens: number,
+): Promise<KvCompChunk> {
+  const limits = chunkLimits(shape, tokens);
+  const parts = await Promise.all(streams.map((stream, i) => {
+    const { tag, rawLength } = stream;
+    if (rawLength > limits[i]) {
+      throw new KvzFormatError(
+        `Cannot read file: stream ${tag} has ${rawLength} bytes, ${tokens} tokens have at most ${limits[i]}`,
+      );
+    }
+    return decodeStream(stream, rawLength, `stream ${tag}`);
+  }));
+  return parseChunk(parts, shape, tokens);
+}

@@ -21,7 +21,7 @@ import {
 } from "../../src/stages/entropy/huffman_blocks.ts";
 import { decodeTable } from "../../src/stages/entropy/huffman.ts";
 import { huffmanLengths } from "../../bench/peers/huffman.ts";
-import { random } from "../synthetic.ts";
+import { codedCase } from "./huffman_cases.ts";
 
 const anyCounts = fc.array(fc.oneof(fc.nat(3), fc.nat(1000), fc.nat(2 ** 30)), { minLength: 2, maxLength: 256 });
 
@@ -81,20 +81,6 @@ Deno.test("lengths that are no complete code are refused", () => {
     }
   }));
 });
-
-/** Symbols of a skewed distribution and a code made of them, or of others. */
-export function codedCase(shape: CodedShape, alphabet: number, seed: number, foreign = false) {
-  const next = random(seed);
-  const size = shape.layers * shape.heads * shape.tokens * shape.dim;
-  const symbols = Uint8Array.from({ length: size }, () => Math.floor(alphabet * next() * next() * next()));
-  const each = size / shape.layers;
-  const lengths = Array.from({ length: shape.layers }, (_, layer) => {
-    const counts = new Array(alphabet).fill(0);
-    for (const s of symbols.subarray(layer * each, (layer + 1) * each)) counts[foreign ? alphabet - 1 - s : s]++;
-    return codeLengths(counts);
-  });
-  return { symbols, lengths };
-}
 
 const anyShape = fc.record({
   layers: fc.integer({ min: 1, max: 2 }),

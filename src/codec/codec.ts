@@ -325,7 +325,7 @@ export class Codec implements AsyncDisposable {
       bytesIn,
       bytesOut: writer.offset,
       targetRatio: (recipeOptions as { ratio?: number }).ratio ?? null,
-      paperRatio: paperRatio(cache.model, writer.records, cache.tokens),
+      paperRatio: paperRatio(cache.model, cache.dtype, writer.records, cache.tokens),
       fileRatio: bytesIn / writer.offset,
       streams: streamBytes(writer.records),
     };

@@ -63,7 +63,7 @@ export function inspectFile({ header, reader, groups, tokens }: OpenFile): Inspe
     chunks: chunks.length,
     tokenIds: records.some(({ tag }) => tag === TAG_IDS),
     fp16Bytes: fp16Bytes(header.model, tokens),
-    paperRatio: paperRatio(header.model, records, tokens),
+    paperRatio: paperRatio(header.model, header.dtype, records, tokens),
     fileRatio: fp16Bytes(header.model, tokens) / size,
     streams: streamBytes(records),
   };

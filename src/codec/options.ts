@@ -116,8 +116,8 @@ export interface CompressReport extends WorkReport {
   /** The recipe's target; null for recipes without one. */
   readonly targetRatio: number | null;
   /**
-   * 16-bit bytes of the tokens before the window ÷ bytes of their streams (sinks, codes, scales; no header), as KVTC
-   * reports it; null when no token lies before the window.
+   * As the method's paper counts: for KVTC and most, 16-bit bytes of the tokens before the window ÷ bytes of their streams
+   * (sinks, codes, scales; no header); null when no token lies before the window.
    */
   readonly paperRatio: number | null;
   /** bytesIn ÷ bytesOut. */

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { ModelSpec } from "../cache/types.ts";
+import { BYTES_PER_ELEMENT, type DType, type ModelSpec } from "../cache/types.ts";
 import type { RecordHead } from "../container/frame.ts";
 import { FILE_CHUNK, TAG_IDS, TAG_POSITIONS, WINDOW_CHUNK } from "./regions.ts";
 
@@ -22,18 +22,29 @@ export function streamBytes(records: readonly StoredRecord[]): Record<string, nu
   return streams;
 }
 
+/** Raw tokens in chunks, which the method's paper leaves out of its ratio: recipe kvcomp. */
+const RAW_TAGS: ReadonlySet<string> = new Set(["KTAI", "VTAI"]);
+/** Side information that the method's paper does not count: kvcomp's codes, packkv's order of tokens. */
+const UNCOUNTED_TAGS: ReadonlySet<string> = new Set(["KHUF", "VHUF", "JORD", TAG_IDS, TAG_POSITIONS]);
+
 /**
- * KVTC's ratio: 16-bit bytes of the tokens before the window ÷ bytes of their streams: sinks, codes, scales. No header,
- * plan, token ids or positions. null when no token lies before the window.
+ * The ratio as the method's paper reports it. KVTC's: 16-bit bytes of the tokens before the window ÷ bytes of their streams:
+ * sinks, codes, scales. No header, plan, token ids or positions. null when no token lies before the window.
  */
-export function paperRatio(model: ModelSpec, records: readonly StoredRecord[], tokens: number): number | null {
+export function paperRatio(
+  model: ModelSpec,
+  dtype: DType,
+  records: readonly StoredRecord[],
+  tokens: number,
+): number | null {
   let window = 0;
   let bytes = 0;
-  for (const record of records) {
-    if (record.chunk === WINDOW_CHUNK) window = record.tokens;
-    else if (record.chunk !== FILE_CHUNK && record.tag !== TAG_IDS && record.tag !== TAG_POSITIONS) {
-      bytes += record.storedLength;
-    }
+  let raw = 0;
+  for (const { chunk, tag, tokens, storedLength } of records) {
+    if (chunk === WINDOW_CHUNK) window = tokens;
+    else if (RAW_TAGS.has(tag)) raw += storedLength;
+    else if (chunk !== FILE_CHUNK && !UNCOUNTED_TAGS.has(tag)) bytes += storedLength;
   }
-  return tokens > window && bytes > 0 ? fp16Bytes(model, tokens - window) / bytes : null;
+  const told = fp16Bytes(model, tokens - window) - raw * 2 / BYTES_PER_ELEMENT[dtype];
+  return told > 0 && bytes > 0 ? told / bytes : null;
 }

@@ -21,6 +21,8 @@ export interface KvCompOptions {
   /** See {@linkcode codedTokens}. */
   readonly recentKeys: number;
   readonly recentValues: number;
+  /** Oldest tokens kept as they are. */
+  readonly sinks: number;
 }
 
 /** Tags by kind, in the order of the codec's streams. */
@@ -64,6 +66,7 @@ export const kvcomp: Recipe<KvCompOptions> = {
       default: 256,
       description: "newest tokens whose values stay raw: 128 less to 1 less of these",
     },
+    { name: "sinks", default: 0, description: "oldest tokens kept as they are; none in the paper" },
   ],
   needs: [],
   stages: ["relative", "huffman"],
@@ -85,16 +88,17 @@ export const kvcomp: Recipe<KvCompOptions> = {
       keyGroups,
       recentKeys: number("recentKeys", 128, 64, MAX_TOKENS, true),
       recentValues: number("recentValues", 256, 128, MAX_TOKENS, true),
+      sinks: number("sinks", 0, 0, MAX_TOKENS, true),
     };
   },
 
-  regions: () => ({ sinks: 0, window: 0 }),
+  regions: ({ sinks }) => ({ sinks, window: 0 }),
 
   planSetup: async (_, facts, options) => (await codec()).planSetup(facts, options),
 
   loadSetup: async (_, facts, plan, append) => (await codec()).loadSetup(facts, plan, append ?? null),
 
-  tags: (region, [kind]) => region === "chunk" ? KVCOMP_TAGS[kind] : [],
+  tags: (region, [kind]) => region === "chunk" ? KVCOMP_TAGS[kind] : [kind === "key" ? "KRAW" : "VRAW"],
 
   open: async (backend, setup) => (await codec()).openCodec(backend, setup),
 };

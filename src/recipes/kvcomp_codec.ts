@@ -4,22 +4,26 @@
  * @module
  */
 import type { Backend } from "../backend/backend.ts";
+import { HuffmanKernels, WasmCodedTensor } from "../backend/wasm/huffman_kernels.ts";
 import { requireFinite } from "../cache/finite.ts";
 import type { DType, Kind, ModelSpec } from "../cache/types.ts";
 import { KvzFormatError } from "../errors.ts";
 import { decodeStream, rawStream } from "../stages/entropy/deflate.ts";
+import { decodeBlocks } from "../stages/entropy/huffman_blocks.ts";
+import { hostBuild } from "../stages/entropy/rans_factory.ts";
 import {
   chunkLimits,
   decodeChunk,
+  type DecodeSymbols,
   encodeChunk,
   type KvCompChunk,
   packChunk,
   parseChunk,
 } from "../stages/kvcomp/coder.ts";
-import { blockTokens, codedTokens, type KvCompShape } from "../stages/kvcomp/shape.ts";
+import { blockTokens, codedTokens, type KvCompShape, rawTokenBytes } from "../stages/kvcomp/shape.ts";
 import { alphabetOf } from "../stages/quantize/relative.ts";
 import { retarget } from "../stages/tokens/window.ts";
-import { KVCOMP_TAGS, type KvCompOptions } from "./kvcomp.ts";
+import { kvcomp, KVCOMP_TAGS, type KvCompOptions } from "./kvcomp.ts";
 import type { ChunkCodec, DecodeJob, EncodeJob, InflateJob, Setup, SetupFacts, TaggedStream } from "./recipe.ts";
 
 interface KvCompSetup extends Setup {
@@ -80,32 +84,41 @@ export function kvCompShapes(model: ModelSpec, dtype: DType, plan: Uint8Array): 
   };
 }
 
-/** Makes the chunk codec. */
-export function openCodec(backend: Backend, setup: Setup): ChunkCodec {
-  return new KvCompCodec(backend, setup as KvCompSetup);
+/** Loads the kernels of the backend's build. */
+export async function openCodec(backend: Backend, setup: Setup): Promise<ChunkCodec> {
+  const build = hostBuild(backend);
+  const kernels = build === null ? null : await HuffmanKernels.open(build);
+  const decode: DecodeSymbols = kernels === null ? decodeBlocks : (blocks, shape, lengths, begin, end) => {
+    using tensor = new WasmCodedTensor(kernels, blocks, shape, lengths);
+    return tensor.symbols(begin, end);
+  };
+  return new KvCompCodec(backend, setup as KvCompSetup, decode);
 }
 
 class KvCompCodec implements ChunkCodec {
   readonly #backend: Backend;
   readonly #setup: KvCompSetup;
+  readonly #decode: DecodeSymbols;
 
-  constructor(backend: Backend, setup: KvCompSetup) {
+  constructor(backend: Backend, setup: KvCompSetup, decode: DecodeSymbols) {
     this.#backend = backend;
     this.#setup = setup;
+    this.#decode = decode;
   }
 
   async encode(job: EncodeJob): Promise<TaggedStream[]> {
-    const { kinds: [kind], data: [data], begin, tokens, after, previous } = job;
+    const { region, kinds: [kind], data: [data], begin, tokens, after, previous } = job;
+    if (region !== "chunk") return [{ ...rawStream(data), tag: kvcomp.tags(region, [kind])[0] }];
     const { shapes, options, storedDType } = this.#setup;
     const shape = shapes[kind];
     const { heads, dim } = shape;
-    const { keyRel, valueRel, recentKeys, recentValues } = options!;
+    const { keyRel, valueRel, recentKeys, recentValues, sinks } = options!;
     requireFinite(data, storedDType, { kind, heads, tokens, dim, firstToken: begin });
     const before = previous === undefined ? undefined : await parseStreams(previous.streams, shape, previous.tokens);
     const first = begin - (previous?.tokens ?? 0);
     const [rel, recent] = kind === "key" ? [keyRel, recentKeys] : [valueRel, recentValues];
     // Of the whole cache's coded tokens those of this chunk; what is coded stays so.
-    const all = codedTokens(begin + tokens + after, blockTokens(kind), recent) - first;
+    const all = codedTokens(begin - sinks + tokens + after, blockTokens(kind), recent) - (first - sinks);
     const whole = begin + tokens - first - (begin + tokens - first) % blockTokens(kind);
     const coded = Math.max(before?.coded ?? 0, Math.min(whole, Math.max(0, all)));
     const chunk = encodeChunk(data, shape, rel, coded, first, before);
@@ -113,10 +126,12 @@ class KvCompCodec implements ChunkCodec {
   }
 
   async decode(job: DecodeJob): Promise<Uint8Array[]> {
-    const { kinds: [kind], tokens, positions, targetPositions, layerBegin, layerEnd, streams } = job;
+    const { region, kinds: [kind], tokens, positions, targetPositions, layerBegin, layerEnd, streams } = job;
     const { model, shapes, storedDType, dtype } = this.#setup;
     const shape = shapes[kind];
-    const elements = decodeChunk(await parseStreams(streams, shape, tokens), shape, layerBegin, layerEnd);
+    const elements = region === "chunk"
+      ? decodeChunk(await parseStreams(streams, shape, tokens), shape, layerBegin, layerEnd, this.#decode)
+      : await rawLayers(streams[0], shape, tokens, layerBegin, layerEnd);
     const rope = kind === "key" ? model.rope : null;
     const moved = rope !== null && positions.some((position, t) => position !== targetPositions[t]);
     if (!moved && storedDType === dtype) return [elements];
@@ -138,6 +153,12 @@ class KvCompCodec implements ChunkCodec {
   }
 
   [Symbol.dispose](): void {}
+}
+
+/** A raw region's layers. */
+async function rawLayers(stream: TaggedStream, shape: KvCompShape, tokens: number, begin: number, end: number) {
+  const each = tokens * rawTokenBytes(shape) / shape.layers;
+  return (await decodeStream(stream, each * shape.layers, `stream ${stream.tag}`)).slice(begin * each, end * each);
 }
 
 /**

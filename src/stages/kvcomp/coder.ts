@@ -153,6 +153,9 @@ export function parseChunk(streams: readonly Uint8Array[], shape: KvCompShape, t
   return { coded, lengths, groups: unpackGroups(groupBytes, groupsOf(shape, coded)), blocks, tail };
 }
 
+/** `decodeBlocks`, or a kernel that does the same. */
+export type DecodeSymbols = typeof decodeBlocks;
+
 /**
  * Elements of layers [layerBegin, layerEnd), [layers][heads][tokens][dim]; the raw ones bit for bit.
  *
@@ -163,11 +166,12 @@ export function decodeChunk(
   shape: KvCompShape,
   layerBegin = 0,
   layerEnd = shape.layers,
+  decode: DecodeSymbols = decodeBlocks,
 ): Uint8Array {
   const { heads, layers } = shape;
   const raw = tail.subarray(layerBegin * tail.length / layers, layerEnd * tail.length / layers);
   if (coded === 0) return raw.slice();
-  const symbols = decodeBlocks(blocks, codedShape(shape, coded), lengths, layerBegin, layerEnd);
+  const symbols = decode(blocks, codedShape(shape, coded), lengths, layerBegin, layerEnd);
   const each = groups.scales.length / layers;
   const scales = groups.scales.subarray(layerBegin * each, layerEnd * each);
   const firsts = groups.firsts.subarray(layerBegin * each, layerEnd * each);

@@ -5,6 +5,7 @@ import { readSafetensors } from "../../src/adapters/safetensors.ts";
 import { fromFloat32, toFloat32 } from "../../src/cache/elements.ts";
 import { KvCache } from "../../src/cache/kv_cache.ts";
 import { BYTES_PER_ELEMENT, type DType, type Kind, KINDS, type ModelSpec } from "../../src/cache/types.ts";
+import { inspect } from "../../src/codec/inspect.ts";
 import { openCodec } from "../../src/codec/open.ts";
 import { KvzFormatError, KvzUnsupportedError } from "../../src/errors.ts";
 import { unpackLengths } from "../../src/stages/entropy/huffman.ts";
@@ -13,7 +14,20 @@ import { chunkLimits, decodeChunk, encodeChunk, packChunk, parseChunk } from "..
 import { blockTokens, codedShape, codedTokens, type KvCompShape } from "../../src/stages/kvcomp/shape.ts";
 import { alphabetOf } from "../../src/stages/quantize/relative.ts";
 import { random, SMALL_MODEL, syntheticCache } from "../synthetic.ts";
-import { maxDifference } from "./helpers.ts";
+import { maxDifference } from "../codec/helpers.ts";
+import { checkRecipe } from "./recipe_checks.ts";
+import { BLOCK_MODEL } from "./models.ts";
+
+checkRecipe({ recipe: "kvcomp", model: BLOCK_MODEL, error: 0.2, append: true, recent: 256, tokens: 400 });
+checkRecipe({
+  recipe: "kvcomp",
+  options: { keyGroups: "channel", keyRel: 0.1, valueRel: 0.05, recentKeys: 64, recentValues: 128 },
+  model: BLOCK_MODEL,
+  error: 0.2,
+  append: true,
+  recent: 128,
+  tokens: 300,
+});
 
 const RECENT = { key: 128, value: 256 } as const;
 const sample = readSafetensors(await Deno.readFile("samples/smollm2-256.safetensors"));
@@ -163,6 +177,15 @@ Deno.test("layers, prefixes, positions and element types can be chosen", async (
   assert(maxDifference((await codec.decompress(again, { firstPosition: 0 })).cache, whole) < 0.01);
 });
 
+Deno.test("sinks stay raw, blocks and tails count from behind them", async () => {
+  const cache = syntheticCache(404);
+  await using codec = await openCodec(null, { threads: 1 });
+  const whole = (await codec.decompress((await codec.compress(cache, { recipe: "kvcomp", sinks: 4 })).bytes)).cache;
+  const rest = (await codec.decompress((await codec.compress(cache.slice(4, 404), { recipe: "kvcomp" })).bytes)).cache;
+  assert(whole.slice(0, 4).equals(cache.slice(0, 4)));
+  assert(whole.slice(4, 404).equals(rest));
+});
+
 Deno.test("appended tokens are coded with the codes that are there; what was coded stays", async () => {
   const cache = syntheticCache(2048 + 700);
   await using codec = await openCodec(null, { threads: 1 });
@@ -265,4 +288,26 @@ Deno.test("damaged and cut streams give typed errors or finite elements", () => 
     }
   }
   assertThrows(() => unpackLengths(new Uint8Array(6), 12), KvzFormatError);
+});
+
+Deno.test("the paper's ratio leaves codes and raw tokens out, the file's does not; every backend writes the same file", async () => {
+  const cache = await sample;
+  const files: Uint8Array[] = [];
+  for (const backend of ["reference", "wasm"] as const) {
+    await using codec = await openCodec(null, { backend, threads: 1 });
+    const { bytes, report } = await codec.compress(cache, { recipe: "kvcomp" });
+    files.push(bytes);
+    const { streams } = report;
+    const sum = (...tags: string[]) => tags.reduce((all, tag) => all + streams[tag], 0);
+    const coded = sum("KGRP", "KBLK", "KVEC", "KCOD", "VGRP", "VBLK", "VVEC", "VCOD");
+    // 192 keys and 128 values of 256 tokens are coded.
+    const { layers, kvHeads, keyDim, valueDim } = cache.model;
+    const raw = layers * kvHeads * 2 * (64 * keyDim + 128 * valueDim);
+    assertEquals(sum("KTAI", "VTAI"), raw);
+    assertEquals(report.paperRatio, (report.bytesIn - raw) / coded);
+    assertEquals(sum("KHUF", "VHUF"), layers * (Math.ceil(alphabetOf(0.05) / 2) + Math.ceil(alphabetOf(0.1) / 2)));
+    assert(report.fileRatio < report.bytesIn / (raw + coded));
+    assertEquals((await inspect(bytes)).paperRatio, report.paperRatio);
+  }
+  assertEquals(files[0], files[1]);
 });

@@ -89,8 +89,12 @@ export async function openCodec(backend: Backend, setup: Setup): Promise<ChunkCo
   const build = hostBuild(backend);
   const kernels = build === null ? null : await HuffmanKernels.open(build);
   const decode: DecodeSymbols = kernels === null ? decodeBlocks : (blocks, shape, lengths, begin, end) => {
-    using tensor = new WasmCodedTensor(kernels, blocks, shape, lengths);
-    return tensor.symbols(begin, end);
+    const tensor = new WasmCodedTensor(kernels, blocks, shape, lengths);
+    try {
+      return tensor.symbols(begin, end);
+    } finally {
+      tensor[Symbol.dispose]();
+    }
   };
   return new KvCompCodec(backend, setup as KvCompSetup, decode);
 }

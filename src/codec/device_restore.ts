@@ -31,7 +31,7 @@ export async function restoreOnDevice(
   const groups = async function* () {
     for (const info of file.groups.slice(1)) yield await readGroup(file, info);
   };
-  const done = mapOrdered(decoder.limited(groups()), lanes.size + 1, async (group) => {
+  const done = mapOrdered(decoder.limited(groups()), lanes.jobs + 1, async (group) => {
     signal?.throwIfAborted();
     const { positions, targetPositions } = await decoder.positionsOf(group);
     const { begin, tokens } = group;

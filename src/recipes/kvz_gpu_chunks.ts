@@ -9,7 +9,8 @@ import type { GpuInteger } from "../backend/gpu/integer.ts";
 import { type GpuTrellis, levelStride } from "../backend/gpu/trellis.ts";
 import { BYTES_PER_ELEMENT, type Kind } from "../cache/types.ts";
 import { type Scratch, withScratch } from "../stages/scratch.ts";
-import { GpuLevelCoder, MOST_CHUNKS } from "../stages/quantize/trellis/gpu_level_coder.ts";
+import { MOST_CHUNKS } from "../stages/quantize/trellis/gpu_decoder.ts";
+import { GpuLevelCoder } from "../stages/quantize/trellis/gpu_level_coder.ts";
 import { type ChunkStreams, openHostLevelCoder } from "../stages/quantize/trellis/level_coder.ts";
 import { stepOf } from "../stages/quantize/trellis/step.ts";
 import type { ChunkContext } from "../stages/stage.ts";
@@ -33,19 +34,21 @@ export function openGpuChunks(
     backend,
     new GpuIntegerTransform(backend, integer, geometry, basis),
     new GpuLevelCoder(backend, trellis, components, stepSets, tables, openHost),
-    trellis.encoder === null ? 1 : jobsOf(geometry),
+    // Where the host encodes, its memory holds less.
+    trellis.encoder === null ? jobsOf(geometry, 8, 128 << 20) : jobsOf(geometry, MOST_CHUNKS, 1 << 30),
     components,
   );
 }
 
-/** Chunks that are coded together. */
-function jobsOf({ layers, heads, keyDim, valueDim, dtype }: IntegerGeometry): number {
+/** Chunks that may be under way at once, so that their elements take up to `mostBytes`. */
+function jobsOf(
+  { layers, heads, keyDim, valueDim, dtype }: IntegerGeometry,
+  most: number,
+  mostBytes: number,
+): number {
   const bytes = kvz.chunkTokens * layers * heads * (keyDim + valueDim) * BYTES_PER_ELEMENT[dtype];
-  return Math.max(1, Math.min(MOST_CHUNKS, Math.floor(MOST_BYTES / bytes)));
+  return Math.max(1, Math.min(most, Math.floor(mostBytes / bytes)));
 }
-
-/** Bytes of chunks' elements that may be in the host's memory at once while they are encoded. */
-const MOST_BYTES = 1 << 30;
 
 class GpuChunks implements KvzChunks {
   readonly jobs: number;
@@ -80,15 +83,8 @@ class GpuChunks implements KvzChunks {
 
   async decode(streams: ChunkStreams, ctx: ChunkContext, kinds: readonly Kind[]): Promise<Uint8Array[]> {
     return await withScratch(this.#backend, async (scratch) => {
-      const { s, quarters, settled } = await this.#coder.decodeOnDevice(scratch, streams, ctx.tokens);
-      const read = this.#restore(scratch, { quarters, scale: stepOf(s) / 4 }, ctx, kinds);
-      // An error of the streams comes first: what was made of them is no matter then.
-      const [checked, ...restored] = await Promise.allSettled([settled(), ...read]);
-      if (checked.status === "rejected") throw checked.reason;
-      return restored.map((result) => {
-        if (result.status === "rejected") throw result.reason;
-        return result.value as Uint8Array;
-      });
+      const { s, quarters } = await this.#coder.decodeOnDevice(scratch, streams, ctx.tokens);
+      return await Promise.all(this.#restore(scratch, { quarters, scale: stepOf(s) / 4 }, ctx, kinds));
     });
   }
 
@@ -99,17 +95,15 @@ class GpuChunks implements KvzChunks {
     to: readonly DeviceBuffer[],
   ): Promise<void> {
     await withScratch(this.#backend, async (scratch) => {
-      const { s, quarters, settled } = await this.#coder.decodeOnDevice(scratch, streams, ctx.tokens);
+      const { s, quarters } = await this.#coder.decodeOnDevice(scratch, streams, ctx.tokens);
       const levels = { quarters, scale: stepOf(s) / 4 };
       for (const [i, kind] of kinds.entries()) this.#transform.decodeTo(levels, ctx, kind, to[i]);
-      await settled();
     });
   }
 
   async inflate(streams: ChunkStreams, tokens: number): Promise<Uint8Array> {
     return await withScratch(this.#backend, async (scratch) => {
-      const { s, quarters, settled } = await this.#coder.decodeOnDevice(scratch, streams, tokens);
-      await settled();
+      const { s, quarters } = await this.#coder.decodeOnDevice(scratch, streams, tokens);
       return withStep(s, await this.#backend.read(quarters, 0, tokens * levelStride(this.#components) * 2));
     });
   }

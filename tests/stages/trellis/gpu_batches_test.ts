@@ -1,9 +1,14 @@
 /** Chunks that come at once are coded together on a GPU: each gets the streams that it gets alone, and its own errors. */
 import { assert, assertEquals, assertRejects } from "deno-std/assert";
 import { createBackend } from "../../../src/backend/select.ts";
+import { KvzFormatError } from "../../../src/errors.ts";
 import { Batches } from "../../../src/stages/batches.ts";
 import { GpuLevelCoder } from "../../../src/stages/quantize/trellis/gpu_level_coder.ts";
-import { openHostLevelCoder, openLevelCoder } from "../../../src/stages/quantize/trellis/level_coder.ts";
+import {
+  type ChunkStreams,
+  openHostLevelCoder,
+  openLevelCoder,
+} from "../../../src/stages/quantize/trellis/level_coder.ts";
 import { MODES, type StepSet } from "../../../src/stages/quantize/trellis/model.ts";
 import { toSubsteps } from "../../../src/stages/quantize/trellis/substeps.ts";
 import { withScratch } from "../../../src/stages/scratch.ts";
@@ -33,6 +38,7 @@ for (const [name, options] of BACKENDS) {
       if (i === 3) values[71] = NaN;
       return values;
     });
+    const files: { streams: ChunkStreams; tokens: number }[] = [];
     await withScratch(backend, async (scratch) => {
       const second = scratch.upload(new Float32Array(TOKENS * STRIDE));
       // One buffer for all, as the transform has it.
@@ -45,9 +51,20 @@ for (const [name, options] of BACKENDS) {
       for (const i of [0, 1, 2, 4, 5]) {
         const { y, s } = toSubsteps(chunks[i], COMPONENTS, tokens[i], S);
         assertEquals(s < S, i === 2);
-        assertEquals(await coded[i], await host.encode(y, s, tokens[i], 0.3, null), `chunk ${i}`);
+        const streams = await host.encode(y, s, tokens[i], 0.3, null);
+        assertEquals(await coded[i], streams, `chunk ${i}`);
+        files.push({ streams, tokens: tokens[i] });
       }
     });
+    // And back, one of them damaged.
+    const cut = { ...files[1].streams, symbols: files[1].streams.symbols.slice(0, -2) };
+    const restored = [...files, { streams: cut, tokens: TOKENS }].map((file) =>
+      coder.decode(file.streams, file.tokens)
+    );
+    await assertRejects(() => restored[files.length], KvzFormatError);
+    for (const [i, file] of files.entries()) {
+      assertEquals(await restored[i], await host.decode(file.streams, file.tokens), `chunk ${i}`);
+    }
   });
 }
 

@@ -5,46 +5,21 @@
  * @module
  */
 import type { Backend, DeviceBuffer } from "../../../backend/backend.ts";
-import {
-  type CoefficientBuffers,
-  type DeviceModels,
-  type GpuTrellis,
-  levelStride,
-} from "../../../backend/gpu/trellis.ts";
+import { type CoefficientBuffers, type GpuTrellis, levelStride } from "../../../backend/gpu/trellis.ts";
 import { Batches } from "../../batches.ts";
-import { escapeValues } from "../../entropy/escape_values.ts";
 import type { RansTables } from "../../entropy/rans_tables.ts";
 import { Scratch, withScratch } from "../../scratch.ts";
 import { MAX_LEVEL, MAX_TOKEN_SUM, requireLevels } from "../../transform/integer_basis.ts";
 import type { ChunkStreams } from "./engine.ts";
+import { type DecodedChunk, GpuChunkDecoder, MOST_CHUNKS } from "./gpu_decoder.ts";
 import { GpuChunkEncoder } from "./gpu_encoder.ts";
-import { componentMajor, requireDecoded, tokenMajor, uploadSide } from "./gpu_side.ts";
+import { componentMajor, tokenMajor } from "./gpu_side.ts";
 import { GpuSymbols } from "./gpu_symbols.ts";
 import type { ChunkCoder } from "./level_coder.ts";
-import { type StepSet, tableBits, tableLimits, trellisContexts, type TrellisModel, trellisModel } from "./model.ts";
+import { type StepSet, tableBits, tableLimits, type TrellisModel, trellisModel } from "./model.ts";
 import { checkEncoderInput, type TrellisCode, weightOf } from "./reference.ts";
-import { decodeSide } from "./side.ts";
 import { stepOf } from "./step.ts";
 import { toSubsteps } from "./substeps.ts";
-
-/** Steps whose models stay on the device. */
-const KEPT_MODELS = 8;
-/** Most chunks that are coded at once: a large GPU works on two each multiprocessor. */
-export const MOST_CHUNKS = 64;
-
-/** Quarters of a chunk on the device. */
-export interface DeviceChunk {
-  /** The step is 2^(−s/60). */
-  readonly s: number;
-  /** i16 [tokens][levelStride]. */
-  readonly quarters: DeviceBuffer;
-  /**
-   * Waits, and checks what the kernels found.
-   *
-   * @throws {KvzFormatError} when the streams are not what an encoder makes
-   */
-  readonly settled: () => Promise<void>;
-}
 
 /** A chunk to be coded. */
 interface EncodeJob {
@@ -64,7 +39,7 @@ export class GpuLevelCoder implements ChunkCoder {
   readonly #symbols: GpuSymbols;
   readonly #openHost: () => Promise<ChunkCoder>;
   #host: Promise<ChunkCoder> | null = null;
-  readonly #models = new Map<number, DeviceModels>();
+  readonly #decoder: GpuChunkDecoder;
   readonly #encoder: GpuChunkEncoder | null;
   readonly #batches: Batches<EncodeJob, ChunkStreams | Error | null>;
 
@@ -84,10 +59,12 @@ export class GpuLevelCoder implements ChunkCoder {
     this.#costs = { bits: tableBits(tables), limits: tableLimits(tables) };
     this.#symbols = new GpuSymbols(backend, tables);
     this.#openHost = openHost;
+    const modelAt = (s: number) => this.#modelAt(s);
+    this.#decoder = new GpuChunkDecoder(backend, trellis, components, this.#symbols, modelAt);
     const { encoder } = trellis;
     const own = encoder === null
       ? null
-      : new GpuChunkEncoder(backend, trellis, encoder, components, this.#symbols, (s) => this.#modelAt(s));
+      : new GpuChunkEncoder(backend, trellis, encoder, components, this.#symbols, modelAt);
     this.#encoder = own;
     const alike = (a: EncodeJob, b: EncodeJob) => a.tokens === b.tokens && a.weight === b.weight;
     this.#batches = new Batches(MOST_CHUNKS, alike, (jobs) => this.#encodeBatch(own!, jobs));
@@ -149,19 +126,21 @@ export class GpuLevelCoder implements ChunkCoder {
 
   async decode(streams: ChunkStreams, tokens: number): Promise<{ readonly s: number; readonly quarters: Int16Array }> {
     return await withScratch(this.#backend, async (scratch) => {
-      const { s, quarters, settled } = await this.#decode(scratch, streams, tokens);
-      await settled();
+      const { s, quarters } = await this.#decoder.decode(scratch, streams, tokens);
       return { s, quarters: componentMajor(await this.#readRows(quarters, tokens), this.#components, tokens) };
     });
   }
 
   /**
-   * The same on the device. The buffers are the scratch's. Levels that a product with them could leave 32 bits for are refused
-   * as well.
+   * The same on the device, in buffers of the scratch. Levels that a product with them could leave 32 bits for are refused as
+   * well.
+   *
+   * @throws {KvzFormatError} when the streams are not what an encoder makes
    */
-  async decodeOnDevice(scratch: Scratch, streams: ChunkStreams, tokens: number): Promise<DeviceChunk> {
-    const chunk = await this.#decode(scratch, streams, tokens);
-    return { ...chunk, settled: async () => await this.#requireProduct(chunk.quarters, tokens, await chunk.settled()) };
+  async decodeOnDevice(scratch: Scratch, streams: ChunkStreams, tokens: number): Promise<DecodedChunk> {
+    const chunk = await this.#decoder.decode(scratch, streams, tokens);
+    await this.#requireProduct(chunk.quarters, tokens, chunk.largest);
+    return chunk;
   }
 
   async decodeLevels(streams: ChunkStreams, tokens: number): Promise<TrellisCode> {
@@ -173,43 +152,11 @@ export class GpuLevelCoder implements ChunkCoder {
   }
 
   [Symbol.dispose](): void {
-    for (const models of this.#models.values()) models.free();
-    this.#models.clear();
+    this.#decoder[Symbol.dispose]();
     this.#encoder?.[Symbol.dispose]();
     this.#symbols[Symbol.dispose]();
     this.#host?.then((host) => host[Symbol.dispose](), () => {});
     this.#host = null;
-  }
-
-  /** Enqueues a chunk's decoding; `settled` gives the largest magnitude of its quarters. */
-  async #decode(scratch: Scratch, { side: bytes, symbols, escapes }: ChunkStreams, tokens: number) {
-    const components = this.#components;
-    const side = decodeSide(bytes, tokens, components);
-    const batch = { chunks: 1, components, tokens };
-    const placed = uploadSide(scratch, batch, [side], [0]);
-    const decoded = await this.#symbols.decode(scratch, symbols, components, tokens, {
-      onHost: () => trellisContexts(this.#modelAt(side.s), side),
-      onDevice: (classes, kinds) => this.#trellis.contexts(this.#modelsAt(side.s), batch, placed, classes, kinds),
-    });
-    const values = escapeValues(escapes);
-    const quarters = scratch.alloc(tokens * levelStride(components) * 2);
-    const status = scratch.alloc(8);
-    this.#trellis.decode(
-      this.#modelsAt(side.s),
-      batch,
-      placed,
-      decoded.symbols,
-      { values: scratch.upload(values), begins: scratch.upload(Uint32Array.of(0, values.length)) },
-      quarters,
-      status,
-    );
-    const settled = async () => {
-      const [found] = await Promise.all([this.#backend.read(status, 0, 8), decoded.settled()]);
-      const [first, largest] = new Uint32Array(found.buffer, found.byteOffset, 2);
-      requireDecoded(first);
-      return largest;
-    };
-    return { s: side.s, quarters, settled };
   }
 
   /** Reads quarters back only where they are so large that a sum could leave 32 bits. */
@@ -257,20 +204,6 @@ export class GpuLevelCoder implements ChunkCoder {
 
   #modelAt(s: number): TrellisModel {
     return trellisModel(this.#stepSets, s, this.#costs);
-  }
-
-  /** The model of a step on the device, until another eight have been asked for. */
-  #modelsAt(s: number): DeviceModels {
-    const found = this.#models.get(s);
-    if (found !== undefined) return found;
-    for (const [old, models] of this.#models) {
-      if (this.#models.size < KEPT_MODELS) break;
-      models.free();
-      this.#models.delete(old);
-    }
-    const models = this.#trellis.uploadModels([this.#modelAt(s)]);
-    this.#models.set(s, models);
-    return models;
   }
 
   #hostCoder(): Promise<ChunkCoder> {

@@ -14,7 +14,7 @@ import {
 } from "../../../backend/gpu/entropy.ts";
 import { type RansContexts, TOKEN_KINDS } from "../../entropy/rans_contexts.ts";
 import { openRans } from "../../entropy/rans_factory.ts";
-import { badState, notAtEnd, type Rans, requireStreamLength, truncated, uncodable } from "../../entropy/rans_stream.ts";
+import { badState, notAtEnd, type Rans, truncated, uncodable } from "../../entropy/rans_stream.ts";
 import type { RansTables } from "../../entropy/rans_tables.ts";
 import { type Scratch, withScratch } from "../../scratch.ts";
 import { NEXT_STATE } from "./states.ts";
@@ -30,12 +30,12 @@ export interface ChunkContexts {
   readonly onDevice: (classes: DeviceBuffer, kinds: DeviceBuffer) => void;
 }
 
-/** Symbols of a chunk on the device. */
+/** Symbols of chunks on the device. */
 export interface DeviceSymbols {
-  /** u8 [rows][tokens]. */
+  /** u8 [chunks][rows][tokens]; of a stream that is wrong some symbols or other. */
   readonly symbols: DeviceBuffer;
-  /** Waits. @throws {KvzFormatError} when the stream is not what an encoder makes */
-  readonly settled: () => Promise<void>;
+  /** Waits: what is wrong with each stream, null where nothing is. */
+  readonly settled: () => Promise<(Error | null)[]>;
 }
 
 /** A coder for one set of tables. */
@@ -54,27 +54,25 @@ export class GpuSymbols implements Disposable {
     this.#onDevice = this.#entropy?.uploadTables(tables) ?? null;
   }
 
-  /** Enqueues a stream's decoding. The buffers are the scratch's. */
+  /** Enqueues the decoding of streams whose lengths have been checked. The buffers are the scratch's. */
   async decode(
     scratch: Scratch,
-    bytes: Uint8Array,
-    rows: number,
-    tokens: number,
+    streams: readonly Uint8Array[],
+    batch: StreamBatch,
     contexts: ChunkContexts,
   ): Promise<DeviceSymbols> {
     const entropy = this.#entropy;
-    if (entropy === null) {
-      const symbols = await (await this.#hostCoder()).decode(bytes, rows, tokens, contexts.onHost(0));
-      return { symbols: scratch.upload(symbols), settled: () => Promise.resolve() };
-    }
-    requireStreamLength(bytes, rows, tokens);
-    const batch = { streams: 1, rows, tokens };
+    if (entropy === null) return await this.#decodeOnHost(scratch, streams, batch, contexts);
     const onDevice = contextsOf(scratch, entropy, batch, contexts);
-    const [symbols, status] = [scratch.alloc(rows * tokens), scratch.alloc(4)];
-    const begins = scratch.upload(Uint32Array.of(0, bytes.length));
-    entropy.decode(scratch.upload(bytes), begins, batch, this.#onDevice!, onDevice, symbols, status);
+    const begins = new Uint32Array(streams.length + 1);
+    streams.forEach(({ length }, i) => begins[i + 1] = begins[i] + length);
+    const bytes = scratch.alloc(begins[streams.length]);
+    streams.forEach((stream, i) => this.#backend.write(bytes, stream, begins[i]));
+    const symbols = scratch.alloc(streams.length * batch.rows * batch.tokens);
+    const status = scratch.alloc(streams.length * 4);
+    entropy.decode(bytes, scratch.upload(begins), batch, this.#onDevice!, onDevice, symbols, status);
     onDevice.free();
-    return { symbols, settled: async () => requireOk((await this.#words(status, 1))[0]) };
+    return { symbols, settled: async () => Array.from(await this.#words(status, streams.length), failureOf) };
   }
 
   /**
@@ -114,6 +112,26 @@ export class GpuSymbols implements Disposable {
     this.#host = null;
   }
 
+  async #decodeOnHost(
+    scratch: Scratch,
+    streams: readonly Uint8Array[],
+    { rows, tokens }: StreamBatch,
+    contexts: ChunkContexts,
+  ): Promise<DeviceSymbols> {
+    const coder = await this.#hostCoder();
+    const symbols = new Uint8Array(streams.length * rows * tokens);
+    const failures: (Error | null)[] = [];
+    for (const [i, stream] of streams.entries()) {
+      try {
+        symbols.set(await coder.decode(stream, rows, tokens, contexts.onHost(i)), i * rows * tokens);
+        failures.push(null);
+      } catch (error) {
+        failures.push(error as Error);
+      }
+    }
+    return { symbols: scratch.upload(symbols), settled: () => Promise.resolve(failures) };
+  }
+
   async #words(buffer: DeviceBuffer, count: number): Promise<Uint32Array> {
     return new Uint32Array((await this.#backend.read(buffer, 0, 4 * count)).slice().buffer);
   }
@@ -135,9 +153,9 @@ function contextsOf(
   return entropy.wrapContexts(classes, kinds, NEXT_STATE);
 }
 
-/** @throws {KvzFormatError} as the coders on the host do. */
-function requireOk(status: number): void {
-  if (status === RANS_STATUS.badState) throw badState();
-  if (status === RANS_STATUS.truncated) throw truncated();
-  if (status === RANS_STATUS.notAtEnd) throw notAtEnd();
+/** The error of a status word, as the coders on the host have it. */
+function failureOf(status: number): Error | null {
+  if (status === RANS_STATUS.badState) return badState();
+  if (status === RANS_STATUS.truncated) return truncated();
+  return status === RANS_STATUS.notAtEnd ? notAtEnd() : null;
 }

@@ -224,7 +224,7 @@ export class FileDecoder {
         inputIds: inputIds?.slice(0, take) ?? null,
       };
     };
-    for await (const done of mapOrdered(this.limited(groups), lanes.size + 1, decode)) {
+    for await (const done of mapOrdered(this.limited(groups), lanes.ahead, decode)) {
       for (const kind of KINDS) {
         yield {
           kind,

@@ -88,6 +88,11 @@ export class Lanes {
     return this.#lanes.reduce((sum, { jobs }) => sum + jobs, 0);
   }
 
+  /** Jobs to start before the first is done, where the host's memory holds their results: a few chunks. */
+  get ahead(): number {
+    return Math.max(this.size, Math.min(this.jobs, 4)) + 1;
+  }
+
   get info(): LaneInfo {
     return this.#lanes[0].info;
   }

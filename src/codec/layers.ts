@@ -45,10 +45,10 @@ export async function* decodeLayers(
   const all = async function* () {
     for (const group of file.groups.slice(1)) yield await readGroup(file, group);
   };
-  for await (const done of mapOrdered(decoder.limited(all()), lanes.size + 1, inflate)) groups.push(done);
+  for await (const done of mapOrdered(decoder.limited(all()), lanes.ahead, inflate)) groups.push(done);
 
   const layers = Array.from({ length: decoder.layerEnd - decoder.layerBegin }, (_, i) => decoder.layerBegin + i);
-  yield* mapOrdered(layers, lanes.size + 1, async (layer): Promise<LayerBlock> => {
+  yield* mapOrdered(layers, lanes.ahead, async (layer): Promise<LayerBlock> => {
     signal?.throwIfAborted();
     const parts = await Promise.all(recipe.groups.map((kinds, i) => decodeLayer(kinds, i, layer)));
     const { key, value } = Object.assign({}, ...parts) as Record<Kind, Uint8Array>;

@@ -6,7 +6,6 @@
 import { KvzBackendError } from "../errors.ts";
 import type { Backend } from "./backend.ts";
 import { markFallback } from "./fallback.ts";
-import { GPU_CANDIDATES } from "./gpu/candidates.ts";
 import { detectBuild, supportsBuild } from "./wasm/detect.ts";
 import { WASM_BUILDS, type WasmBuild } from "./wasm/exports.ts";
 import { createWasmBackend } from "./wasm/create.ts";
@@ -65,20 +64,13 @@ export async function createBackend(options: BackendOptions = {}): Promise<Backe
       if (device !== undefined) throw new KvzBackendError('Cannot use "device" with the wasm backend');
       return await createWasmBackend({ build, module });
     case "reference":
-      requireNoWasmOptions(options);
+      if ((build !== undefined && build !== "auto") || module !== undefined) {
+        throw new KvzBackendError('Cannot use "build" or "module" with the reference backend: they are for wasm');
+      }
       // Imported when asked for: applications do not carry it.
       return new (await import("./reference/reference_backend.ts")).ReferenceBackend();
-    default: {
-      const gpu = GPU_CANDIDATES.find(({ name }) => name === backend);
-      if (gpu !== undefined) {
-        requireNoWasmOptions(options);
-        return await gpu.open(options);
-      }
-      const names = GPU_CANDIDATES.map(({ name }) => name).join(", ");
-      throw new KvzBackendError(
-        `Cannot use backend ${backend}: this version has ${names}, wasm (base, simd, relaxed) and reference`,
-      );
-    }
+    default:
+      return await (await import("./gpu/choose.ts")).openNamedGpu(options);
   }
 }
 
@@ -87,51 +79,27 @@ export function hostOptions(options: BackendOptions = {}): BackendOptions {
   return (options.backend ?? "auto") === "auto" ? { ...options, backend: "wasm" } : options;
 }
 
-/** GPUs that "auto" has looked for in vain: there is no need to look again. */
-const absent = new Set<string>();
-
 async function openAuto(options: BackendOptions): Promise<Backend> {
   const { build, module, device } = options;
-  const failures: string[] = [];
-  if (device !== undefined) {
-    return await createBackend({ ...options, backend: typeof device === "number" ? "cuda" : "webgpu" });
-  }
-  for (const { name, find, open } of build === undefined && module === undefined ? GPU_CANDIDATES : []) {
-    if (absent.has(name)) continue;
-    try {
-      if ((await find()).fast) return await open(options);
-      absent.add(name);
-    } catch (error) {
-      if (!(error instanceof KvzBackendError)) throw error;
-      failures.push(error.message);
-    }
+  let reason = "";
+  if ((build === undefined && module === undefined && mayHaveGpu()) || device !== undefined) {
+    const best = await (await import("./gpu/choose.ts")).openBestGpu(options);
+    if (best.backend !== null) return best.backend;
+    reason = best.reason;
   }
   const wasm = await createWasmBackend({ build, module });
-  return failures.length > 0 ? markFallback(wasm, failures.join("; ")) : wasm;
+  return reason === "" ? wasm : markFallback(wasm, reason);
 }
 
-function requireNoWasmOptions({ backend, build, module }: BackendOptions): void {
-  if ((build !== undefined && build !== "auto") || module !== undefined) {
-    throw new KvzBackendError(`Cannot use "build" or "module" with the ${backend} backend: they are for wasm`);
-  }
+/** Whether it is worth loading what looks for one: not in a page without WebGPU. */
+function mayHaveGpu(): boolean {
+  const { navigator } = globalThis as { navigator?: { gpu?: unknown } };
+  return navigator?.gpu !== undefined || "process" in globalThis;
 }
 
 /** All backends, best first, with the reason why each is or is not used when "auto" is asked for with one thread. */
 export async function listBackends(): Promise<BackendStatus[]> {
-  const gpus: BackendStatus[] = [];
-  let taken: string | null = null;
-  for (const { name, find } of GPU_CANDIDATES) {
-    const { available, fast, detail } = await find();
-    const reason = !available
-      ? detail
-      : !fast
-      ? `not used: ${detail}`
-      : taken === null
-      ? `used with one thread: ${detail}`
-      : `not used: ${taken} comes first (${detail})`;
-    if (fast) taken ??= name;
-    gpus.push({ name, build: "", available, reason });
-  }
+  const { rows, taken } = await (await import("./gpu/choose.ts")).listGpus();
   const best = detectBuild();
   const wasm = WASM_BUILDS.toReversed().map((build): BackendStatus => {
     const available = supportsBuild(build);
@@ -147,7 +115,7 @@ export async function listBackends(): Promise<BackendStatus[]> {
     return { name: "wasm", build, available, reason };
   });
   return [
-    ...gpus,
+    ...rows,
     ...wasm,
     {
       name: "reference",

@@ -1,11 +1,12 @@
 /**
- * The worker behind a {@linkcode WorkerLane}: an inline lane that answers messages.
+ * The worker behind a WorkerLane: an inline lane that answers messages.
  *
  * @module
  */
 import { createBackend } from "../backend/select.ts";
 import { workerPort } from "../platform/worker.ts";
-import { InlineLane, type JobResult, type LaneReply, type LaneRequest } from "./lane.ts";
+import { InlineLane, type JobResult } from "./lane.ts";
+import type { LaneReply, LaneRequest } from "./worker_lane.ts";
 
 let lane: InlineLane | null = null;
 

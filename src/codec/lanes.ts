@@ -9,7 +9,7 @@ import type { BackendOptions } from "../backend/select.ts";
 import { logicalProcessors, type WorkerHandle } from "../platform/worker.ts";
 import { KvzBackendError } from "../errors.ts";
 import type { Job, Setup } from "../recipes/recipe.ts";
-import { InlineLane, type JobResult, type Lane, type LaneInfo, WorkerLane } from "./lane.ts";
+import { InlineLane, type JobResult, type Lane, type LaneInfo } from "./lane.ts";
 
 /** How lanes are made. */
 export interface LaneOptions extends BackendOptions {
@@ -67,6 +67,7 @@ export class Lanes {
     // Several threads share no GPU.
     const host: BackendOptions = automatic ? { ...backend, backend: "wasm" } : backend;
     const openBackend = () => createBackend(host);
+    const { WorkerLane } = await import("./worker_lane.ts");
     const opened = await Promise.allSettled(
       Array.from({ length: threads }, () => WorkerLane.open(host, createWorker)),
     );

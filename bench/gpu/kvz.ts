@@ -5,6 +5,7 @@
  *     deno run -A bench/gpu/kvz.ts cuda [--features 81920] [--components 2000] [--tokens 65536] [--chunk 256]
  *         [--batch 16384] [--rounds 5] [--only trellis]     JSON lines
  *     deno run -A bench/gpu/kvz.ts cuda --profile samples/smollm2-kvz.kvzp --cache samples/smollm2-256.safetensors
+ *         [--repeat 32]
  *
  * `features` are those of keys and values together, half each, of heads of 128; `batch` tokens are projected and multiplied
  * at once. `--only trellis` leaves both out.
@@ -37,7 +38,13 @@ async function timed(backend: Backend, enqueue: () => void): Promise<number> {
 
 using backend = await createBackend({ backend: name });
 if (flag("profile")) {
-  await benchSample(name, option("profile", ""), option("cache", "samples/smollm2-256.safetensors"), rounds);
+  await benchSample(
+    name,
+    option("profile", ""),
+    option("cache", "samples/smollm2-256.safetensors"),
+    rounds,
+    number("repeat", 32),
+  );
 } else {
   const geometry = {
     features: number("features", 81920),

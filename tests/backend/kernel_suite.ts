@@ -15,6 +15,7 @@ import { ReferenceBackend } from "../../src/backend/reference/reference_backend.
 import { fromFloat32 } from "../../src/cache/elements.ts";
 import { BYTES_PER_ELEMENT, type DType } from "../../src/cache/types.ts";
 import { entropyChecks } from "./entropy_suite.ts";
+import { integerChecks } from "./integer_suite.ts";
 
 /** What a check found: "" when all is as it should be. */
 export interface Checked {
@@ -242,6 +243,8 @@ export async function checkKernels(backend: Backend): Promise<Checked[]> {
     b.write(b.view(buffer, 256, 5), Uint8Array.of(7, 8), 3);
     return await b.read(buffer, 1, BYTES_PER_ELEMENT.f32 * 1000 + 2);
   });
-  for (const [kernel, run] of entropyChecks(backend)) checked.push({ kernel, difference: await run() });
+  for (const [kernel, run] of [...entropyChecks(backend), ...integerChecks(backend)]) {
+    checked.push({ kernel, difference: await run() });
+  }
   return checked;
 }

@@ -144,8 +144,17 @@ begin(plainArgs, stream, lane);
 for (var row = 0u; row < plainArgs.rows; row++) {
 s.row = plainArgs.skip + (own * plainArgs.rows + row) * (plainArgs.stride / 4u);
 let table = contexts[stream * plainArgs.each * plainArgs.rows + row];
-for (var first = 0u; first < plainArgs.tokens; first += 32u) {
+for (var first = 0u; first < plainArgs.tokens; first += 128u) {
 advance(plainArgs, entryOf(plainArgs, table), first);
+if (first + 32u < plainArgs.tokens) {
+advance(plainArgs, entryOf(plainArgs, table), first + 32u);
+}
+if (first + 64u < plainArgs.tokens) {
+advance(plainArgs, entryOf(plainArgs, table), first + 64u);
+}
+if (first + 96u < plainArgs.tokens) {
+advance(plainArgs, entryOf(plainArgs, table), first + 96u);
+}
 }
 }
 finish(plainArgs, stream);
@@ -165,8 +174,17 @@ let stream = singleArgs.first + own;
 begin(singleArgs, stream, lane);
 for (var row = 0u; row < singleArgs.rows; row++) {
 s.row = singleArgs.skip + (own * singleArgs.rows + row) * (singleArgs.stride / 4u);
-for (var first = 0u; first < singleArgs.tokens; first += 32u) {
+for (var first = 0u; first < singleArgs.tokens; first += 128u) {
 advance(singleArgs, single[s.x & 2047u], first);
+if (first + 32u < singleArgs.tokens) {
+advance(singleArgs, single[s.x & 2047u], first + 32u);
+}
+if (first + 64u < singleArgs.tokens) {
+advance(singleArgs, single[s.x & 2047u], first + 64u);
+}
+if (first + 96u < singleArgs.tokens) {
+advance(singleArgs, single[s.x & 2047u], first + 96u);
+}
 }
 }
 finish(singleArgs, stream);

@@ -15,8 +15,6 @@ export type ModuleTexts = ReadonlyMap<string, Uint8Array<ArrayBuffer>>;
 
 /** CUfunction_attribute: most dynamic shared memory of a kernel. */
 const MAX_DYNAMIC_SHARED = 8;
-/** Dynamic shared memory that a kernel has without asking. */
-const FREE_SHARED = 48 << 10;
 /** CUjit_option: the compiler's log of errors, and its size. */
 const JIT_LOG = [5, 6] as const;
 const LOG_BYTES = 16 << 10;
@@ -46,7 +44,7 @@ async function inflateAll(): Promise<ModuleTexts> {
 export interface Kernel {
   /** CUfunction. */
   readonly handle: number;
-  /** Dynamic shared memory that it may have. */
+  /** Dynamic shared memory that was asked for: without asking, it has 48 KiB less what it has of its own. */
   shared: number;
 }
 
@@ -78,13 +76,13 @@ export class Modules {
       const chars = new TextEncoder().encode(name + "\0");
       const code = this.#context.calls.cuModuleGetFunction(out, loaded.handle, chars);
       this.#context.check(code, `find kernel ${name} of module ${module}`);
-      kernel = { handle: Number(out[0]), shared: FREE_SHARED };
+      kernel = { handle: Number(out[0]), shared: 0 };
       loaded.kernels.set(name, kernel);
     }
     return kernel;
   }
 
-  /** Lets a kernel have more dynamic shared memory than every kernel has. */
+  /** Asks for a kernel's dynamic shared memory. */
   allowShared(kernel: Kernel, bytes: number): void {
     if (bytes <= kernel.shared) return;
     const code = this.#context.calls.cuFuncSetAttribute(kernel.handle, MAX_DYNAMIC_SHARED, bytes);

@@ -59,6 +59,12 @@ export interface CompressOptions extends CallOptions {
   readonly recentKeys?: number;
   /** Newest tokens whose values stay raw in recipe kvcomp, all but up to a block of 128; default 256. */
   readonly recentValues?: number;
+  /** How recipe packkv orders the tokens of a block, default "greedy". */
+  readonly repack?: "greedy" | "median" | "none";
+  /** Tokens of a pack of recipe packkv, default 16. */
+  readonly packTokens?: 4 | 8 | 16;
+  /** Whether tokens come back in their order in recipe packkv, default "kept". */
+  readonly order?: "kept" | "free";
   /** Whether to store the token ids where the cache has them, default true. They are the prompt: leave them out of files that others see. */
   readonly tokenIds?: boolean;
   /** JSON to keep with the cache. */

@@ -5,7 +5,8 @@
  */
 import { q40, q80 } from "./baselines/ggml.ts";
 import { kvcomp } from "./kvcomp.ts";
+import { packKv } from "./packkv/packkv.ts";
 import type { Recipe } from "./recipe.ts";
 
 /** In the order of lists. */
-export const METHODS = [kvcomp, q80, q40] as readonly unknown[] as readonly Recipe<object>[];
+export const METHODS = [kvcomp, packKv, q80, q40] as readonly unknown[] as readonly Recipe<object>[];

@@ -65,6 +65,18 @@ export interface CompressOptions extends CallOptions {
   readonly packTokens?: 4 | 8 | 16;
   /** Whether tokens come back in their order in recipe packkv, default "kept". */
   readonly order?: "kept" | "free";
+  /** Bits of a code: kivi 2, 4 or 8; quarot 2 to 8; turboquant 1 to 4. */
+  readonly bits?: number;
+  /** Tokens or channels of a group of kivi. */
+  readonly group?: number;
+  /** Newest tokens that kivi keeps as they are, default 128. */
+  readonly residual?: number;
+  /** Bins of cachegen: 1 fewest, 2 LMCache's (default), 3 most. */
+  readonly level?: number;
+  /** turboquant's: least error, or unbiased inner products. */
+  readonly variant?: "mse" | "prod";
+  /** Draws turboquant's rotation, default 0. */
+  readonly seed?: number;
   /** Whether to store the token ids where the cache has them, default true. They are the prompt: leave them out of files that others see. */
   readonly tokenIds?: boolean;
   /** JSON to keep with the cache. */

@@ -3,10 +3,27 @@
  *
  * @module
  */
+import { cachegen } from "./baselines/cachegen.ts";
+import { fp8 } from "./baselines/fp8.ts";
 import { q40, q80 } from "./baselines/ggml.ts";
+import { kivi } from "./baselines/kivi.ts";
+import { quarot } from "./baselines/quarot.ts";
+import { turboquant } from "./baselines/turboquant.ts";
 import { kvcomp } from "./kvcomp.ts";
-import { packKv } from "./packkv/packkv.ts";
+import { packkv } from "./packkv.ts";
 import type { Recipe } from "./recipe.ts";
 
+const ALL: readonly unknown[] = [
+  kvcomp,
+  packkv,
+  kivi,
+  cachegen,
+  turboquant,
+  quarot,
+  q80,
+  q40,
+  fp8,
+];
+
 /** In the order of lists. */
-export const METHODS = [kvcomp, packKv, q80, q40] as readonly unknown[] as readonly Recipe<object>[];
+export const METHODS = ALL as readonly Recipe<object>[];

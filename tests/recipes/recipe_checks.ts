@@ -70,6 +70,11 @@ export function cacheOf(
   return new KvCache({ model, dtype, positions: Int32Array.from({ length: tokens }, (_, t) => t), layers });
 }
 
+/** Bytes of hexadecimal text. */
+export function decodeHex(text: string): Uint8Array {
+  return Uint8Array.from(text.match(/../g) ?? [], (byte) => parseInt(byte, 16));
+}
+
 /** Registers the tests. */
 export function checkRecipe(check: RecipeCheck): void {
   const { recipe, model, error, append, recent = 0, tokens = 150 } = check;

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { KvzUnsupportedError } from "../../errors.ts";
+import { KvzFormatError, KvzUnsupportedError } from "../../errors.ts";
 import { joinRows } from "../../stages/tokens/join.ts";
 import {
   BLOCK,
@@ -14,7 +14,7 @@ import {
   quantizeBlocks,
 } from "../../stages/quantize/ggml_blocks.ts";
 import type { TensorBlock, TensorCoder, TensorModule, TensorRange, TensorShape } from "../tensor/coder.ts";
-import { finiteHalves, halfOf } from "../tensor/halves.ts";
+import { requireHalves } from "../tensor/halves.ts";
 import { layerBytes } from "../tensor/rows.ts";
 
 /** The module of one type. */
@@ -41,21 +41,19 @@ class GgmlCoder implements TensorCoder {
 
   encode([block]: readonly TensorBlock[]): Uint8Array[] {
     const out = quantizeBlocks(block.x, this.#type);
-    const size = BLOCK_BYTES[this.#type];
-    for (let at = 0; at < out.length; at += size) {
-      if ((out[at + 1] & 0x7c) !== 0x7c) continue;
-      const begin = at / size * BLOCK;
-      const most = block.x.subarray(begin, begin + BLOCK).reduce((most, x) => Math.max(most, Math.abs(x)), 0);
-      halfOf(most / (this.#type === "q8_0" ? 127 : 8), block, Math.floor(begin / block.dim));
-    }
+    const scales = Uint16Array.from({ length: block.x.length / BLOCK }, (_, i) => scaleBits(out, i, this.#type));
+    requireHalves(scales, block, (i) => Math.floor(i * BLOCK / block.dim));
     return [out];
   }
 
   decode([blocks]: readonly Uint8Array[], range: TensorRange): Float32Array[] {
     const bytes = layerBytes(blocks, this.#shape.heads * range.tokens * this.#row, this.#shape, range);
-    const size = BLOCK_BYTES[this.#type];
-    for (let at = 0; at < bytes.length; at += size) {
-      if ((bytes[at + 1] & 0x7c) === 0x7c) finiteHalves(bytes.subarray(at, at + 2), `${this.#type} block ${at / size}`);
+    for (let i = 0; i < bytes.length / BLOCK_BYTES[this.#type]; i++) {
+      if ((scaleBits(bytes, i, this.#type) & 0x7c00) === 0x7c00) {
+        throw new KvzFormatError(
+          `Cannot decode ${this.#shape.kind}s: the scale of a ${this.#type} block is not finite`,
+        );
+      }
     }
     return [dequantizeBlocks(bytes, this.#type)];
   }
@@ -69,4 +67,9 @@ class GgmlCoder implements TensorCoder {
     const { layers, heads } = this.#shape;
     return [joinRows(before, after, layers * heads)];
   }
+}
+
+function scaleBits(blocks: Uint8Array, i: number, type: BlockType): number {
+  const at = i * BLOCK_BYTES[type];
+  return blocks[at] | blocks[at + 1] << 8;
 }

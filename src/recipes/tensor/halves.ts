@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { f16ToNumber, numberToF16 } from "../../cache/elements.ts";
+import { f16ToNumber } from "../../cache/elements.ts";
 import { KvzFormatError, KvzUnsupportedError } from "../../errors.ts";
 import type { TensorBlock } from "./coder.ts";
 
@@ -15,23 +15,22 @@ export function halfValues(): Float32Array {
 }
 
 /**
- * Binary16 bits of a scale, zero or norm, finite.
+ * Checks scales, zeros and norms in binary16.
  *
- * @param row Row [layers][heads][tokens] of the block that it belongs to, for the message.
- * @throws {KvzUnsupportedError} It is beyond binary16.
+ * @param rowOf Row [layers][heads][tokens] of the block that number i belongs to, for the message.
+ * @throws {KvzUnsupportedError} One is beyond binary16.
  */
-export function halfOf(value: number, block: TensorBlock, row: number): number {
-  const bits = numberToF16(value);
-  if ((bits & 0x7c00) === 0x7c00) {
-    const { kind, heads, tokens, begin } = block;
-    const head = Math.floor(row / tokens);
-    throw new KvzUnsupportedError(
-      `Cannot compress cache: ${kind} of layer ${Math.floor(head / heads)}, head ${head % heads}, token ${
-        begin + row % tokens
-      } or near it needs a scale or offset of ${value}, binary16 ends at 65504`,
-    );
-  }
-  return bits;
+export function requireHalves(numbers: Uint16Array, block: TensorBlock, rowOf: (i: number) => number): void {
+  const i = numbers.findIndex((bits) => (bits & 0x7c00) === 0x7c00);
+  if (i < 0) return;
+  const { kind, heads, tokens, begin } = block;
+  const row = rowOf(i);
+  const head = Math.floor(row / tokens);
+  throw new KvzUnsupportedError(
+    `Cannot compress cache: ${kind} of layer ${Math.floor(head / heads)}, head ${head % heads}, token ${
+      begin + row % tokens
+    } or near it needs a scale or offset beyond 65504, where binary16 ends`,
+  );
 }
 
 /**

@@ -156,6 +156,7 @@ class TensorCodec<Own extends object> implements ChunkCodec {
         if (coder !== undefined && this.#preRope) turn(rotationTable(rope, targetPositions, "redo"));
         else if (moved) turn(shiftTable(rope, positions, targetPositions));
       }
+      if (dtype === "f16") clampToF16(restored[i]);
       return fromFloat32(restored[i], dtype);
     });
   }
@@ -203,6 +204,14 @@ class TensorCodec<Own extends object> implements ChunkCodec {
     const perLayer = heads * tokens * dim * BYTES_PER_ELEMENT[this.#setup.storedDType];
     const bytes = await decodeStream(stream, layers * perLayer, `stream ${stream.tag}`);
     return bytes.slice(layerBegin * perLayer, layerEnd * perLayer);
+  }
+}
+
+/** A quantizer may restore a little more than the largest element that there was. */
+function clampToF16(x: Float32Array): void {
+  for (let i = 0; i < x.length; i++) {
+    if (x[i] > 65504) x[i] = 65504;
+    else if (x[i] < -65504) x[i] = -65504;
   }
 }
 

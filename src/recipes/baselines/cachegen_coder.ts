@@ -125,7 +125,8 @@ function absMaxima(x: Float32Array, heads: number, tokens: number, dim: number):
   const most = new Float32Array(tokens);
   for (let head = 0, i = 0; head < heads; head++) {
     for (let t = 0; t < tokens; t++) {
-      for (let end = i + dim; i < end; i++) if (Math.abs(x[i]) > most[t]) most[t] = Math.abs(x[i]);
+      const end = i + dim;
+      for (; i < end; i++) if (Math.abs(x[i]) > most[t]) most[t] = Math.abs(x[i]);
     }
   }
   return most;

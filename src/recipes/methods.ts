@@ -10,12 +10,12 @@ import { kivi } from "./baselines/kivi.ts";
 import { quarot } from "./baselines/quarot.ts";
 import { turboquant } from "./baselines/turboquant.ts";
 import { kvcomp } from "./kvcomp.ts";
-import { packkv } from "./packkv.ts";
+import { packKv } from "./packkv/packkv.ts";
 import type { Recipe } from "./recipe.ts";
 
 const ALL: readonly unknown[] = [
   kvcomp,
-  packkv,
+  packKv,
   kivi,
   cachegen,
   turboquant,

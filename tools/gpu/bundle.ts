@@ -2,15 +2,18 @@
  * Makes a folder with everything that has to run on a machine with a GPU, for one that has Deno and nothing else: the
  * backends' tests and the benchmarks as single files, the samples, and a script that runs them all.
  *
- *     deno run -A tools/gpu/bundle.ts -o FOLDER
+ *     deno run -A tools/gpu/bundle.ts -o FOLDER [--light]
  *     (there) OUT=results DENO=/path/to/deno bash FOLDER/run.sh
+ *
+ * `--light` leaves the large profile for kvtc out, which the benchmark of restoring then does without.
  *
  * @module
  */
 import { DENO } from "../exec.ts";
 
-/** Tests of kernels and coders on every backend; of faults only those that a real driver can show. */
+/** Tests of kernels and coders on every backend, and of recipes on GPUs. */
 const TESTS = ["tests/backend", "tests/stages", "tests/stages/trellis"];
+const MORE_TESTS = ["tests/codec/kvz_gpu_test.ts", "tests/codec/kvtc_gpu_test.ts"];
 /** Tests of the host alone, or that need the repository around them. */
 const LEFT_OUT = /select_test|lossless|allocate_test|row_classes_test|gain_test|rans_tables_test/;
 const BENCHES = [
@@ -20,12 +23,16 @@ const BENCHES = [
   "bench/gpu/kvz.ts",
   "bench/gpu/restore.ts",
 ];
-const SAMPLES = ["samples/smollm2-256.safetensors", "samples/smollm2-kvz.kvzp", "samples/smollm2-demo.kvzp"];
+const SAMPLES = [
+  "samples/smollm2-256.safetensors",
+  "samples/smollm2-kvz.kvzp",
+  ...(Deno.args.includes("--light") ? [] : ["samples/smollm2-demo.kvzp"]),
+];
 
 const at = Deno.args.indexOf("-o");
 const folder = Deno.args[at + 1];
 if (at < 0 || folder === undefined) {
-  console.error("usage: deno run -A tools/gpu/bundle.ts -o FOLDER [--samples smollm2-kvz,…]");
+  console.error("usage: deno run -A tools/gpu/bundle.ts -o FOLDER [--light]");
   Deno.exit(2);
 }
 await Deno.mkdir(`${folder}/samples`, { recursive: true });
@@ -36,7 +43,7 @@ async function bundle(entry: string, name: string): Promise<void> {
   if (code !== 0) throw new Error(`Cannot bundle ${entry}`);
 }
 
-const tests: string[] = [];
+const tests = [...MORE_TESTS];
 for (const directory of TESTS) {
   for await (const { name, isFile } of Deno.readDir(directory)) {
     if (isFile && name.endsWith("_test.ts") && !LEFT_OUT.test(name)) tests.push(`${directory}/${name}`);

@@ -20,7 +20,7 @@ echo "cuBLASLt: ${KVZ_CUBLASLT:-none}"
 step() {
   local name=$1 limit=$2
   shift 2
-  if ((${#WANTED[@]} > 0)) && [[ ! " ${WANTED[*]} " == *" ${name%%_*} "* ]]; then return; fi
+  if ((${#WANTED[@]} > 0)) && [[ " ${WANTED[*]} " != *" ${name%%_*} "* ]]; then return; fi
   echo "== [$SECONDS s] $name"
   timeout --kill-after 5 "$limit" "$@" > "$OUT/$name" 2>&1
   local code=$?
@@ -40,8 +40,11 @@ step gemm_cuda 60 "${RUN[@]}" gemm.js cuda
 step gemm_webgpu 60 "${RUN[@]}" gemm.js webgpu
 step entropy_cuda 60 "${RUN[@]}" entropy.js cuda
 step entropy_webgpu 60 "${RUN[@]}" entropy.js webgpu --mebibytes 1,16,64
-step restore 90 "${RUN[@]}" restore.js
+step restore 90 "${RUN[@]}" restore.js --profiles "$(ls samples/*.kvzp | paste -sd,)"
 step kvz_cuda 90 "${RUN[@]}" kvz.js cuda
+step kvz_one 40 "${RUN[@]}" kvz.js cuda --tokens 512 --chunk 512 --batch 512
+step kvz_sample 60 "${RUN[@]}" kvz.js cuda --profile samples/smollm2-kvz.kvzp --cache samples/smollm2-256.safetensors --repeat 32
+step kvz_webgpu 60 "${RUN[@]}" kvz.js webgpu --only trellis
 step table5_9984 100 "${RUN[@]}" table5.js --backend cuda --components 9984
 step table5_7936 90 "${RUN[@]}" table5.js --backend cuda --components 7936
 echo "== [$SECONDS s] done"

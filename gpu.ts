@@ -18,3 +18,4 @@
  */
 export { DeviceCache, type DeviceCacheShape, type DeviceTensor } from "./src/codec/device_cache.ts";
 export type { CudaMemory, DeviceMemory, WebGpuMemory } from "./src/backend/gpu/memory.ts";
+export { CodedAttention } from "./src/codec/coded_attention.ts";

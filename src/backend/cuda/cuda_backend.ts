@@ -10,6 +10,7 @@ import { CublasLt } from "./cublaslt.ts";
 import { buildOf } from "./detect.ts";
 import { CudaDevice, type CudaDeviceOptions } from "./device.ts";
 import { CudaEntropy } from "./entropy.ts";
+import { CudaHuffman } from "./huffman.ts";
 import { CudaInteger } from "./integer.ts";
 import { CudaMemoryKernels } from "./memory.ts";
 import { CudaProducts } from "./products.ts";
@@ -38,6 +39,7 @@ export class CudaBackend implements Backend {
     this.gpu = {
       memory: new CudaMemoryKernels(device),
       entropy: new CudaEntropy(device),
+      huffman: new CudaHuffman(device),
       integer: new CudaInteger(device),
       trellis: new CudaTrellis(device),
     };

@@ -5,6 +5,7 @@
  * @module
  */
 import type { GpuEntropy } from "./entropy.ts";
+import type { GpuHuffman } from "./huffman.ts";
 import type { GpuInteger } from "./integer.ts";
 import type { GpuMemory } from "./memory.ts";
 import type { GpuTrellis } from "./trellis.ts";
@@ -13,6 +14,7 @@ import type { GpuTrellis } from "./trellis.ts";
 export interface GpuKernels {
   readonly memory: GpuMemory | null;
   readonly entropy: GpuEntropy | null;
+  readonly huffman: GpuHuffman | null;
   readonly integer: GpuInteger | null;
   readonly trellis: GpuTrellis | null;
 }

@@ -22,6 +22,7 @@ import type { WebGpuBuffer } from "./buffer.ts";
 import type { WebGpuDevice } from "./device.ts";
 import { WebGpuEntropy } from "./entropy.ts";
 import { decodeFp8Rows, Fp8Encoder } from "./fp8.ts";
+import { WebGpuHuffman } from "./huffman.ts";
 import { WebGpuInteger } from "./integer.ts";
 import { runLayout } from "./layout.ts";
 import { packSymbols, unpackSymbols } from "./packing.ts";
@@ -49,6 +50,7 @@ export class WebGpuBackend implements Backend {
     this.gpu = {
       memory: new WebGpuSharedMemory(device),
       entropy: new WebGpuEntropy(device),
+      huffman: new WebGpuHuffman(device),
       integer: new WebGpuInteger(device),
       trellis: new WebGpuTrellis(device),
     };

@@ -4,6 +4,7 @@
 export const MODULES = {
   elementwise: (): Promise<{ readonly ptx: string }> => import("./elementwise.ts"),
   gemm: (): Promise<{ readonly ptx: string }> => import("./gemm.ts"),
+  huffman: (): Promise<{ readonly ptx: string }> => import("./huffman.ts"),
   integer: (): Promise<{ readonly ptx: string }> => import("./integer.ts"),
   quantize: (): Promise<{ readonly ptx: string }> => import("./quantize.ts"),
   rans_decode: (): Promise<{ readonly ptx: string }> => import("./rans_decode.ts"),

@@ -56,7 +56,7 @@ const { blocks, lengths } = encodeChunk(elements, shape, rel, tokens, 0);
 const values = heads * tokens * dim;
 console.log(
   `${heads} heads × ${tokens} tokens × ${dim}, relative step ${rel}: ${
-    digits(8 * blocks.codes.length / values, 3)
+    digits(8 * blocks.codes.length / values)
   } bits a value`,
 );
 

@@ -8,7 +8,7 @@ import { type DeviceCodes, type GpuHuffman, TABLE_STRIDE } from "../../backend/g
 import { withScratch } from "../scratch.ts";
 import { decodeTable } from "./huffman.ts";
 import { blocksOfHead, type CodedShape, type HuffmanBlocks, vectorsOfHead } from "./huffman_blocks.ts";
-import { badVector, checkDots, type CodedTensor, type DotCall, partShape } from "./huffman_dots.ts";
+import { badVector, checkDots, type CodedTensor, type DotCall } from "./huffman_dots.ts";
 
 /** A tensor's codes on the device; what comes and goes is weights and products. */
 export class GpuCodedTensor implements CodedTensor {

@@ -39,6 +39,7 @@ export {
   type TransformersTokenizer,
 } from "./src/adapters/transformers_model.ts";
 export { AgreementMeter } from "./src/eval/agreement.ts";
+export { captureCache, type PrefillOptions } from "./src/eval/capture.ts";
 export { type ComponentErrors, ComponentMeter } from "./src/eval/component_meter.ts";
 export type { RegionCounts } from "./src/eval/error_meter.ts";
 export { type EvaluateOptions, evaluateText, prefill, type StepOptions } from "./src/eval/evaluate.ts";

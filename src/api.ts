@@ -7,7 +7,7 @@ export * from "./errors.ts";
 export type * from "./cache/types.ts";
 export { BYTES_PER_ELEMENT } from "./cache/types.ts";
 export { KvCache } from "./cache/kv_cache.ts";
-export type { CacheFacts, DenseCache, HeadBytes, LayerBytes, QueryTensors, RaggedCache } from "./cache/kv_cache.ts";
+export type { CacheFacts, DenseCache, HeadBytes, LayerBytes, RaggedCache } from "./cache/kv_cache.ts";
 export { type CacheShape, KvCacheBuilder } from "./cache/builder.ts";
 export { castCache } from "./cache/cast.ts";
 export { type Densified, densify } from "./cache/densify.ts";

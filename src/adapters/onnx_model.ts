@@ -8,8 +8,8 @@ import { describedAs } from "../cache/cast.ts";
 import { densify } from "../cache/densify.ts";
 import type { KvCache } from "../cache/kv_cache.ts";
 import { resolveModel } from "../cache/fingerprint.ts";
-import { toFloat32 } from "../cache/elements.ts";
-import type { DType, ModelSpec } from "../cache/types.ts";
+import { fromFloat32, toFloat32 } from "../cache/elements.ts";
+import type { DType, ModelSpec, QueryTensors } from "../cache/types.ts";
 import { KvzFormatError, KvzMismatchError, KvzUnsupportedError } from "../errors.ts";
 import type { ForwardOptions, ForwardResult, LanguageModel, LoadedCache, LoadOptions } from "../eval/language_model.ts";
 import { fromTransformersJs, type TensorLike, toTransformersJs } from "./transformers_js.ts";
@@ -166,7 +166,8 @@ export class OnnxModel implements LanguageModel {
       feeds.layer_source = int64([...past?.layerSource ?? own], [this.spec.layers]);
     }
     const presents = this.#pastNames().map((name) => name.replace("past_key_values", "present"));
-    const outputs = await session.run(feeds, ["logits", ...presents]);
+    const queries = options.queries ? this.#queryNames() : [];
+    const outputs = await session.run(feeds, ["logits", ...presents, ...queries]);
     const positions = new Int32Array(tokens + n);
     if (past) positions.set(past.positions);
     for (let i = 0; i < n; i++) positions[tokens + i] = first + i;
@@ -177,6 +178,7 @@ export class OnnxModel implements LanguageModel {
     return {
       logits: await this.#readLogits(outputs.logits, wanted, n),
       present: new OnnxPast(tensors, positions, bias, past?.layerSource ?? null, this),
+      ...(options.queries ? { queries: await this.#readQueries(queries.map((name) => outputs[name]), n) } : {}),
     };
   }
 
@@ -250,6 +252,33 @@ export class OnnxModel implements LanguageModel {
     ]).flat();
   }
 
+  /** Outputs of the capture graph. */
+  #queryNames(): string[] {
+    const names = Array.from({ length: this.spec.layers }, (_, layer) => `rotated_query.${layer}`);
+    const missing = names.find((name) => !this.#parts.session.outputNames.includes(name));
+    if (missing !== undefined) {
+      throw new KvzUnsupportedError(
+        `Cannot capture queries: this graph has no output "${missing}"; use the capture graph`,
+      );
+    }
+    return names;
+  }
+
+  async #readQueries(tensors: readonly OnnxTensor[], n: number): Promise<QueryTensors> {
+    const { kvHeads, keyDim } = this.spec;
+    const layers = await Promise.all(tensors.map((tensor) => this.#readFloats(tensor, "queries")));
+    const heads = layers[0].length / (n * keyDim);
+    if (heads % kvHeads !== 0 || layers.some(({ length }) => length !== layers[0].length)) {
+      throw new KvzFormatError(
+        `Cannot capture queries: the graph gave ${
+          layers[0].length
+        } elements for ${n} tokens of ${keyDim}, expected a ` +
+          `multiple of ${kvHeads} heads`,
+      );
+    }
+    return { dtype: "f32", heads, tokens: n, layers: layers.map((values) => fromFloat32(values, "f32")) };
+  }
+
   #own(loaded: LoadedCache | undefined): OnnxPast | null {
     if (loaded === undefined) return null;
     if (loaded instanceof OnnxPast && loaded.owner === this) return loaded;
@@ -294,14 +323,18 @@ export class OnnxModel implements LanguageModel {
     return out;
   }
 
-  async #readLogits(tensor: OnnxTensor, wanted: "all" | "last", n: number): Promise<Float32Array> {
+  async #readFloats(tensor: OnnxTensor, what: string): Promise<Float32Array> {
     const data = tensor.location === undefined || tensor.location === "cpu" ? tensor.data : await tensor.getData?.();
-    if (!ArrayBuffer.isView(data)) throw new KvzFormatError("Cannot run model: its logits cannot be read");
+    if (!ArrayBuffer.isView(data)) throw new KvzFormatError(`Cannot run model: its ${what} cannot be read`);
     const dtype: DType | undefined = tensor.type === "float32" ? "f32" : tensor.type === "float16" ? "f16" : undefined;
-    if (dtype === undefined) throw new KvzUnsupportedError(`Cannot run model: its logits are ${tensor.type}`);
-    const logits = data instanceof Float32Array
+    if (dtype === undefined) throw new KvzUnsupportedError(`Cannot run model: its ${what} are ${tensor.type}`);
+    return data instanceof Float32Array
       ? data
       : toFloat32(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), dtype);
+  }
+
+  async #readLogits(tensor: OnnxTensor, wanted: "all" | "last", n: number): Promise<Float32Array> {
+    const logits = await this.#readFloats(tensor, "logits");
     const rows = logits.length / this.vocabulary;
     if (rows !== n && rows !== 1) {
       throw new KvzFormatError(

@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { KvCache, type QueryTensors } from "../cache/kv_cache.ts";
+import { KvCache } from "../cache/kv_cache.ts";
 import { checkModel } from "../cache/model.ts";
 import { convertPairing } from "../cache/pairing.ts";
 import {
@@ -15,6 +15,7 @@ import {
   type DType,
   type Kind,
   type ModelSpec,
+  type QueryTensors,
   type RopeSpec,
 } from "../cache/types.ts";
 import { type ByteSource, memorySource } from "../container/bytes.ts";

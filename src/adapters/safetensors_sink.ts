@@ -4,7 +4,6 @@
  * @module
  */
 import type { CacheShape } from "../cache/builder.ts";
-import type { QueryTensors } from "../cache/kv_cache.ts";
 import { checkPositions } from "../cache/layout.ts";
 import { checkModel } from "../cache/model.ts";
 import { convertPairing } from "../cache/pairing.ts";
@@ -14,6 +13,7 @@ import {
   type CacheSource,
   type DType,
   type Kind,
+  type QueryTensors,
   type RopePairing,
 } from "../cache/types.ts";
 import type { RandomSink } from "../container/bytes.ts";
@@ -79,6 +79,11 @@ export class SafetensorsSink implements CacheSink {
   ) {
     const { model, dtype, positions, inputIds, queries } = shape;
     checkModel(model);
+    if (shape.ragged) {
+      throw new KvzUnsupportedError(
+        "Cannot write safetensors: the heads hold different tokens, expected a dense cache",
+      );
+    }
     checkPositions("position", positions);
     const reserved = RESERVED.find((key) => options.metadata?.[key] !== undefined);
     if (reserved !== undefined) {

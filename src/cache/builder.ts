@@ -12,6 +12,8 @@ import { BYTES_PER_ELEMENT, type CacheSink, type Kind } from "./types.ts";
 export interface CacheShape extends CacheFacts {
   /** Absolute position of each token, strictly increasing. */
   readonly positions: Int32Array;
+  /** Whether heads may hold different tokens; what takes dense caches alone refuses such a shape. Default false. */
+  readonly ragged?: boolean;
 }
 
 /**
@@ -31,6 +33,7 @@ export class KvCacheBuilder implements CacheSink {
   constructor(shape: CacheShape) {
     checkModel(shape.model);
     checkDType(shape.dtype);
+    if (shape.ragged) throw new RangeError("Cannot make a dense cache: heads hold different tokens");
     checkPositions("position", shape.positions);
     checkFacts(shape, shape.positions.length);
     this.#shape = shape;

@@ -14,16 +14,22 @@ import {
   distinctPositions,
   type HeadBytes,
   lowerBound,
-  type QueryTensors,
   type RaggedCache,
   sameBytes,
   sameOptional,
   sameQueries,
 } from "./layout.ts";
 import { checkModel } from "./model.ts";
-import { BYTES_PER_ELEMENT, type CacheSource, type DType, type Kind, type ModelSpec } from "./types.ts";
+import {
+  BYTES_PER_ELEMENT,
+  type CacheSource,
+  type DType,
+  type Kind,
+  type ModelSpec,
+  type QueryTensors,
+} from "./types.ts";
 
-export type { CacheFacts, DenseCache, HeadBytes, LayerBytes, QueryTensors, RaggedCache } from "./layout.ts";
+export type { CacheFacts, DenseCache, HeadBytes, LayerBytes, RaggedCache } from "./layout.ts";
 
 /**
  * A KV cache of one sequence. Bytes are views of what the caller gave, never copies; do not change them afterwards.

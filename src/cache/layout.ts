@@ -3,19 +3,7 @@
  *
  * @module
  */
-import { BYTES_PER_ELEMENT, type DType, type ModelSpec } from "./types.ts";
-
-/** Queries of the last tokens of a prompt, after RoPE in half-split pairing, for methods that weigh by attention. */
-export interface QueryTensors {
-  /** Element type of the queries. */
-  readonly dtype: DType;
-  /** Query heads, a multiple of the model's KV heads. */
-  readonly heads: number;
-  /** Tokens w that have queries: the last w of the cache. */
-  readonly tokens: number;
-  /** One entry a layer: little-endian [heads][tokens][keyDim]. */
-  readonly layers: readonly Uint8Array[];
-}
+import { BYTES_PER_ELEMENT, type DType, type ModelSpec, type QueryTensors } from "./types.ts";
 
 /** The two tensors of one layer of a dense cache, little-endian [kvHeads][tokens][dim]. */
 export interface LayerBytes {

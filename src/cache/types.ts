@@ -72,6 +72,18 @@ export interface ModelSpec {
   readonly rope: RopeSpec | null;
 }
 
+/** Queries of the last tokens of a prompt, after RoPE in half-split pairing, for methods that weigh by attention. */
+export interface QueryTensors {
+  /** Element type of the queries. */
+  readonly dtype: DType;
+  /** Query heads, a multiple of the model's KV heads. */
+  readonly heads: number;
+  /** Tokens w that have queries: the last w of the cache. */
+  readonly tokens: number;
+  /** One entry a layer: little-endian [heads][tokens][keyDim]. */
+  readonly layers: readonly Uint8Array[];
+}
+
 /**
  * A cache that can be read by token ranges: in memory ({@linkcode KvCache}) or in a file. One sequence.
  */
@@ -88,6 +100,10 @@ export interface CacheSource {
   readonly inputIds?: Int32Array;
   /** True when heads hold different tokens (evicting methods); dense-only recipes refuse such a cache by name. */
   readonly ragged: boolean;
+  /** Queries of the last tokens, where they are in memory. */
+  readonly queries?: QueryTensors;
+  /** Reads the queries of the last tokens, where they are elsewhere. */
+  readQueries?(): Promise<QueryTensors | undefined>;
   /**
    * Reads tokens [begin, end) of one kind as little-endian source elements [layers][kvHeads][end − begin][dim],
    * keys after RoPE in half-split pairing. The result belongs to the caller.
@@ -100,6 +116,15 @@ export interface CacheSink {
   /**
    * Writes tokens [begin, begin + n) of layers [layerBegin, layerBegin + k), laid out as {@linkcode CacheSource.read}
    * returns them: [k][kvHeads][n][dim].
+   *
+   * @param kept [k][kvHeads][n]: 0 where a head does not hold the token (`data` has zeros there); absent: all are held.
    */
-  write(kind: Kind, layerBegin: number, begin: number, n: number, data: Uint8Array): void | Promise<void>;
+  write(
+    kind: Kind,
+    layerBegin: number,
+    begin: number,
+    n: number,
+    data: Uint8Array,
+    kept?: Uint8Array,
+  ): void | Promise<void>;
 }

@@ -41,6 +41,9 @@ export async function appendCache(
   const { header, reader } = file;
   const decoder = await FileDecoder.open(lanes, profile, header, {});
   if (more.ragged) throw new KvzUnsupportedError("Cannot append a ragged cache: its heads hold different tokens");
+  if (decoder.recipe.select !== undefined) {
+    throw new KvzUnsupportedError(`Cannot append: recipe ${header.recipe.name} chooses from the whole cache at once`);
+  }
   resolveModel(more.model, header.model, { found: "the new tokens", wanted: "the file" });
   if (more.dtype !== header.dtype) {
     throw new KvzMismatchError(`Cannot append: the new tokens are ${more.dtype}, the file is ${header.dtype}`);

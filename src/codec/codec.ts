@@ -8,7 +8,7 @@ import type { KvCache } from "../cache/kv_cache.ts";
 import type { CacheSink, CacheSource } from "../cache/types.ts";
 import { type ByteSink, MemorySink } from "../container/bytes.ts";
 import type { FrameWriter } from "../container/frame_writer.ts";
-import { KvzBackendError, KvzFormatError } from "../errors.ts";
+import { KvzBackendError, KvzFormatError, KvzUnsupportedError } from "../errors.ts";
 import type { Profile } from "../profile/types.ts";
 import type { AppendResult } from "./append.ts";
 import { type CacheBlock, FileDecoder } from "./decode.ts";
@@ -110,10 +110,17 @@ export class Codec implements AsyncDisposable {
     input: KvzInput | ReadableStream<Uint8Array>,
     options: DecompressOptions = {},
   ): Promise<{ cache: KvCache; report: DecompressReport }> {
-    let builder: KvCacheBuilder | null = null;
+    let builder: { build(): KvCache } | null = null;
     const source = input instanceof ReadableStream ? await collect(input, options) : input;
-    const report = await this.decompressTo(source, (shape) => builder = new KvCacheBuilder(shape), options);
-    return { cache: builder!.build(), report };
+    const makeSink = async (shape: RestoredShape): Promise<CacheSink> => {
+      // Imported when used: few recipes evict.
+      const Builder = shape.ragged ? (await import("../cache/ragged_builder.ts")).RaggedCacheBuilder : KvCacheBuilder;
+      const made = new Builder(shape);
+      builder = made;
+      return made;
+    };
+    const report = await this.decompressTo(source, makeSink, options);
+    return { cache: (builder as { build(): KvCache } | null)!.build(), report };
   }
 
   /** Like {@linkcode decompress}, into any sink, which is made when the shape is known; memory is bounded by a few chunks. */
@@ -134,7 +141,7 @@ export class Codec implements AsyncDisposable {
       const total = shape.positions.length;
       const { onProgress } = options;
       for await (const block of fileBlocks(file, decoder)) {
-        await sink.write(block.kind, 0, block.begin, block.tokens, block.data);
+        await sink.write(block.kind, 0, block.begin, block.tokens, block.data, block.kept ?? undefined);
         if (block.kind === "value") onProgress?.({ done: block.begin + block.tokens, total });
       }
       return this.#report(total, timer);
@@ -167,6 +174,9 @@ export class Codec implements AsyncDisposable {
       await loadPlan(file, decoder);
       timer.setupDone();
       const shape = await restoredShape(file, decoder, options);
+      if (shape.ragged) {
+        throw new KvzUnsupportedError("Cannot restore into device memory: the file's heads hold different tokens");
+      }
       const own = makeCache === undefined ? allocDeviceCache(this.#lanes.device, shape) : null;
       if (own !== null) free = own.free;
       const cache = own?.cache ?? await makeCache!(shape);

@@ -15,7 +15,7 @@ import { groupIds, groupPositions, type RecordGroup, requireRecord } from "./gro
 import type { Lanes } from "./lanes.ts";
 import { type DecompressOptions, DEFAULT_MAX_BYTES } from "./options.ts";
 import { mapOrdered } from "./ordered.ts";
-import { FILE_CHUNK, regionOf, requireRising, TAG_IDS, TAG_PLAN, TAG_POSITIONS } from "./regions.ts";
+import { FILE_CHUNK, regionOf, requireRising, TAG_IDS, TAG_KEPT, TAG_PLAN, TAG_POSITIONS } from "./regions.ts";
 
 /** A piece of a restored cache. */
 export interface CacheBlock {
@@ -35,6 +35,8 @@ export interface CacheBlock {
   readonly inputIds: Int32Array | null;
   /** Little-endian elements [layers][kvHeads][tokens][dim], keys after RoPE, half-split. */
   readonly data: Uint8Array;
+  /** 1 where a head holds the token, else 0 and `data` zeros, [layers][kvHeads][tokens]; null: all do. */
+  readonly kept: Uint8Array | null;
 }
 
 /**
@@ -197,6 +199,7 @@ export class FileDecoder {
       signal?.throwIfAborted();
       const { positions, targetPositions, inputIds } = await this.positionsOf(group);
       const take = Math.min(group.tokens, this.tokenLimit - group.begin);
+      const marks = await this.marksOf(group);
       const data = new Map<Kind, Uint8Array>();
       await Promise.all(this.recipe.groups.map(async (kinds) => {
         const { layerBegin, layerEnd } = this;
@@ -213,6 +216,7 @@ export class FileDecoder {
           layerBegin,
           layerEnd,
           streams,
+          ...marks,
         }) as Uint8Array[];
         kinds.forEach((kind, i) => data.set(kind, this.#firstTokens(parts[i], kind, tokens, take)));
       }));
@@ -220,6 +224,7 @@ export class FileDecoder {
         group,
         take,
         data,
+        kept: marks === undefined ? null : this.keptOf(marks.marks, group.tokens, take),
         positions: targetPositions.slice(0, take),
         inputIds: inputIds?.slice(0, take) ?? null,
       };
@@ -235,6 +240,7 @@ export class FileDecoder {
           positions: done.positions,
           inputIds: done.inputIds,
           data: done.data.get(kind)!,
+          kept: done.kept,
         };
       }
       onProgress?.({ done: done.group.begin + done.take });
@@ -268,6 +274,23 @@ export class FileDecoder {
     return { positions, targetPositions: positions.map((position) => position + shift), inputIds };
   }
 
+  /** What each head of all layers keeps of a group, as jobs want it; undefined: everything. */
+  async marksOf(group: RecordGroup): Promise<{ marks: Uint8Array } | undefined> {
+    const record = group.records.get(TAG_KEPT);
+    if (record === undefined) return undefined;
+    return { marks: await (await import("./marks.ts")).decodeMarks(record, this.header.model, group.tokens) };
+  }
+
+  /** Zeros and ones of the chosen layers' first `take` tokens. */
+  keptOf(marks: Uint8Array, tokens: number, take: number): Uint8Array {
+    const { kvHeads } = this.header.model;
+    const out = new Uint8Array((this.layerEnd - this.layerBegin) * kvHeads * take);
+    for (let i = 0, row = this.layerBegin * kvHeads; i < out.length; row++) {
+      for (let t = 0; t < take; t++) out[i++] = Number(marks[row * tokens + t] !== 0);
+    }
+    return out;
+  }
+
   /** The recipe's streams of kinds that are coded together, in a group of records. */
   streamsOf(group: RecordGroup, kinds: readonly Kind[]): TaggedStream[] {
     return this.recipe.tags(regionOf(group.chunk), kinds).map((tag) => requireRecord(group, tag));
@@ -276,7 +299,13 @@ export class FileDecoder {
   /** What an unknown record means could change what the others mean. */
   #requireKnownTags(group: RecordGroup): void {
     const region = regionOf(group.chunk);
-    const known = [TAG_IDS, TAG_POSITIONS, ...this.recipe.groups.flatMap((kinds) => this.recipe.tags(region, kinds))];
+    const kept = region === "chunk" && this.recipe.select !== undefined ? [TAG_KEPT] : [];
+    const known = [
+      TAG_IDS,
+      TAG_POSITIONS,
+      ...kept,
+      ...this.recipe.groups.flatMap((kinds) => this.recipe.tags(region, kinds)),
+    ];
     for (const tag of group.records.keys()) {
       if (!known.includes(tag)) throw new KvzFormatError(`Cannot read file: unknown record ${tag}`);
     }

@@ -27,6 +27,7 @@ import {
   regionOf,
   SINK_CHUNK,
   TAG_IDS,
+  TAG_KEPT,
   TAG_PLAN,
   TAG_POSITIONS,
   type Unit,
@@ -57,6 +58,8 @@ export interface PreparedEncode {
   readonly recipeOptions: object;
   readonly model: ModelSpec;
   readonly setup: Setup;
+  /** What each head keeps, where the recipe chooses. */
+  readonly marks: Uint8Array | undefined;
 }
 
 /** Setups made so far, by recipe, options, model and element type: a plan is computed once. */
@@ -83,16 +86,19 @@ export async function prepareEncode(
     ? source.model
     : resolveModel(source.model, profile.model, { found: "the cache", wanted: "the profile" });
   const key = JSON.stringify([recipe.name, recipeOptions, source.dtype, model]);
-  let setup = setups.get(key);
+  const selection = await recipe.select?.(source, recipeOptions);
+  // What was selected is this cache's alone.
+  let setup = selection === undefined ? setups.get(key) : undefined;
   if (setup === undefined) {
     const { dtype } = source;
-    const facts = { model, storedDType: dtype, dtype, openBackend: lanes.openBackend };
+    const selected = selection?.plan;
+    const facts = { model, storedDType: dtype, dtype, selected, openBackend: lanes.openBackend };
     setup = await recipe.planSetup(profile, facts, recipeOptions);
     if (setups.size >= MAX_SETUPS) setups.clear();
-    setups.set(key, setup);
+    if (selection === undefined) setups.set(key, setup);
   }
   await lanes.load(setup);
-  return { recipe, recipeOptions, model, setup };
+  return { recipe, recipeOptions, model, setup, marks: selection?.marks };
 }
 
 /** Compresses a whole cache into a sink; returns the writer for its records and size. The lanes must be loaded. */
@@ -102,7 +108,7 @@ export async function encodeCache(
   source: CacheSource,
   sink: ByteSink,
   options: CompressOptions,
-  { recipe, recipeOptions, model, setup }: PreparedEncode,
+  { recipe, recipeOptions, model, setup, marks }: PreparedEncode,
 ): Promise<FrameWriter> {
   const firstPosition = firstOfContiguous(source.positions);
   const withIds = options.tokenIds !== false && source.inputIds !== undefined;
@@ -128,7 +134,7 @@ export async function encodeCache(
     ...(codedEnd < tokens ? [{ chunk: WINDOW_CHUNK, begin: codedEnd, end: tokens }] : []),
   ];
   await encodeUnits(
-    { lanes, recipe, source, writer, withIds, withPositions: firstPosition === undefined },
+    { lanes, recipe, source, writer, withIds, withPositions: firstPosition === undefined, marks },
     units,
     options,
   );
@@ -144,6 +150,8 @@ export interface UnitEncoder {
   readonly writer: FrameWriter;
   readonly withIds: boolean;
   readonly withPositions: boolean;
+  /** What each head keeps of all tokens of the source. */
+  readonly marks?: Uint8Array;
   /** Streams of the tail chunk that the first coded unit goes on with (append). */
   readonly previous?: { readonly tokens: number; readonly ids: Int32Array | null; readonly positions: Int32Array } & {
     /** By the recipe's groups of kinds. */
@@ -163,12 +171,15 @@ export async function encodeUnits(
     signal?.throwIfAborted();
     const previous = regionOf(unit.chunk) === "chunk" && !previousUsed ? encoder.previous : undefined;
     if (previous) previousUsed = true;
+    const kept = encoder.marks === undefined || regionOf(unit.chunk) !== "chunk"
+      ? undefined
+      : await keptRecord(encoder.marks, source.tokens, unit);
     const streams = await Promise.all(recipe.groups.map((kinds, i) => {
-      if (previous === undefined) return encodeKinds(encoder, unit, kinds, undefined);
+      if (previous === undefined) return encodeKinds(encoder, unit, kinds, { marks: kept?.marks });
       const { tokens, positions, streams } = previous;
-      return encodeKinds(encoder, unit, kinds, { tokens, positions, streams: streams[i] });
+      return encodeKinds(encoder, unit, kinds, { previous: { tokens, positions, streams: streams[i] } });
     }));
-    return { unit, previous, streams: streams.flat() };
+    return { unit, previous, streams: [...streams.flat(), ...kept === undefined ? [] : [kept.record]] };
   });
   for await (const { unit, previous, streams } of started) {
     const tokens = unit.end - unit.begin + (previous?.tokens ?? 0);
@@ -191,7 +202,7 @@ async function encodeKinds(
   { lanes, source }: UnitEncoder,
   unit: Unit,
   kinds: readonly Kind[],
-  previous: EncodeJob["previous"],
+  { previous, marks }: Pick<EncodeJob, "previous" | "marks">,
 ): Promise<TaggedStream[]> {
   const data: Uint8Array[] = [];
   const there = onDevice(source) ? source : null;
@@ -207,8 +218,20 @@ async function encodeKinds(
     data,
     ...(there ? { source: there } : {}),
     ...(previous ? { previous } : {}),
+    ...(marks ? { marks } : {}),
   });
   return result as TaggedStream[];
+}
+
+/** Marks of a unit's tokens, and the record that carries them. Few recipes have any: loaded when there are some. */
+async function keptRecord(
+  marks: Uint8Array,
+  tokens: number,
+  { begin, end }: Unit,
+): Promise<{ marks: Uint8Array; record: TaggedStream }> {
+  const { encodeMarks, sliceMarks } = await import("./marks.ts");
+  const own = sliceMarks(marks, tokens, begin, end);
+  return { marks: own, record: { ...await encodeMarks(own, end - begin), tag: TAG_KEPT } };
 }
 
 /** By its form, so that programs without a GPU do not carry the class. */

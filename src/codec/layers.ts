@@ -22,6 +22,8 @@ export interface LayerBlock {
   readonly key: Uint8Array;
   /** Little-endian [kvHeads][tokens][valueDim]. */
   readonly value: Uint8Array;
+  /** 1 where a head holds the token, else 0 and zeros, [kvHeads][tokens]; null: all do. */
+  readonly kept: Uint8Array | null;
 }
 
 interface Inflated {
@@ -30,6 +32,7 @@ interface Inflated {
   readonly targetPositions: Int32Array;
   /** By the recipe's groups of kinds. */
   readonly streams: readonly (readonly TaggedStream[])[];
+  readonly marks: { readonly marks: Uint8Array } | undefined;
 }
 
 /** Yields the layers in order. The plan must be loaded. Holds the inflated codes of the whole file. */
@@ -52,12 +55,13 @@ export async function* decodeLayers(
     signal?.throwIfAborted();
     const parts = await Promise.all(recipe.groups.map((kinds, i) => decodeLayer(kinds, i, layer)));
     const { key, value } = Object.assign({}, ...parts) as Record<Kind, Uint8Array>;
-    return { layer, positions: shape.positions, key, value };
+    return { layer, positions: shape.positions, key, value, kept: keptOf(layer) };
   });
 
   async function inflate(group: RecordGroup): Promise<Inflated> {
     signal?.throwIfAborted();
     const { positions, targetPositions } = await decoder.positionsOf(group);
+    const marks = await decoder.marksOf(group);
     const streams = await Promise.all(recipe.groups.map((kinds) =>
       lanes.run({
         op: "inflate",
@@ -66,9 +70,25 @@ export async function* decodeLayers(
         tokens: group.tokens,
         positions,
         streams: decoder.streamsOf(group, kinds),
+        ...marks,
       }) as Promise<TaggedStream[]>
     ));
-    return { group, positions, targetPositions, streams };
+    return { group, positions, targetPositions, streams, marks };
+  }
+
+  function keptOf(layer: number): Uint8Array | null {
+    if (groups.every(({ marks }) => marks === undefined)) return null;
+    const { kvHeads } = decoder.header.model;
+    const tokens = shape.positions.length;
+    const out = new Uint8Array(kvHeads * tokens).fill(1);
+    for (const { group: { begin, tokens: own }, marks } of groups) {
+      if (marks === undefined) continue;
+      for (let head = 0; head < kvHeads; head++) {
+        const row = marks.marks.subarray((layer * kvHeads + head) * own, (layer * kvHeads + head + 1) * own);
+        row.subarray(0, tokens - begin).forEach((mark, t) => out[head * tokens + begin + t] = Number(mark !== 0));
+      }
+    }
+    return out;
   }
 
   async function decodeLayer(
@@ -84,7 +104,7 @@ export async function* decodeLayers(
       row[kind] *= BYTES_PER_ELEMENT[decoder.dtype];
       out[kind] = new Uint8Array(kvHeads * tokens * row[kind]);
     }
-    for (const { group, positions, targetPositions, streams } of groups) {
+    for (const { group, positions, targetPositions, streams, marks } of groups) {
       const parts = await lanes.run({
         op: "decode",
         region: regionOf(group.chunk),
@@ -95,6 +115,7 @@ export async function* decodeLayers(
         layerBegin: layer,
         layerEnd: layer + 1,
         streams: streams[index],
+        ...marks,
       }) as Uint8Array[];
       const take = Math.min(group.tokens, tokens - group.begin);
       for (const [i, kind] of kinds.entries()) {

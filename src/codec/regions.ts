@@ -21,6 +21,9 @@ export const TAG_IDS = "IDS ";
 /** Tag of explicit positions, i32 [tokens]. */
 export const TAG_POSITIONS = "POS ";
 
+/** Tag of what each head keeps of a chunk's tokens (marks.ts). */
+export const TAG_KEPT = "KEPT";
+
 /** Which region a chunk number stands for. */
 export function regionOf(chunk: number): Region {
   if (chunk === SINK_CHUNK) return "sinks";

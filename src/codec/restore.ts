@@ -9,7 +9,7 @@ import { KvzFormatError, KvzLimitError } from "../errors.ts";
 import type { CacheBlock, FileDecoder } from "./decode.ts";
 import { groupIds, groupPositions, type OpenFile, readGroup } from "./groups.ts";
 import { type DecompressOptions, DEFAULT_MAX_BYTES, type KvzInput } from "./options.ts";
-import { requireRising, TAG_IDS, TAG_POSITIONS } from "./regions.ts";
+import { requireRising, TAG_IDS, TAG_KEPT, TAG_POSITIONS } from "./regions.ts";
 
 /** What a restored cache will be, told before its first block. */
 export interface RestoredShape {
@@ -17,10 +17,12 @@ export interface RestoredShape {
   readonly model: ModelSpec;
   /** Element type. */
   readonly dtype: DType;
-  /** Position of each token. */
+  /** Position of each token, evicted ones included. */
   readonly positions: Int32Array;
   /** Token ids where the file has them. */
   readonly inputIds?: Int32Array;
+  /** Whether heads may hold different tokens: writes into the sink say which (`kept` of {@linkcode CacheSink.write}). */
+  readonly ragged: boolean;
 }
 
 /** Wall time in two parts. */
@@ -77,6 +79,7 @@ export async function restoredShape(
   return {
     model: decoder.model,
     dtype: decoder.dtype,
+    ragged: file.reader.records.some(({ tag }) => tag === TAG_KEPT),
     positions: shift === 0 ? positions : positions.map((position) => position + shift),
     ...(inputIds === null ? {} : { inputIds }),
   };

@@ -9,14 +9,13 @@ import type { KvCache } from "../cache/kv_cache.ts";
 import { type DType, type Kind, KINDS } from "../cache/types.ts";
 import { KvzMismatchError } from "../errors.ts";
 import { AgreementMeter, stretches } from "./agreement.ts";
+import { type PrefillOptions, prefillWithQueries, STEP, withQueries } from "./capture.ts";
 import type { ComponentMeter } from "./component_meter.ts";
 import { type CacheErrors, measureErrors, type RestoredBlock } from "./error_meter.ts";
 import type { LanguageModel, LoadedCache } from "./language_model.ts";
-import type { Method, MethodOutcome } from "./method.ts";
+import { anyNeedsQueries, type Method, type MethodOutcome } from "./method.ts";
 import type { EvalPoint, PerKind, TensorErrors } from "./point.ts";
 
-/** Tokens of one forward pass: bounds the memory of attention scores and logits. */
-const STEP = 512;
 /** Most stretches of {@linkcode TensorErrors.positions}. */
 const STRETCHES = 128;
 
@@ -30,6 +29,8 @@ export interface EvaluateOptions {
   readonly dtype: DType;
   /** What to compare. */
   readonly methods: readonly Method[];
+  /** Last tokens whose queries are captured where a method needs some. Default: all of the context. */
+  readonly queries?: number;
   /** Errors by component, where a profile is in use. */
   readonly components?: ComponentMeter;
   /** Called after each method. */
@@ -60,8 +61,10 @@ export async function evaluateText(
   const { context, continuation, dtype, methods, components, onPoint, onTokens, signal } = options;
   checkLength(model, text, ids, context, continuation);
   const prompt = ids.subarray(0, context);
-  const past = await prefill(model, prompt, { onTokens, signal });
-  const original = await model.unload(past, prompt);
+  const queries = await anyNeedsQueries(methods) ? options.queries ?? context : 0;
+  const captured = await prefillWithQueries(model, prompt, { queries, onTokens, signal });
+  const { past } = captured;
+  const original = withQueries(await model.unload(past, prompt), captured.queries);
   const cache = castCache(original, dtype);
   const given = ids.subarray(context, context + continuation);
   const targets = ids.subarray(context + 1, context + continuation + 1);
@@ -98,24 +101,12 @@ export async function evaluateText(
 }
 
 /** Progress and end of work that runs in steps. */
-export interface StepOptions {
-  /** Called after each step with its tokens. */
-  readonly onTokens?: (tokens: number) => void;
-  /** Ends the work between steps. */
-  readonly signal?: AbortSignal;
-}
+export type StepOptions = Pick<PrefillOptions, "onTokens" | "signal">;
 
 /** Runs a prompt in steps; returns its cache. */
 export async function prefill(model: LanguageModel, ids: Int32Array, options: StepOptions = {}): Promise<LoadedCache> {
-  let past: LoadedCache | undefined;
-  for (let at = 0; at < ids.length; at += STEP) {
-    options.signal?.throwIfAborted();
-    const step = ids.subarray(at, at + STEP);
-    ({ present: past } = await model.forward(step, { ...(past ? { past } : {}), logits: "last" }));
-    options.onTokens?.(step.length);
-  }
-  if (past === undefined) throw new RangeError("Cannot prefill: the prompt has no tokens");
-  return past;
+  const { onTokens, signal } = options;
+  return (await prefillWithQueries(model, ids, { onTokens, signal })).past;
 }
 
 /**

@@ -5,7 +5,7 @@
  * @module
  */
 import type { KvCache } from "../cache/kv_cache.ts";
-import type { ModelSpec } from "../cache/types.ts";
+import type { ModelSpec, QueryTensors } from "../cache/types.ts";
 
 /** A cache in the form in which a model takes it: loaded once, read by any number of forward passes. */
 export interface LoadedCache {
@@ -21,6 +21,8 @@ export interface ForwardOptions {
   readonly past?: LoadedCache;
   /** Which rows of logits are wanted. Default "all". */
   readonly logits?: "all" | "last";
+  /** Whether the queries of the call's tokens are wanted. Default false. Needs a model that gives them. */
+  readonly queries?: boolean;
 }
 
 /** Options of {@linkcode LanguageModel.load}. */
@@ -38,6 +40,8 @@ export interface ForwardResult {
   readonly logits: Float32Array;
   /** The past and the tokens of this call. */
   readonly present: LoadedCache;
+  /** Queries of the call's tokens after RoPE, f32, where they were wanted. */
+  readonly queries?: QueryTensors;
 }
 
 /** A causal language model over one sequence. */
@@ -56,6 +60,7 @@ export interface LanguageModel extends AsyncDisposable {
    * Runs tokens after a past.
    *
    * @throws {RangeError} More tokens than the model has positions, no token, or a token id out of range.
+   * @throws {KvzUnsupportedError} Queries are wanted, and this model gives none.
    */
   forward(ids: Int32Array, options?: ForwardOptions): Promise<ForwardResult>;
   /**

@@ -7,6 +7,7 @@ import { castCache, mapHeads } from "../cache/cast.ts";
 import type { KvCache } from "../cache/kv_cache.ts";
 import type { Codec } from "../codec/codec.ts";
 import { inspect } from "../codec/inspect.ts";
+import { findRecipe } from "../recipes/registry.ts";
 import type { RegionCounts } from "./error_meter.ts";
 import type { LoadOptions } from "./language_model.ts";
 import type { EvalPoint, Ratios } from "./point.ts";
@@ -37,8 +38,15 @@ export interface Method {
   readonly options: Readonly<Record<string, number | string | boolean>>;
   /** Whether errors by principal component can be had (the method uses the profile). */
   readonly usesProfile: boolean;
+  /** Whether it needs a cache with queries. Default: it does not. */
+  needsQueries?(): Promise<boolean>;
   /** Compresses and restores. */
   run(cache: KvCache, signal?: AbortSignal): Promise<MethodOutcome>;
+}
+
+/** Whether queries have to be captured for some of the methods. */
+export async function anyNeedsQueries(methods: readonly Method[]): Promise<boolean> {
+  return (await Promise.all(methods.map(async (method) => await method.needsQueries?.() ?? false))).includes(true);
 }
 
 /** A recipe with options, run by an open codec. */
@@ -48,6 +56,7 @@ export function recipeMethod(codec: Codec, recipe: string, options: Method["opti
     setting: describeSetting(options),
     options,
     usesProfile: true,
+    needsQueries: async () => (await findRecipe(recipe)).needs.includes("queries"),
     async run(cache, signal) {
       const { bytes, report } = await codec.compress(cache, { ...options, recipe, ...(signal ? { signal } : {}) });
       const restored = await codec.decompress(bytes, signal ? { signal } : {});

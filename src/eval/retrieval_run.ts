@@ -5,9 +5,10 @@
  */
 import { castCache } from "../cache/cast.ts";
 import type { DType } from "../cache/types.ts";
-import { loadRestored, prefill } from "./evaluate.ts";
+import { prefillWithQueries, withQueries } from "./capture.ts";
+import { loadRestored } from "./evaluate.ts";
 import type { LanguageModel } from "./language_model.ts";
-import type { Method } from "./method.ts";
+import { anyNeedsQueries, type Method } from "./method.ts";
 import type { RetrievalPoint } from "./point.ts";
 import { type RetrievalAnswer, type RetrievalPrompt, scoreRetrieval } from "./retrieval.ts";
 import type { RetrievalTask } from "./retrieval_facts.ts";
@@ -36,6 +37,8 @@ export interface RetrievalRunOptions {
   readonly dtype: DType;
   /** What to compare. */
   readonly methods: readonly Method[];
+  /** Last tokens whose queries are captured where a method needs some. Default: all of the prompt. */
+  readonly queries?: number;
   /** Called after each method. */
   readonly onOutcome: (outcome: RetrievalOutcome) => void | Promise<void>;
   /** Called as work is done, in tokens run through the model since the last call. */
@@ -66,8 +69,10 @@ export async function evaluateRetrievalPrompt(
   options: RetrievalRunOptions,
 ): Promise<void> {
   const { dtype, methods, onOutcome, onTokens, signal } = options;
-  const past = await prefill(model, prompt, options);
-  const original = await model.unload(past, prompt);
+  const queries = await anyNeedsQueries(methods) ? options.queries ?? prompt.length : 0;
+  const captured = await prefillWithQueries(model, prompt, { queries, onTokens, signal });
+  const { past } = captured;
+  const original = withQueries(await model.unload(past, prompt), captured.queries);
   const cache = castCache(original, dtype);
   const asked = questionTokens(questions);
   const before = await scoreRetrieval(model, past, questions, signal);

@@ -6,7 +6,7 @@
  */
 import type { Backend, DeviceBuffer } from "../backend/backend.ts";
 import type { DeviceCache } from "../codec/device_cache.ts";
-import type { DType, Kind, ModelSpec } from "../cache/types.ts";
+import type { CacheSource, DType, Kind, ModelSpec } from "../cache/types.ts";
 import type { Profile } from "../profile/types.ts";
 import type { CodedStream } from "../stages/entropy/deflate.ts";
 
@@ -31,6 +31,8 @@ export interface EncodeJob {
   readonly positions: Int32Array;
   /** Source elements [layers][heads][tokens][dim] of each kind. */
   readonly data: readonly Uint8Array[];
+  /** What the recipe's {@linkcode Selection} says of these tokens, [layers][heads][tokens]; absent: all are kept. */
+  readonly marks?: Uint8Array;
   /** Where the elements lie instead, on the lane's device; `data` is empty then. */
   readonly source?: DeviceCache;
   /** Streams of the tokens before these in the same chunk, which stay as they are (append). */
@@ -54,6 +56,8 @@ export interface DecodeJob {
   readonly layerBegin: number;
   readonly layerEnd: number;
   readonly streams: readonly TaggedStream[];
+  /** Marks of all layers, as in {@linkcode EncodeJob}. The decoder gives zeros where a head holds no token. */
+  readonly marks?: Uint8Array;
   /** Where the first `take` tokens go, from token `begin` on, on the lane's device; the result is empty then. */
   readonly sink?: { readonly cache: DeviceCache; readonly begin: number; readonly take: number };
 }
@@ -67,6 +71,8 @@ export interface InflateJob {
   /** Positions the tokens were stored with. */
   readonly positions: Int32Array;
   readonly streams: readonly TaggedStream[];
+  /** As in {@linkcode DecodeJob}. */
+  readonly marks?: Uint8Array;
 }
 
 /** What a lane can be asked. */
@@ -127,11 +133,26 @@ export interface SetupFacts {
   readonly storedDType: DType;
   /** Element type of what decoding yields. */
   readonly dtype: DType;
+  /** What the recipe's `select` wants in the plan; encoding only. */
+  readonly selected?: Uint8Array;
   /**
    * Makes a backend in this thread, for setups that compute much. Given, not imported, so that the edge entry does not carry
    * the inlined kernels.
    */
   readonly openBackend: () => Promise<Backend>;
+}
+
+/**
+ * What a recipe chose after a look at the whole cache (keys of all tokens, queries), before any of it is encoded.
+ */
+export interface Selection {
+  /**
+   * [layers][kvHeads][tokens]: 0 where the head does not keep the token; any other number up to 255 is a class of the
+   * recipe's own. Every chunk of the file carries those of its tokens, sinks and window are kept whole. Absent: all kept.
+   */
+  readonly marks?: Uint8Array;
+  /** What holds for the whole file; comes to `planSetup` as `facts.selected`. */
+  readonly plan?: Uint8Array;
 }
 
 /** The option that sets how small a file becomes: the file's ratio rises with it. */
@@ -162,6 +183,12 @@ export interface Recipe<Options extends object = Record<string, unknown>> extend
   parseOptions(options: Record<string, unknown>): Options;
   /** Oldest and newest tokens kept out of the chunks of a cache of `tokens` tokens. */
   regions(options: Options, tokens: number): { sinks: number; window: number };
+  /**
+   * Chooses what each head keeps. A recipe that has this takes the cache as a whole: nothing can be appended to its files.
+   *
+   * @throws {KvzUnsupportedError} The cache lacks what the choice depends on, for instance queries.
+   */
+  select?(source: CacheSource, options: Options): Promise<Selection>;
   /**
    * The setup for encoding: computes the plan. `profile` is null only where the recipe needs none.
    * Throws KvzMismatchError when the profile is not of this recipe's kind.

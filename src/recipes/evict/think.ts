@@ -1,0 +1,45 @@
+/**
+ * ThinK (arXiv 2407.21018): channels of the keys that the last queries do not use are left out; after SnapKV if wanted.
+ *
+ * @module
+ */
+import type { Recipe } from "../recipe.ts";
+import { evicting, readWord } from "./evicting.ts";
+import { readSnapKv, SNAPKV_OPTIONS, type SnapKvOptions } from "./snapkv.ts";
+
+/** Options of recipe think after defaults. */
+export interface ThinkOptions extends SnapKvOptions {
+  /** Share λ of the key channels that is left out. */
+  readonly prune: number;
+  /** Newest tokens whose keys are whole. */
+  readonly recent: number;
+  /** Last queries that the channels' scores are of. */
+  readonly queries: number;
+  /** What chooses tokens before channels are: nothing, or SnapKV with its options. */
+  readonly tokens: "all" | "snapkv";
+}
+
+/** The recipe, with the paper's λ = 0.4 and the defaults of the authors' code. */
+export const think: Recipe<ThinkOptions> = evicting({
+  name: "think",
+  description: "keys without the channels that the last queries use least, after snapkv if wanted",
+  needs: ["queries"],
+  stages: ["keep", "prune"],
+  prunes: true,
+  window: ({ recent }) => recent,
+  options: [
+    ["prune", 0.4, "share of the key channels that is left out"],
+    ["recent", 32, "newest tokens whose keys stay whole"],
+    ["queries", 32, "last queries that choose the channels"],
+    ["tokens", "all", "all, or snapkv: tokens are chosen first, with the options that follow"],
+    ...SNAPKV_OPTIONS,
+  ],
+  parse: (number, options) => ({
+    ...readSnapKv(number, options),
+    prune: number("prune", 0.4, 0, 1),
+    recent: number("recent", 32, 0, 4096, true),
+    queries: number("queries", 32, 1, 4096, true),
+    tokens: readWord(options, "tokens", ["all", "snapkv"]),
+  }),
+  select: async (source, options) => (await import("./select_channels.ts")).selectChannels(source, options),
+});

@@ -35,9 +35,9 @@ export interface CompressOptions extends CallOptions {
   readonly keyRatio?: number;
   /** Target ratio of the values alone. */
   readonly valueRatio?: number;
-  /** Oldest tokens kept in FP8; default 1 in kvz, 4 in kvtc. */
+  /** Oldest tokens kept in FP8; default 1 in kvz, 4 in kvtc. In streamingllm kept as they are, default 4. */
   readonly sinks?: number;
-  /** Newest tokens kept bit-exact; default 0 in kvz, 128 in kvtc. */
+  /** Newest tokens kept bit-exact; default 0 in kvz, 128 in kvtc. In snapkv and pyramidkv their queries choose; default 64. */
   readonly window?: number;
   /** Quality of recipe kvz, default "balanced". */
   readonly quality?: "small" | "balanced" | "high";
@@ -77,6 +77,26 @@ export interface CompressOptions extends CallOptions {
   readonly variant?: "mse" | "prod";
   /** Draws turboquant's rotation, default 0. */
   readonly seed?: number;
+  /** Tokens that a head keeps, in recipes that evict. */
+  readonly capacity?: number;
+  /** Share of the tokens that a head keeps, instead of a capacity. */
+  readonly keep?: number;
+  /** Tokens over which snapkv and pyramidkv pool scores, odd, default 5. */
+  readonly kernel?: number;
+  /** How they pool, default "avg". */
+  readonly pooling?: "avg" | "max" | "none";
+  /** Steepness of pyramidkv's budgets, default 20. */
+  readonly beta?: number;
+  /** Whose formula of pyramidkv's budgets, default "authors". */
+  readonly budgets?: "authors" | "kvpress";
+  /** Share of the key channels that think leaves out, default 0.4. */
+  readonly prune?: number;
+  /** Newest tokens whose keys think keeps whole, default 32. */
+  readonly recent?: number;
+  /** Last queries that choose think's channels, default 32. */
+  readonly queries?: number;
+  /** What chooses tokens before think chooses channels, default "none". */
+  readonly after?: "none" | "snapkv";
   /** Whether to store the token ids where the cache has them, default true. They are the prompt: leave them out of files that others see. */
   readonly tokenIds?: boolean;
   /** JSON to keep with the cache. */

@@ -17,12 +17,14 @@ import type { ThinkOptions } from "./think.ts";
  */
 export async function selectChannels(source: CacheSource, options: ThinkOptions): Promise<Selection> {
   const { model: { layers, kvHeads, keyDim }, tokens } = source;
-  if (options.tokens === "snapkv" && options.recent > options.window) {
+  if (options.after === "snapkv" && options.recent > options.window) {
     throw new RangeError(
       `Cannot use option "recent": it is ${options.recent}, snapkv keeps the newest ${options.window} tokens for certain`,
     );
   }
-  const { marks } = options.tokens === "snapkv" ? await selectSnap(source, options, "think") : {};
+  // No key will be pruned.
+  if (tokens <= options.recent) return { plan: new Uint8Array(layers * kvHeads * keyDim).fill(1) };
+  const { marks } = options.after === "snapkv" ? await selectSnap(source, options, "think") : {};
   const window = options.queries;
   const queries = await requireQueries(source, { recipe: "think", window });
   const plan = new Uint8Array(layers * kvHeads * keyDim);

@@ -16,7 +16,7 @@ export interface ThinkOptions extends SnapKvOptions {
   /** Last queries that the channels' scores are of. */
   readonly queries: number;
   /** What chooses tokens before channels are: nothing, or SnapKV with its options. */
-  readonly tokens: "all" | "snapkv";
+  readonly after: "none" | "snapkv";
 }
 
 /** The recipe, with the paper's λ = 0.4 and the defaults of the authors' code. */
@@ -31,7 +31,7 @@ export const think: Recipe<ThinkOptions> = evicting({
     ["prune", 0.4, "share of the key channels that is left out"],
     ["recent", 32, "newest tokens whose keys stay whole"],
     ["queries", 32, "last queries that choose the channels"],
-    ["tokens", "all", "all, or snapkv: tokens are chosen first, with the options that follow"],
+    ["after", "none", "none, or snapkv: tokens are chosen first, with the options that follow"],
     ...SNAPKV_OPTIONS,
   ],
   parse: (number, options) => ({
@@ -39,7 +39,7 @@ export const think: Recipe<ThinkOptions> = evicting({
     prune: number("prune", 0.4, 0, 1),
     recent: number("recent", 32, 0, 4096, true),
     queries: number("queries", 32, 1, 4096, true),
-    tokens: readWord(options, "tokens", ["all", "snapkv"]),
+    after: readWord(options, "after", ["none", "snapkv"]),
   }),
   select: async (source, options) => (await import("./select_channels.ts")).selectChannels(source, options),
 });

@@ -115,6 +115,7 @@ async function* blocksOf(cache: KvCache, flip?: { layer: number; token: number }
         tokens: end - begin,
         positions: cache.positions.slice(begin, end),
         inputIds: null,
+        kept: null,
         data,
       };
     }

@@ -31,18 +31,20 @@ export interface BackendRates {
   readonly kernels: readonly KernelRate[];
 }
 
-/** Measures everything that a backend has; `seconds` is spent on each kernel, the best of five fifths counts. */
-export async function measureBackend(backend: Backend, seconds: number): Promise<BackendRates> {
-  // As much as fills the machine: a chunk on a core, many on a GPU.
+/**
+ * Measures everything that a backend has; `seconds` is spent on each kernel, the best of five fifths counts. Default of
+ * `tokens`: as many as fill the machine, a chunk on a core, many on a GPU.
+ */
+export async function measureBackend(backend: Backend, seconds: number, wanted?: number): Promise<BackendRates> {
   const gpu = backend.gpu !== null;
-  const tokens = backend.name === "reference" ? 8 : gpu ? 4096 : 256;
+  const tokens = wanted ?? (backend.name === "reference" ? 8 : gpu ? 4096 : 256);
   const copyBytes = backend.name === "reference" ? 1 << 16 : gpu ? 1 << 27 : 1 << 24;
   const [from, to] = [backend.alloc(copyBytes), backend.alloc(copyBytes)];
   const copy: Kernel = { name: "copy", bytes: 2 * copyBytes, run: () => backend.copy(from, 0, to, 0, copyBytes) };
   const kernels = [
     copy,
     ...kernelsOf(backend, tokens),
-    ...await entropyKernels(backend, 4096),
+    ...await entropyKernels(backend, tokens),
     ...integerKernels(backend, tokens),
   ];
   const took: number[] = [];

@@ -3,18 +3,19 @@
  *
  * @module
  */
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import { type BackendOptions, createBackend, listBackends } from "../../src/backend/select.ts";
 import { type BackendRates, measureBackend } from "../bench/measure.ts";
 import type { CliContext } from "../context.ts";
 import { EXIT, UsageError } from "../exit_codes.ts";
 import { formatTable } from "../format.ts";
-import { addJsonOption, type JsonFlag } from "../options.ts";
+import { addJsonOption, type JsonFlag, wholeNumber } from "../options.ts";
 import { scoped } from "../scope.ts";
 
 interface BenchFlags extends JsonFlag {
   readonly backend: string;
   readonly seconds: string;
+  readonly tokens?: number;
 }
 
 const NAMES = ["all", "cuda", "webgpu", "wasm", "reference"];
@@ -24,7 +25,11 @@ export function addBench(program: Command, context: CliContext): void {
   const command = program.command("bench")
     .description("measure every kernel as a share of the device's copying and of its matrix product, in one run")
     .option("--backend <name>", `what to measure: ${NAMES.join(", ")} (all: without reference)`, "all")
-    .option("--seconds <s>", "time for each kernel", "0.5");
+    .option("--seconds <s>", "time for each kernel", "0.5")
+    .addOption(
+      new Option("--tokens <n>", "tokens of a call (default: 4096 on a GPU, 256 on a core)")
+        .argParser(wholeNumber("--tokens", 1, 1 << 20)),
+    );
   addJsonOption(command).action(async (flags: BenchFlags) => {
     const { backend: wanted } = flags;
     if (!NAMES.includes(wanted)) {
@@ -44,7 +49,7 @@ export function addBench(program: Command, context: CliContext): void {
       }
       const options = { backend: name, ...(name === "wasm" ? { build } : {}) } as BackendOptions;
       await scoped(async (scope) => {
-        measured.push(await measureBackend(scope.use(await createBackend(options)), seconds));
+        measured.push(await measureBackend(scope.use(await createBackend(options)), seconds, flags.tokens));
       });
     }
     if (measured.length === 0) context.exitCode = EXIT.backend;

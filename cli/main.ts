@@ -12,8 +12,6 @@ import { runCli } from "./program.ts";
 process.stdout.on("error", (error: Error & { code?: string }) => {
   if (error.code !== "EPIPE") throw error;
 });
-// Without a desktop, Mesa's Vulkan layer that asks it for the preferred GPU complains on standard error.
-if (process.env.XDG_RUNTIME_DIR === undefined) process.env.NODEVICE_SELECT ??= "1";
 process.exitCode = await runCli(process.argv.slice(2));
 // After an interruption nothing is waited for, such as a pipe that is still open.
 if (process.exitCode === EXIT.interrupted) process.exit();

@@ -90,11 +90,25 @@ export async function findGpu(): Promise<GPU> {
  * @throws {KvzBackendError} when there is none.
  */
 export async function findAdapter(): Promise<GPUAdapter> {
+  silenceMesa();
   const adapter = await (await findGpu()).requestAdapter({ powerPreference: "high-performance" });
   if (adapter === null) {
     throw new KvzBackendError("Cannot use the webgpu backend: there is no adapter (no GPU, or no driver for it)");
   }
   return adapter;
+}
+
+/**
+ * Without a desktop, Mesa's Vulkan layer that asks it for the preferred GPU complains on standard error; this is its own
+ * switch. Where the environment may not be read or changed nobody is asked for it.
+ */
+function silenceMesa(): void {
+  const { Deno, process } = globalThis as {
+    Deno?: { permissions: { querySync(descriptor: { name: "env" }): { state: string } } };
+    process?: { readonly env?: Record<string, string | undefined> };
+  };
+  if (process?.env === undefined || (Deno && Deno.permissions.querySync({ name: "env" }).state !== "granted")) return;
+  if (process.env.XDG_RUNTIME_DIR === undefined) process.env.NODEVICE_SELECT ??= "1";
 }
 
 /** Opens a device with the best limits that the adapter has. */

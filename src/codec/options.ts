@@ -97,6 +97,16 @@ export interface CompressOptions extends CallOptions {
   readonly queries?: number;
   /** What chooses tokens before think chooses channels, default "none". */
   readonly after?: "none" | "snapkv";
+  /** Mean attention, in units of 1 / tokens, below which recipe diffkv keeps a token in low precision; default 1. */
+  readonly alphaHigh?: number;
+  /** The same below which it prunes a token; default 0.02. */
+  readonly alphaLow?: number;
+  /** Newest tokens that recipe diffkv keeps in high precision, default 64. */
+  readonly buffer?: number;
+  /** High precision of recipe diffkv, default "k8v4". */
+  readonly high?: "k8v8" | "k8v4g2" | "k8v4" | "k8v2" | "k4v4" | "k4v2g4" | "k4v2" | "k4v1";
+  /** Low precision of recipe diffkv, default "k4v2". */
+  readonly low?: "k8v8" | "k8v4g2" | "k8v4" | "k8v2" | "k4v4" | "k4v2g4" | "k4v2" | "k4v1";
   /** Whether to store the token ids where the cache has them, default true. They are the prompt: leave them out of files that others see. */
   readonly tokenIds?: boolean;
   /** JSON to keep with the cache. */

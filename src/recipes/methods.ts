@@ -9,6 +9,7 @@ import { q40, q80 } from "./baselines/ggml.ts";
 import { kivi } from "./baselines/kivi.ts";
 import { quarot } from "./baselines/quarot.ts";
 import { turboquant } from "./baselines/turboquant.ts";
+import { diffKv } from "./diffkv/diffkv.ts";
 import { EVICTING } from "./evict/all.ts";
 import { kvcomp } from "./kvcomp.ts";
 import { packKv } from "./packkv/packkv.ts";
@@ -17,6 +18,7 @@ import type { Recipe } from "./recipe.ts";
 const ALL: readonly unknown[] = [
   kvcomp,
   packKv,
+  diffKv,
   ...EVICTING,
   kivi,
   cachegen,

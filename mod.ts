@@ -40,6 +40,7 @@ export {
   type NamedCache,
   type PartialOptions,
 } from "./src/profile/calibrate.ts";
+export { importProfile } from "./src/profile/import.ts";
 export { trimKvzProfile } from "./src/profile/kvz/trim.ts";
 export { calibrateKvz, type CalibrateKvzOptions } from "./src/profile/kvz/calibrate.ts";
 export type { KindStatistics } from "./src/profile/kind_fitter.ts";

@@ -5,6 +5,8 @@
  */
 import { describeModel } from "../src/codec/decode.ts";
 import type { KindProfile, KvtcProfile, Profile } from "../src/profile/types.ts";
+import { nominalSaving } from "../src/profile/kvcar/check.ts";
+import type { KvcarProfile } from "../src/profile/kvcar/types.ts";
 import type { KvzProfile } from "../src/profile/kvz/types.ts";
 import { stepOf } from "../src/stages/quantize/trellis/step.ts";
 import { formatCount } from "./format.ts";
@@ -17,7 +19,49 @@ export interface Facts {
 
 /** Facts about a profile. */
 export function profileFacts(profile: Profile): Facts {
-  return profile.method === "kvz" ? kvzFacts(profile) : kvtcFacts(profile);
+  switch (profile.method) {
+    case "kvz":
+      return kvzFacts(profile);
+    case "kvcar":
+      return kvcarFacts(profile);
+    case "kvtc":
+      return kvtcFacts(profile);
+  }
+}
+
+function kvcarFacts(profile: KvcarProfile): Facts {
+  const { model, fingerprint, calibration, shingles, preRope, slope, kinds } = profile;
+  const { tokens, sequences, seed } = calibration;
+  const kind = ({ sources, autoencoders }: KvcarProfile["kinds"]["key"]) => ({
+    autoencoders: autoencoders.map(({ layer, inputs, hidden, latent }) => ({ layer, inputs, hidden, latent })),
+    reusedSlots: sources.reduce((count, source, slot) => count + (source === slot ? 0 : 1), 0),
+    parameters: autoencoders.reduce((sum, { parameters }) => sum + parameters.length, 0),
+  });
+  const json = {
+    method: "kvcar",
+    fingerprint,
+    model,
+    calibration,
+    shingles: shingles.length,
+    preRope,
+    slope,
+    saving: nominalSaving(profile),
+    key: kind(kinds.key),
+    value: kind(kinds.value),
+  };
+  const line = ({ autoencoders, reusedSlots, parameters }: ReturnType<typeof kind>) =>
+    `${autoencoders.length} autoencoders of ${formatCount(parameters)} parameters, ${reusedSlots} slots reused`;
+  return {
+    json,
+    lines: [
+      ["profile", `${fingerprint}, for recipe kvcar`],
+      ["model", describeModel(model)],
+      ["training", `${formatCount(tokens)} tokens of ${formatCount(sequences)} sequences, seed ${seed}`],
+      ["keys", `${line(json.key)}, ${preRope ? "before" : "after"} RoPE`],
+      ["values", line(json.value)],
+      ["saving", `${(100 * json.saving).toFixed(2)} % of the elements`],
+    ],
+  };
 }
 
 function kvzFacts(profile: KvzProfile): Facts {

@@ -34,6 +34,7 @@ export type { AppendResult } from "./codec/append.ts";
 export { listRecipes } from "./recipes/registry.ts";
 export type { OptionSpec, RecipeInfo } from "./recipes/recipe.ts";
 export { loadProfile } from "./profile/load.ts";
+export type { Autoencoder, KvcarKind, KvcarProfile } from "./profile/kvcar/types.ts";
 export type { CurvePoint, KvzProfile, Sensitivity } from "./profile/kvz/types.ts";
 export type { RansBits, RansTables } from "./stages/entropy/rans_tables.ts";
 export type { StepSet } from "./stages/quantize/trellis/model.ts";
@@ -46,6 +47,7 @@ export type {
   KvtcProfile,
   Profile,
   ProfileBase,
+  TrainingFacts,
 } from "./profile/types.ts";
 export { openSafetensors, readSafetensors, SafetensorsCache, type SafetensorsOptions } from "./adapters/safetensors.ts";
 export { SafetensorsSink, type SafetensorsWriteOptions, writeSafetensors } from "./adapters/safetensors_sink.ts";

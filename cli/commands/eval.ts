@@ -110,7 +110,9 @@ function readFlags(flags: EvalFlags & { readonly texts: string[]; readonly metho
 async function chooseSettings(flags: EvalFlags, profile: Profile): Promise<NonNullable<EvalFlags["method"]>> {
   const trimmed = profile.method === "kvtc" ? profile.calibration.ratios : [];
   const settings: NonNullable<EvalFlags["method"]> = flags.method ??
-    (profile.method === "kvz"
+    (profile.method === "kvcar"
+      ? [{ recipe: "kvcar", options: {} }]
+      : profile.method === "kvz"
       ? QUALITIES.map((quality) => ({ recipe: "kvz", options: { quality } }))
       : (trimmed.length > 0 ? trimmed : RATIOS).map((ratio) => ({ recipe: "kvtc", options: { ratio } })));
   for (const { recipe, options } of settings) {

@@ -5,12 +5,13 @@
  */
 import type { Command } from "commander";
 import { exportProfile } from "../../src/profile/export.ts";
+import { importProfile } from "../../src/profile/import.ts";
 import { trimKvzProfile } from "../../src/profile/kvz/trim.ts";
 import { requireProfile } from "../../src/profile/require.ts";
 import { serializeProfile } from "../../src/profile/profile_format.ts";
 import { trimProfile } from "../../src/profile/trim.ts";
 import type { CliContext } from "../context.ts";
-import { writeOutput } from "../files.ts";
+import { openFileSource, writeOutput } from "../files.ts";
 import { formatBytes, formatFacts } from "../format.ts";
 import {
   addJsonOption,
@@ -24,6 +25,7 @@ import {
 } from "../options.ts";
 import { profileFacts } from "../profile_facts.ts";
 import { readProfile } from "../profile_input.ts";
+import { scoped } from "../scope.ts";
 import { addProfileCurve } from "./profile_curve.ts";
 
 /** Adds the commands. */
@@ -46,7 +48,7 @@ export function addProfile(program: Command, context: CliContext): void {
     const profile = await readProfile(path);
     const trimmed = profile.method === "kvz"
       ? trimKvzProfile(profile, Math.min(...flags.ratios))
-      : trimProfile(profile, flags.ratios);
+      : trimProfile(requireProfile(profile, "kvtc"), flags.ratios);
     const bytes = await serializeProfile(trimmed);
     await writeOutput(flags.output, flags.force ?? false, async (sink) => await sink.write(bytes));
     const { json, lines } = profileFacts(trimmed);
@@ -56,6 +58,21 @@ export function addProfile(program: Command, context: CliContext): void {
   });
 
   addProfileCurve(group, context);
+
+  const importer = group.command("import")
+    .description("make a profile of what a tool has trained (tools/kvcar.py export)")
+    .argument("<export>", ".safetensors file");
+  addOutputOptions(importer, "profile (.kvzp)");
+  addJsonOption(importer).action(async (path: string, flags: OutputFlags & JsonFlag) => {
+    checkOneStdout(flags);
+    const profile = await scoped(async (scope) => await importProfile(scope.use(await openFileSource(path))));
+    const bytes = await serializeProfile(profile);
+    await writeOutput(flags.output, flags.force ?? false, async (sink) => await sink.write(bytes));
+    const { json, lines } = profileFacts(profile);
+    await context.finish(flags, { bytesOut: bytes.length, ...json }, [
+      ...formatFacts([[flags.output, formatBytes(bytes.length)], ...lines]),
+    ]);
+  });
 
   const exporter = group.command("export")
     .description("write mean, basis, variance and error table as .safetensors (key.mean, value.basis, …)")

@@ -107,6 +107,8 @@ export interface CompressOptions extends CallOptions {
   readonly high?: "k8v8" | "k8v4g2" | "k8v4" | "k8v2" | "k4v4" | "k4v2g4" | "k4v2" | "k4v1";
   /** Low precision of recipe diffkv, default "k4v2". */
   readonly low?: "k8v8" | "k8v4g2" | "k8v4" | "k8v2" | "k4v4" | "k4v2g4" | "k4v2" | "k4v1";
+  /** Element type of kvcar's latents, default "f16". */
+  readonly latents?: "f16" | "int8";
   /** Whether to store the token ids where the cache has them, default true. They are the prompt: leave them out of files that others see. */
   readonly tokenIds?: boolean;
   /** JSON to keep with the cache. */

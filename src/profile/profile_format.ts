@@ -41,6 +41,10 @@ export async function writeProfile(profile: Profile, sink: ByteSink): Promise<vo
     const { writeKvzProfile } = await import("./kvz/format.ts");
     return await writeKvzProfile(profile, sink);
   }
+  if (profile.method === "kvcar") {
+    const { writeKvcarProfile } = await import("./kvcar/format.ts");
+    return await writeKvcarProfile(profile, sink);
+  }
   const { model, fingerprint, calibration, shingles, kinds } = profile;
   const writer = new FrameWriter(sink, "profile", {
     model: modelToJson(model),
@@ -80,9 +84,13 @@ export async function parseProfile(input: Uint8Array | ByteSource): Promise<Prof
   const reader = await FrameReader.open(input instanceof Uint8Array ? memorySource(input) : input, "profile");
   const header = new Fields(reader.header, WHAT);
   // Profiles for KVTC do not say their method: they are older than all others.
-  if (header.has("method") && header.oneOf("method", ["kvz"]) === "kvz") {
-    const { readKvzProfile } = await import("./kvz/format.ts");
-    return await readKvzProfile(reader);
+  if (header.has("method")) {
+    if (header.oneOf("method", ["kvz", "kvcar"]) === "kvz") {
+      const { readKvzProfile } = await import("./kvz/format.ts");
+      return await readKvzProfile(reader);
+    }
+    const { readKvcarProfile } = await import("./kvcar/format.ts");
+    return await readKvcarProfile(reader);
   }
   requireKnownTags(reader, WHAT, TAGS);
   const model = parseModel(header.value("model"), WHAT, "model");

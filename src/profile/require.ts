@@ -19,7 +19,7 @@ export function requireProfile<Method extends Profile["method"]>(
   if (profile.method !== method) {
     throw new KvzMismatchError(
       `Cannot use profile ${profile.fingerprint.slice(0, 12)}: it is for recipe ${profile.method}, expected one for ` +
-        `recipe ${method} (kvz calibrate --recipe ${method})`,
+        `recipe ${method} (docs/recipes.md says how it is made)`,
     );
   }
   return profile as Extract<Profile, { method: Method }>;

@@ -4,6 +4,7 @@
  * @module
  */
 import type { Kind, ModelSpec } from "../cache/types.ts";
+import type { KvcarProfile } from "./kvcar/types.ts";
 import type { KvzProfile } from "./kvz/types.ts";
 
 /** Group sizes of KVTC's dynamic program (paper, B.17). */
@@ -47,17 +48,21 @@ export interface KindProfile {
 }
 
 /** What every profile says of its making. */
-export interface CalibrationFacts {
+export interface TrainingFacts {
   /** Rows (tokens) that entered the statistics; sinks excluded. */
   readonly tokens: number;
   /** Leading tokens of each sequence left out. */
   readonly sinks: number;
   /** Caches that entered. */
   readonly sequences: number;
+  /** Seed of all that was drawn. */
+  readonly seed: number;
+}
+
+/** What profiles with a decomposition say of their making. */
+export interface CalibrationFacts extends TrainingFacts {
   /** Which decomposition. */
   readonly svd: "randomized" | "exact";
-  /** Seed of the sample and of the decomposition. */
-  readonly seed: number;
 }
 
 /** What a profile of KVTC says of its making. */
@@ -75,7 +80,7 @@ export interface ProfileBase {
   /** Names the fit, hex SHA-256; equal for all trimmed forms of one fit. */
   readonly fingerprint: string;
   /** How it was made. */
-  readonly calibration: CalibrationFacts;
+  readonly calibration: TrainingFacts;
   /** 64-bit hashes of the 32-token shingles of the calibration texts, for held-out checks. */
   readonly shingles: BigUint64Array;
 }
@@ -91,4 +96,4 @@ export interface KvtcProfile extends ProfileBase {
 }
 
 /** A calibrated profile of one model. */
-export type Profile = KvtcProfile | KvzProfile;
+export type Profile = KvtcProfile | KvzProfile | KvcarProfile;

@@ -11,11 +11,13 @@ import { quarot } from "./baselines/quarot.ts";
 import { turboquant } from "./baselines/turboquant.ts";
 import { diffKv } from "./diffkv/diffkv.ts";
 import { EVICTING } from "./evict/all.ts";
+import { kvcar } from "./kvcar/kvcar.ts";
 import { kvcomp } from "./kvcomp.ts";
 import { packKv } from "./packkv/packkv.ts";
 import type { Recipe } from "./recipe.ts";
 
 const ALL: readonly unknown[] = [
+  kvcar,
   kvcomp,
   packKv,
   diffKv,

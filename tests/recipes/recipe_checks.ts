@@ -17,6 +17,7 @@ import { MemorySink, memorySource } from "../../src/container/bytes.ts";
 import { FrameReader } from "../../src/container/frame_reader.ts";
 import { FrameWriter } from "../../src/container/frame_writer.ts";
 import * as errors from "../../src/errors.ts";
+import type { Profile } from "../../src/profile/types.ts";
 import { decodeStream } from "../../src/stages/entropy/deflate.ts";
 import { relativeError } from "../codec/helpers.ts";
 import { random, syntheticCache } from "../synthetic.ts";
@@ -37,6 +38,8 @@ export interface RecipeCheck {
   readonly recent?: number;
   /** Tokens of the caches, default 150. */
   readonly tokens?: number;
+  /** Profile of a recipe that needs one. */
+  readonly profile?: Profile;
 }
 
 /** Options with a recipe, as the codec takes them. */
@@ -77,12 +80,12 @@ export function decodeHex(text: string): Uint8Array {
 
 /** Registers the tests. */
 export function checkRecipe(check: RecipeCheck): void {
-  const { recipe, model, error, append, recent = 0, tokens = 150 } = check;
+  const { recipe, model, error, append, recent = 0, tokens = 150, profile = null } = check;
   const options = withRecipe(check);
   const name = `${recipe} ${JSON.stringify(check.options ?? {})}`;
 
   Deno.test(`${name}: restores within its error, and again at other positions, types, layers and tokens`, async () => {
-    await using codec = await openCodec(null, { threads: 1 });
+    await using codec = await openCodec(profile, { threads: 1 });
     const cache = syntheticCache(tokens, { model, firstPosition: 30 });
     const { bytes, report, cache: back } = await roundTrip(codec, cache, options);
     for (const kind of KINDS) assertLess(relativeError(cache, back, kind, 0, tokens), error, kind);
@@ -109,11 +112,11 @@ export function checkRecipe(check: RecipeCheck): void {
   });
 
   Deno.test(`${name}: the same bytes on the reference backend and with threads`, async () => {
-    await using codec = await openCodec(null, { threads: 1 });
+    await using codec = await openCodec(profile, { threads: 1 });
     const cache = syntheticCache(tokens, { model, seed: 3 });
     const { bytes, cache: back } = await roundTrip(codec, cache, options);
     for (const other of [{ backend: "reference" }, { threads: 2 }] as const) {
-      await using second = await openCodec(null, other);
+      await using second = await openCodec(profile, other);
       const again = await roundTrip(second, cache, options);
       assertEquals(again.bytes, bytes);
       assert(again.cache.equals(back));
@@ -121,7 +124,7 @@ export function checkRecipe(check: RecipeCheck): void {
   });
 
   Deno.test(`${name}: one token, none, all zeros, all types`, async () => {
-    await using codec = await openCodec(null, { threads: 1 });
+    await using codec = await openCodec(profile, { threads: 1 });
     for (const dtype of ["f32", "f16", "bf16"] as const) {
       for (const n of [0, 1, 33]) {
         const zeros = cacheOf(model, n, dtype, () => 0);
@@ -139,7 +142,7 @@ export function checkRecipe(check: RecipeCheck): void {
   });
 
   Deno.test(`${name}: NaN is refused with its place`, async () => {
-    await using codec = await openCodec(null, { threads: 1 });
+    await using codec = await openCodec(profile, { threads: 1 });
     const bad = cacheOf(
       model,
       tokens,
@@ -155,7 +158,7 @@ export function checkRecipe(check: RecipeCheck): void {
   });
 
   Deno.test(`${name}: raw sinks stay as they are`, async () => {
-    await using codec = await openCodec(null, { threads: 1 });
+    await using codec = await openCodec(profile, { threads: 1 });
     const cache = syntheticCache(tokens * 3, { model, seed: 5 });
     const { cache: back } = await roundTrip(codec, cache, { ...options, sinks: 4 });
     assert(back.slice(0, 4).equals(cache.slice(0, 4)));
@@ -163,7 +166,7 @@ export function checkRecipe(check: RecipeCheck): void {
   });
 
   Deno.test(`${name}: appending codes nothing anew, or is refused`, async () => {
-    await using codec = await openCodec(null, { threads: 1 });
+    await using codec = await openCodec(profile, { threads: 1 });
     const cache = syntheticCache(tokens, { model, seed: 7 });
     const { bytes } = await codec.compress(cache.slice(0, tokens - 40), options);
     if (append !== true) {
@@ -183,7 +186,7 @@ export function checkRecipe(check: RecipeCheck): void {
   });
 
   Deno.test(`${name}: any bytes in its streams give a typed error or a cache, and truncations an error`, async () => {
-    await using codec = await openCodec(null, { threads: 1 });
+    await using codec = await openCodec(profile, { threads: 1 });
     const cache = syntheticCache(recent > 0 ? tokens : Math.min(tokens, 70), { model, seed: 9 });
     const { bytes } = await codec.compress(cache, options);
     const damage = fc.record({

@@ -6,7 +6,7 @@
  */
 import type { RansTables } from "../../stages/entropy/rans_tables.ts";
 import type { StepSet } from "../../stages/quantize/trellis/model.ts";
-import type { ProfileBase } from "../types.ts";
+import type { CalibrationFacts, ProfileBase } from "../types.ts";
 
 /** What the fit was weighted with: Fisher blocks by gradients, weights by forward passes, or plain spread. */
 export type Sensitivity = "fisher" | "forward" | "none";
@@ -25,6 +25,8 @@ export interface CurvePoint {
 export interface KvzProfile extends ProfileBase {
   /** The method that it is for. */
   readonly method: "kvz";
+  /** How it was made. */
+  readonly calibration: CalibrationFacts;
   /** What weighted the fit. */
   readonly sensitivity: Sensitivity;
   /** Keys and values together. */

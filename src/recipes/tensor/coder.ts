@@ -7,6 +7,7 @@
  */
 import type { Backend } from "../../backend/backend.ts";
 import type { DType, Kind } from "../../cache/types.ts";
+import type { Profile } from "../../profile/types.ts";
 import type { Region } from "../recipe.ts";
 
 /** What does not change from chunk to chunk: the size of one kind of a model's cache. */
@@ -70,6 +71,8 @@ export interface CoderContext {
   readonly region: Region;
   /** Element type of raw elements in the file. */
   readonly storedDType: DType;
+  /** The profile of methods that need one, of their own kind. */
+  readonly profile?: Profile | null;
   readonly backend: Backend;
 }
 

@@ -9,6 +9,7 @@ import { requireFinite } from "../../cache/finite.ts";
 import { rotateRows, rotationTable, shiftTable } from "../../cache/rope.ts";
 import { BYTES_PER_ELEMENT, type DType, type Kind, type ModelSpec } from "../../cache/types.ts";
 import { KvzFormatError, KvzUnsupportedError } from "../../errors.ts";
+import type { Profile } from "../../profile/types.ts";
 import { decodeStream, encodeStream, rawStream } from "../../stages/entropy/deflate.ts";
 import type {
   ChunkCodec,
@@ -28,12 +29,18 @@ interface TensorSetup extends Setup {
   readonly storedDType: DType;
   readonly dtype: DType;
   readonly options: object;
+  readonly profile: Profile | null;
 }
 
 /** The setup of an encoder or a decoder. Tensor recipes need no plan in the file: their options are in its header. */
-export function makeSetup(recipe: string, { model, storedDType, dtype }: SetupFacts, options: object): Setup {
-  const key = `${recipe} ${JSON.stringify([model, storedDType, dtype, options])}`;
-  const setup: TensorSetup = { recipe, key, plan: new Uint8Array(0), model, storedDType, dtype, options };
+export function makeSetup(
+  recipe: string,
+  { model, storedDType, dtype }: SetupFacts,
+  options: object,
+  profile: Profile | null,
+): Setup {
+  const key = `${recipe} ${JSON.stringify([model, storedDType, dtype, options, profile?.fingerprint])}`;
+  const setup: TensorSetup = { recipe, key, plan: new Uint8Array(0), model, storedDType, dtype, options, profile };
   return setup;
 }
 
@@ -49,6 +56,7 @@ export function loadSetup<Own extends object>(
   plan: Uint8Array,
   options: object,
   append: boolean,
+  profile: Profile | null,
 ): Setup {
   const { name } = method;
   if (plan.length > 0) {
@@ -59,7 +67,7 @@ export function loadSetup<Own extends object>(
       `Cannot append: the newest tokens of recipe ${name} are coded in part, and would have to be coded twice`,
     );
   }
-  return makeSetup(name, facts, options);
+  return makeSetup(name, facts, options, profile);
 }
 
 /** Makes the chunk codec of a method. */
@@ -68,7 +76,7 @@ export async function openCodec<Own extends object>(
   backend: Backend,
   setup: Setup,
 ): Promise<ChunkCodec> {
-  const { model, storedDType, options } = setup as TensorSetup;
+  const { model, storedDType, options, profile } = setup as TensorSetup;
   const { open } = await method.load();
   const { layers, kvHeads: heads, keyDim, valueDim } = model;
   const shapes: Readonly<Record<Kind, TensorShape>> = {
@@ -79,11 +87,11 @@ export async function openCodec<Own extends object>(
   const coders = new Map<string, TensorCoder>();
   for (const region of ["chunk", ...(method.residual ? ["window"] as const : [])] as const) {
     for (const kinds of groups) {
-      const context = { shapes: kinds.map((kind) => shapes[kind]), region, storedDType, backend };
+      const context = { shapes: kinds.map((kind) => shapes[kind]), region, storedDType, profile, backend };
       coders.set(coderName(region, kinds), await open(options as Own, context));
     }
   }
-  return new TensorCodec(method, setup as TensorSetup, method.preRope(options as Own), shapes, coders);
+  return new TensorCodec(method, setup as TensorSetup, method.preRope(options as Own, profile), shapes, coders);
 }
 
 function coderName(region: Region, kinds: readonly Kind[]): string {

@@ -9,6 +9,8 @@
  * @module
  */
 import type { Kind } from "../../cache/types.ts";
+import { requireProfile } from "../../profile/require.ts";
+import type { Profile } from "../../profile/types.ts";
 import { MAX_TOKENS, numberReader } from "../options.ts";
 import type { Knob, OptionSpec, Recipe } from "../recipe.ts";
 import type { TensorModule } from "./coder.ts";
@@ -38,14 +40,16 @@ export interface TensorMethod<Own extends object> {
   readonly options: readonly OptionSpec[];
   /** Reads them; `number` as {@linkcode numberReader} makes it. */
   parse(number: ReturnType<typeof numberReader>, options: Record<string, unknown>): Own;
-  /** Default: nothing. */
+  /** What must be given beside `profile`. Default: nothing. */
   readonly needs?: readonly string[];
+  /** The method whose profiles it needs. Default: none. */
+  readonly profile?: Profile["method"];
   /** Stages in encoding order. */
   readonly stages: readonly string[];
   /** Tokens of a full chunk, at most 4096. */
   readonly chunkTokens: number;
-  /** Whether keys are coded with RoPE undone. */
-  preRope(options: Own): boolean;
+  /** Whether keys are coded with RoPE undone; `profile` is of the method's kind, null where it needs none. */
+  preRope(options: Own, profile: Profile | null): boolean;
   /** Whether keys and values are coded together. Default: each by itself. */
   readonly together?: boolean;
   readonly streams: readonly StreamSpec[];
@@ -76,12 +80,14 @@ function prefix(kinds: readonly Kind[]): string {
 export function tensorRecipe<Own extends object>(method: TensorMethod<Own>): Recipe<Own & TensorOptions> {
   const residual = method.residual?.bind(method);
   const codec = () => import("./tensor_codec.ts");
+  const own = (profile: Profile | null) =>
+    method.profile === undefined ? null : requireProfile(profile, method.profile) as Profile;
   return {
     name: method.name,
     version: 1,
     description: method.description,
     options: [...method.options, SINKS, ...(residual ? [] : [WINDOW])],
-    needs: method.needs ?? [],
+    needs: [...(method.profile === undefined ? [] : ["profile"]), ...(method.needs ?? [])],
     stages: method.stages,
     groups: method.together ? [["key", "value"]] : [["key"], ["value"]],
     chunkTokens: method.chunkTokens,
@@ -101,10 +107,10 @@ export function tensorRecipe<Own extends object>(method: TensorMethod<Own>): Rec
       return { sinks, window: tokens <= sinks ? 0 : residual(options, tokens - sinks) };
     },
 
-    planSetup: async (_, facts, options) => (await codec()).makeSetup(method.name, facts, options),
+    planSetup: async (profile, facts, options) => (await codec()).makeSetup(method.name, facts, options, own(profile)),
 
-    loadSetup: async (_, facts, plan, append, options) =>
-      (await codec()).loadSetup(method, facts, plan, options, append !== undefined),
+    loadSetup: async (profile, facts, plan, append, options) =>
+      (await codec()).loadSetup(method, facts, plan, options, append !== undefined, own(profile)),
 
     tags: (region, kinds) =>
       region === "sinks" || (region === "window" && residual === undefined)

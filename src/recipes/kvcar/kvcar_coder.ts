@@ -1,0 +1,246 @@
+/**
+ * Coder of recipe kvcar, by rising layer:
+ *
+ * - LAT: latents of the layers with an autoencoder, [tokens][latent] each, binary16 or int8;
+ * - SCL: min and max of every int8 latent as binary16, [layers][tokens][2]; empty with binary16;
+ * - RAW: source elements of the other layers' stored heads, [heads][tokens][dim] each.
+ *
+ * Slots that reuse another's are in none.
+ *
+ * @module
+ */
+import { fromFloat32, numberToF16, toFloat32 } from "../../cache/elements.ts";
+import { BYTES_PER_ELEMENT, type DType } from "../../cache/types.ts";
+import { KvzFormatError } from "../../errors.ts";
+import { type KvcarKind, storedHeads } from "../../profile/kvcar/types.ts";
+import { requireProfile } from "../../profile/require.ts";
+import { decodeLatent, encodeLatent } from "../../stages/quantize/latent_int8.ts";
+import { joinRows } from "../../stages/tokens/join.ts";
+import { AutoencoderNet, plainProduct } from "../../stages/transform/autoencoder.ts";
+import type { CoderContext, TensorBlock, TensorCoder, TensorRange, TensorShape } from "../tensor/coder.ts";
+import { finiteHalves, halfBytes, halfValues, requireHalves } from "../tensor/halves.ts";
+import type { KvcarOptions } from "./kvcar.ts";
+
+/** Makes the coder of one kind. */
+export function open(options: KvcarOptions, context: CoderContext): TensorCoder {
+  const { shapes: [shape], storedDType } = context;
+  const { kinds, slope } = requireProfile(context.profile ?? null, "kvcar");
+  return new KvcarCoder(options, shape, storedDType, kinds[shape.kind], slope);
+}
+
+/** What a layer stores. */
+interface LayerPart {
+  /** Heads, ascending. */
+  readonly heads: readonly number[];
+  /** Its autoencoder and the latent's elements; null: raw elements. */
+  readonly coded: { readonly net: AutoencoderNet; readonly latent: number } | null;
+  /** Bytes a token in LAT, SCL and RAW. */
+  readonly bytes: readonly [number, number, number];
+}
+
+class KvcarCoder implements TensorCoder {
+  readonly #shape: TensorShape;
+  readonly #dtype: DType;
+  readonly #int8: boolean;
+  readonly #sources: Int32Array;
+  readonly #parts: readonly LayerPart[];
+
+  constructor(
+    { latents }: KvcarOptions,
+    shape: TensorShape,
+    dtype: DType,
+    { sources, autoencoders }: KvcarKind,
+    slope: number,
+  ) {
+    const int8 = latents === "int8";
+    this.#shape = shape;
+    this.#dtype = dtype;
+    this.#int8 = int8;
+    this.#sources = sources;
+    this.#parts = Array.from({ length: shape.layers }, (_, layer): LayerPart => {
+      const heads = storedHeads(sources, layer, shape.heads);
+      const found = autoencoders.find((autoencoder) => autoencoder.layer === layer);
+      if (found === undefined) {
+        return { heads, coded: null, bytes: [0, 0, heads.length * shape.dim * BYTES_PER_ELEMENT[dtype]] };
+      }
+      const { latent } = found;
+      const net = new AutoencoderNet(plainProduct, found, slope);
+      return { heads, coded: { net, latent }, bytes: int8 ? [latent, 4, 0] : [2 * latent, 0, 0] };
+    });
+  }
+
+  encode([block]: readonly TensorBlock[]): Uint8Array[] {
+    const { tokens } = block;
+    const streams = this.limits(tokens).map((length) => new Uint8Array(length));
+    this.#walk(tokens, ({ heads, coded }, layer, [lat, scl, raw]) => {
+      const perHead = tokens * block.dim;
+      const ofHead = (head: number) => {
+        const at = (layer * block.heads + head) * perHead;
+        return block.x.subarray(at, at + perHead);
+      };
+      if (coded === null) {
+        const width = BYTES_PER_ELEMENT[this.#dtype];
+        heads.forEach((head, i) =>
+          streams[2].set(fromFloat32(ofHead(head), this.#dtype), raw[0] + i * perHead * width)
+        );
+        return;
+      }
+      const latents = coded.net.encode(toRows(heads.map(ofHead), tokens, block.dim));
+      const rowOf = (row: number) => layer * block.heads * tokens + row;
+      if (this.#int8) this.#encodeInt8(latents, coded.latent, streams, lat[0], scl[0], block, rowOf);
+      else {
+        const bits = Uint16Array.from(latents, numberToF16);
+        requireHalves(bits, block, (i) => rowOf(Math.floor(i / coded.latent)));
+        streams[0].set(halfBytes(bits), lat[0]);
+      }
+    });
+    return streams;
+  }
+
+  #encodeInt8(
+    latents: Float32Array,
+    width: number,
+    [codes, scales]: readonly Uint8Array[],
+    codesAt: number,
+    scalesAt: number,
+    block: TensorBlock,
+    rowOf: (row: number) => number,
+  ): void {
+    const limits = new Uint16Array(2 * block.tokens);
+    for (let t = 0; t < block.tokens; t++) {
+      const at = t * width;
+      const to = codes.subarray(codesAt + at, codesAt + at + width);
+      limits.set(encodeLatent(latents.subarray(at, at + width), to), 2 * t);
+    }
+    requireHalves(limits, block, (i) => rowOf(i >> 1));
+    scales.set(halfBytes(limits), scalesAt);
+  }
+
+  decode(streams: readonly Uint8Array[], { tokens, layerBegin, layerEnd }: TensorRange): Float32Array[] {
+    const { kind, heads: kvHeads, dim } = this.#shape;
+    const lengths = this.limits(tokens);
+    streams.forEach((stream, i) => {
+      if (stream.length !== lengths[i]) {
+        throw new KvzFormatError(
+          `Cannot decode ${kind}s: stream ${i} has ${stream.length} bytes, expected ${lengths[i]}`,
+        );
+      }
+    });
+    const wanted = this.#sources.subarray(layerBegin * kvHeads, layerEnd * kvHeads);
+    const out = new Float32Array(wanted.length * tokens * dim);
+    this.#walk(tokens, (part, layer, [lat, scl, raw]) => {
+      const places: [head: number, slot: number][] = [];
+      wanted.forEach((source, slot) => {
+        if (Math.floor(source / kvHeads) === layer) places.push([part.heads.indexOf(source % kvHeads), slot]);
+      });
+      if (places.length === 0) return;
+      let restored: (head: number, to: Float32Array) => void;
+      if (part.coded === null) {
+        const elements = toFloat32(streams[2].slice(...raw), this.#dtype);
+        restored = (head, to) => to.set(elements.subarray(head * to.length, (head + 1) * to.length));
+      } else {
+        const what = `latents of ${kind}s of layer ${layer}`;
+        const latents = this.#int8
+          ? decodeInt8(streams[0].subarray(...lat), streams[1].subarray(...scl), tokens, what)
+          : decodeHalves(streams[0].subarray(...lat), what);
+        const rows = part.coded.net.decode(latents);
+        if (!rows.every(Number.isFinite)) throw new KvzFormatError(`Cannot decode ${what}: they give infinities`);
+        restored = (head, to) => fromRows(rows, head, part.heads.length, tokens, dim, to);
+      }
+      const perHead = tokens * dim;
+      for (const [head, slot] of places) restored(head, out.subarray(slot * perHead, (slot + 1) * perHead));
+    });
+    return [out];
+  }
+
+  limits(tokens: number): number[] {
+    return [0, 1, 2].map((i) => this.#parts.reduce((sum, { bytes }) => sum + tokens * bytes[i], 0));
+  }
+
+  join(
+    before: readonly Uint8Array[],
+    beforeTokens: number,
+    after: readonly Uint8Array[],
+    afterTokens: number,
+  ): Uint8Array[] {
+    const pieces: Uint8Array[][] = [[], [], []];
+    const second: [number, number][][] = [];
+    this.#walk(afterTokens, (_, __, ranges) => second.push(ranges));
+    let part = 0;
+    this.#walk(beforeTokens, ({ heads, coded }, _, ranges) => {
+      const blocks = [1, 1, coded === null ? Math.max(1, heads.length) : 1];
+      pieces.forEach((list, i) => {
+        const [first, last] = [before[i].subarray(...ranges[i]), after[i].subarray(...second[part][i])];
+        list.push(joinRows(first, last, blocks[i]));
+      });
+      part++;
+    });
+    return pieces.map((list) => {
+      const out = new Uint8Array(list.reduce((sum, { length }) => sum + length, 0));
+      let at = 0;
+      for (const piece of list) {
+        out.set(piece, at);
+        at += piece.length;
+      }
+      return out;
+    });
+  }
+
+  [Symbol.dispose](): void {
+    for (const { coded } of this.#parts) coded?.net[Symbol.dispose]();
+  }
+
+  /** Visits the layers with their ranges of bytes in LAT, SCL and RAW. */
+  #walk(tokens: number, visit: (part: LayerPart, layer: number, ranges: [number, number][]) => void): void {
+    const at = [0, 0, 0];
+    this.#parts.forEach((part, layer) => {
+      const ranges = part.bytes.map((bytes, i): [number, number] => [at[i], at[i] + tokens * bytes]);
+      ranges.forEach(([, end], i) => at[i] = end);
+      visit(part, layer, ranges);
+    });
+  }
+}
+
+/** Heads [tokens][dim] side by side: [tokens][heads · dim]. */
+function toRows(heads: readonly Float32Array[], tokens: number, dim: number): Float32Array {
+  const width = heads.length * dim;
+  const rows = new Float32Array(tokens * width);
+  heads.forEach((x, h) => {
+    for (let t = 0; t < tokens; t++) rows.set(x.subarray(t * dim, (t + 1) * dim), t * width + h * dim);
+  });
+  return rows;
+}
+
+/** One head of rows [tokens][heads · dim]. */
+function fromRows(
+  rows: Float32Array,
+  head: number,
+  heads: number,
+  tokens: number,
+  dim: number,
+  to: Float32Array,
+): void {
+  for (let t = 0; t < tokens; t++) {
+    const at = (t * heads + head) * dim;
+    to.set(rows.subarray(at, at + dim), t * dim);
+  }
+}
+
+function decodeHalves(bytes: Uint8Array, what: string): Float32Array {
+  const values = halfValues();
+  return Float32Array.from(finiteHalves(bytes, what), (bits) => values[bits]);
+}
+
+function decodeInt8(codes: Uint8Array, scales: Uint8Array, tokens: number, what: string): Float32Array {
+  const limits = finiteHalves(scales, what);
+  const out = new Float32Array(codes.length);
+  const width = codes.length / tokens;
+  const values = halfValues();
+  for (let t = 0; t < tokens; t++) {
+    const [min, max] = [limits[2 * t], limits[2 * t + 1]];
+    if (values[min] > values[max]) throw new KvzFormatError(`Cannot decode ${what}: min is above max in row ${t}`);
+    const range = [t * width, (t + 1) * width] as const;
+    decodeLatent(codes.subarray(...range), min, max, out.subarray(...range));
+  }
+  return out;
+}

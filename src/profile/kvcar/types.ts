@@ -12,6 +12,7 @@ import type { ProfileBase } from "../types.ts";
  * training has before the LeakyReLU, is folded into the Linear before it.
  */
 export interface Autoencoder {
+  /** The layer that it is for. */
   readonly layer: number;
   /** Elements of a token's row: the heads that the layer stores, ascending, dim each. */
   readonly inputs: number;

@@ -1,7 +1,7 @@
 /**
- * Recipe kvz-free against other methods that need no profile, in what a model says after the restored cache: KIVI,
- * KVComp, TurboQuant, and llama.cpp's q8_0 and q4_0 (bench/peers/). Ratios are those of whole caches, everything counted; the
- * peers have no header, and keep the same oldest tokens in fp16 as kvz-free keeps in FP8, which their papers do not.
+ * Recipe kvz-free against the other recipes that need no profile, in what a model says after the restored cache. Ratios
+ * are those of whole files; the others keep the same oldest tokens as they are that kvz-free keeps in FP8, which their
+ * papers do not.
  *
  *     deno run -A bench/profile_free.ts --texts a.txt,b.txt:0-9000,c.jsonl:1-99 [--model models/smollm2]
  *         [--context 1024] [--continuation 256] [--sinks 4] [--steps 0.1,0.15,0.22,0.32,0.43] [--only kvz-free,q4_0]
@@ -18,7 +18,7 @@ import { evaluateText } from "../src/eval/evaluate.ts";
 import type { EvalPoint } from "../src/eval/point.ts";
 import { digits, markdown } from "./controls/tables.ts";
 import { option } from "./inputs.ts";
-import { profileFreeMethods } from "./peers/methods.ts";
+import { profileFreeMethods } from "./profile_free_methods.ts";
 
 const context = Number(option("context", "1024"));
 const continuation = Number(option("continuation", "256"));

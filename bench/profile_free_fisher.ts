@@ -19,7 +19,7 @@ import { memorySource } from "../src/container/bytes.ts";
 import { readSensitivity } from "../src/profile/kvz/sensitivity.ts";
 import { digits, markdown } from "./controls/tables.ts";
 import { option } from "./inputs.ts";
-import { profileFreeMethods } from "./peers/methods.ts";
+import { profileFreeMethods } from "./profile_free_methods.ts";
 
 const EVERY = 4;
 const [path] = Deno.args;

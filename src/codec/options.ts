@@ -67,7 +67,11 @@ export interface CompressOptions extends CallOptions {
   readonly order?: "kept" | "free";
   /** Bits of a code: kivi 2, 4 or 8; quarot 2 to 8; turboquant 1 to 4. */
   readonly bits?: number;
-  /** Tokens or channels of a group of kivi. */
+  /** Rank of xkv's keys as a share of a group's features, default 1/8. */
+  readonly keyShare?: number;
+  /** Rank of xkv's values as a share of a group's features, default 3/16. */
+  readonly valueShare?: number;
+  /** Tokens or channels of a group of kivi; layers of a group of xkv. */
   readonly group?: number;
   /** Newest tokens that kivi keeps as they are, default 128. */
   readonly residual?: number;

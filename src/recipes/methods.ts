@@ -3,12 +3,7 @@
  *
  * @module
  */
-import { cachegen } from "./baselines/cachegen.ts";
-import { fp8 } from "./baselines/fp8.ts";
-import { q40, q80 } from "./baselines/ggml.ts";
-import { kivi } from "./baselines/kivi.ts";
-import { quarot } from "./baselines/quarot.ts";
-import { turboquant } from "./baselines/turboquant.ts";
+import { BASELINES } from "./baselines/all.ts";
 import { diffKv } from "./diffkv/diffkv.ts";
 import { EVICTING } from "./evict/all.ts";
 import { kvcar } from "./kvcar/kvcar.ts";
@@ -22,13 +17,7 @@ const ALL: readonly unknown[] = [
   packKv,
   diffKv,
   ...EVICTING,
-  kivi,
-  cachegen,
-  turboquant,
-  quarot,
-  q80,
-  q40,
-  fp8,
+  ...BASELINES,
 ];
 
 /** In the order of lists. */

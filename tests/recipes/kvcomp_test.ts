@@ -1,6 +1,5 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes, assertThrows } from "deno-std/assert";
 import fc from "fast-check";
-import { kvcomp as peer } from "../../bench/peers/quantizers.ts";
 import { readSafetensors } from "../../src/adapters/safetensors.ts";
 import { fromFloat32, toFloat32 } from "../../src/cache/elements.ts";
 import { KvCache } from "../../src/cache/kv_cache.ts";
@@ -17,6 +16,7 @@ import { random, SMALL_MODEL, syntheticCache } from "../synthetic.ts";
 import { maxDifference } from "../codec/helpers.ts";
 import { checkRecipe } from "./recipe_checks.ts";
 import { BLOCK_MODEL } from "./models.ts";
+import { kvcomp as peer } from "./plain_kvcomp.ts";
 
 checkRecipe({ recipe: "kvcomp", model: BLOCK_MODEL, error: 0.2, append: true, recent: 256, tokens: 400 });
 checkRecipe({

@@ -5,7 +5,7 @@ import { openCodec } from "../../src/codec/open.ts";
 import { KvzUnsupportedError } from "../../src/errors.ts";
 import { fillGaussian } from "../../src/profile/random.ts";
 import { sphereCodebook } from "../../src/stages/quantize/sphere_codebook.ts";
-import { multiplyRows, randomRotation, transposed } from "../../src/stages/transform/random_rotation.ts";
+import { randomRotation } from "../../src/stages/transform/random_rotation.ts";
 import { SMALL_MODEL, syntheticCache } from "../synthetic.ts";
 import { BLOCK_MODEL } from "./models.ts";
 import { cacheOf, checkRecipe, roundTrip } from "./recipe_checks.ts";
@@ -116,22 +116,16 @@ Deno.test("turboquant: variant prod has unbiased inner products of the published
   }
 });
 
-Deno.test("random rotations are orthogonal, and blocked products are products", () => {
+Deno.test("random rotations are orthogonal", () => {
   for (const dim of [9, 64]) {
     const turn = randomRotation(dim, 5);
-    const x = Float32Array.from({ length: 7 * dim }, (_, i) => Math.sin(i));
-    const y = new Float32Array(x.length);
-    multiplyRows(x, turn, dim, y);
-    for (let r = 0; r < 7; r++) {
-      for (let k = 0; k < dim; k++) {
-        let sum = 0;
-        for (let i = 0; i < dim; i++) sum += turn[k * dim + i] * x[r * dim + i];
-        assertEquals(y[r * dim + k], Math.fround(sum));
+    for (let r = 0; r < dim; r++) {
+      for (let s = 0; s <= r; s++) {
+        let dot = 0;
+        for (let i = 0; i < dim; i++) dot += turn[r * dim + i] * turn[s * dim + i];
+        assertAlmostEquals(dot, r === s ? 1 : 0, 1e-12);
       }
     }
-    const back = new Float32Array(x.length);
-    multiplyRows(y, transposed(turn, dim), dim, back);
-    assert(back.every((value, i) => Math.abs(value - x[i]) < 1e-6));
   }
 });
 

@@ -28,6 +28,9 @@ const BINS: Readonly<Record<number, { readonly key: readonly number[]; readonly 
   3: { key: [32, 32, 32], value: [32, 32] },
 };
 
+/** Tokens from which 16 tables pay, so that fewer need not be tried. */
+const MANY = 128;
+
 /** Layers whose values have the first number of bins. */
 const FIRST_VALUES = 2;
 
@@ -83,7 +86,7 @@ class CachegenCoder implements TensorCoder {
           }
         }
       }
-      parts.push(await encodeRows(this.#rans, symbols, channels, tokens));
+      parts.push(await encodeRows(this.#rans, symbols, channels, tokens, tokens < MANY ? undefined : [16]));
     }
     return [halfBytes(most), joinParts(parts)];
   }

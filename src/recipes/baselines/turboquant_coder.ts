@@ -17,7 +17,8 @@ import { KvzUnsupportedError } from "../../errors.ts";
 import { packedBytes, packRows, unpackRows } from "../../stages/quantize/bit_packing.ts";
 import { sphereCodebook } from "../../stages/quantize/sphere_codebook.ts";
 import { joinRows } from "../../stages/tokens/join.ts";
-import { gaussianMatrix, multiplyRows, randomRotation, transposed } from "../../stages/transform/random_rotation.ts";
+import { openProducts, type ProductFactory, type RowProduct } from "../../stages/transform/products.ts";
+import { gaussianMatrix, randomRotation, transposed } from "../../stages/transform/random_rotation.ts";
 import type { CoderContext, TensorBlock, TensorCoder, TensorRange, TensorShape } from "../tensor/coder.ts";
 import { finiteHalves, halfBytes, halfValues, requireHalves } from "../tensor/halves.ts";
 import { layerBytes } from "../tensor/rows.ts";
@@ -31,14 +32,17 @@ const SKETCH = Math.sqrt(Math.PI / 2);
  *
  * @throws {KvzUnsupportedError} Heads have fewer than 8 dimensions: the codebook is for vectors, not for a few numbers.
  */
-export function open(options: TurboquantOptions, { shapes: [shape] }: CoderContext): TensorCoder {
+export async function open(
+  options: TurboquantOptions,
+  { shapes: [shape], backend }: CoderContext,
+): Promise<TensorCoder> {
   const { dim, kind } = shape;
   if (dim < 8) {
     throw new KvzUnsupportedError(
       `Cannot use recipe turboquant: a ${kind} has ${dim} elements a head, expected 8 or more`,
     );
   }
-  return new TurboquantCoder(options, shape);
+  return new TurboquantCoder(options, shape, await openProducts(backend));
 }
 
 class TurboquantCoder implements TensorCoder {
@@ -46,23 +50,27 @@ class TurboquantCoder implements TensorCoder {
   readonly #prod: boolean;
   /** Bits of a code: those of the codebook. */
   readonly #bits: number;
-  readonly #rotation: Float64Array;
-  readonly #back: Float64Array;
+  /** x → Π x and back. */
+  readonly #turn: RowProduct;
+  readonly #back: RowProduct;
   readonly #levels: Float64Array;
-  /** S and its transpose; null in mse. */
-  readonly #sketch: { readonly rows: Float64Array; readonly columns: Float64Array } | null;
+  /** r → S r, and signs → Sᵀ signs; null in mse. */
+  readonly #sketch: { readonly of: RowProduct; readonly back: RowProduct } | null;
 
-  constructor({ bits, variant, seed }: TurboquantOptions, shape: TensorShape) {
+  constructor({ bits, variant, seed }: TurboquantOptions, shape: TensorShape, products: ProductFactory) {
     const { dim } = shape;
     this.#shape = shape;
     this.#prod = variant === "prod";
     this.#bits = this.#prod ? bits - 1 : bits;
-    this.#rotation = randomRotation(dim, seed);
-    this.#back = transposed(this.#rotation, dim);
+    const product = (matrix: Float64Array) => products(Float32Array.from(matrix), dim, dim);
+    const rotation = randomRotation(dim, seed);
+    // Rows times a matrix are the transpose times vectors.
+    this.#turn = product(transposed(rotation, dim));
+    this.#back = product(rotation);
     this.#levels = sphereCodebook(dim, this.#bits);
     // Another seed than the rotation's: the two are independent.
-    const rows = this.#prod ? gaussianMatrix(dim, seed ^ 0x40000000) : null;
-    this.#sketch = rows === null ? null : { rows, columns: transposed(rows, dim) };
+    const sketch = this.#prod ? gaussianMatrix(dim, seed ^ 0x40000000) : null;
+    this.#sketch = sketch === null ? null : { of: product(transposed(sketch, dim)), back: product(sketch) };
   }
 
   encode([block]: readonly TensorBlock[]): Uint8Array[] {
@@ -74,12 +82,11 @@ class TurboquantCoder implements TensorCoder {
     for (let r = 0; r < rows; r++) {
       norms[r] = numberToF16(normOf(x, r * dim, dim));
       const norm = halves[norms[r]];
-      for (let i = r * dim; i < (r + 1) * dim; i++) x[i] = norm === 0 ? 0 : x[i] / norm;
+      const inverse = norm === 0 ? 0 : 1 / norm;
+      for (let i = r * dim; i < (r + 1) * dim; i++) x[i] *= inverse;
     }
     requireHalves(norms, block, (row) => row);
-    const y = new Float32Array(x.length);
-    multiplyRows(x, this.#rotation, dim, y);
-    const codes = nearestLevels(y, this.#levels);
+    const codes = nearestLevels(this.#turn.multiply(x), this.#levels);
     const packed = packRows(codes, dim, this.#bits);
     if (this.#sketch === null) return [packed, halfBytes(norms), new Uint8Array(0), new Uint8Array(0)];
 
@@ -87,8 +94,9 @@ class TurboquantCoder implements TensorCoder {
     const rests = new Uint16Array(rows);
     for (let i = 0; i < x.length; i++) x[i] -= restored[i];
     for (let r = 0; r < rows; r++) rests[r] = numberToF16(normOf(x, r * dim, dim));
-    multiplyRows(x, this.#sketch.rows, dim, y);
-    const signs = Uint8Array.from(y, (value) => value < 0 ? 1 : 0);
+    const sketch = this.#sketch.of.multiply(x);
+    const signs = new Uint8Array(x.length);
+    for (let i = 0; i < signs.length; i++) signs[i] = sketch[i] < 0 ? 1 : 0;
     return [packed, halfBytes(norms), packRows(signs, dim, 1), halfBytes(rests)];
   }
 
@@ -104,9 +112,9 @@ class TurboquantCoder implements TensorCoder {
     if (this.#sketch !== null) {
       const signs = unpackRows(part(2, packedBytes(dim, 1)), dim, 1);
       const rests = finiteHalves(part(3, 2), `norms of rests of ${kind}s`);
-      const ones = Float32Array.from(signs, (sign) => sign === 1 ? -1 : 1);
-      const turned = new Float32Array(ones.length);
-      multiplyRows(ones, this.#sketch.columns, dim, turned);
+      const ones = new Float32Array(signs.length);
+      for (let i = 0; i < ones.length; i++) ones[i] = signs[i] === 1 ? -1 : 1;
+      const turned = this.#sketch.back.multiply(ones);
       for (let r = 0; r < rests.length; r++) {
         const factor = SKETCH / dim * halves[rests[r]];
         for (let i = r * dim; i < (r + 1) * dim; i++) x[i] += factor * turned[i];
@@ -134,12 +142,16 @@ class TurboquantCoder implements TensorCoder {
     return before.map((bytes, i) => joinRows(bytes, after[i], layers * heads));
   }
 
+  [Symbol.dispose](): void {
+    for (const product of [this.#turn, this.#back, this.#sketch?.of, this.#sketch?.back]) product?.[Symbol.dispose]();
+  }
+
   /** Unit vectors from codes. */
   #vectors(codes: Uint8Array): Float32Array {
-    const y = Float32Array.from(codes, (code) => this.#levels[code]);
-    const x = new Float32Array(y.length);
-    multiplyRows(y, this.#back, this.#shape.dim, x);
-    return x;
+    const levels = this.#levels;
+    const y = new Float32Array(codes.length);
+    for (let i = 0; i < y.length; i++) y[i] = levels[codes[i]];
+    return this.#back.multiply(y);
   }
 }
 
@@ -149,15 +161,27 @@ function normOf(x: Float32Array, at: number, dim: number): number {
   return Math.sqrt(squares);
 }
 
+/** Cells in which the level nearest to a value is looked up: narrower than two borders are apart. */
+const CELLS = 512;
+
 /** Index of the level nearest to each value. */
 function nearestLevels(values: Float32Array, levels: Float64Array): Uint8Array {
-  const borders = Float64Array.from({ length: levels.length - 1 }, (_, i) => (levels[i] + levels[i + 1]) / 2);
+  const borders = new Float64Array(levels.length).fill(Infinity);
+  for (let i = 0; i + 1 < levels.length; i++) borders[i] = (levels[i] + levels[i + 1]) / 2;
+  const reach = levels[levels.length - 1];
+  // The first level of each cell: borders below the cell's begin.
+  const first = new Uint8Array(CELLS);
+  const scale = CELLS / (2 * reach);
+  for (let cell = 0, code = 0; cell < CELLS; cell++) {
+    while (borders[code] < cell / scale - reach) code++;
+    first[cell] = code;
+  }
   const codes = new Uint8Array(values.length);
   for (let i = 0; i < values.length; i++) {
     const value = values[i];
-    // Halving: the number of borders below the value.
-    let code = 0;
-    for (let step = levels.length >> 1; step > 0; step >>= 1) if (value > borders[code + step - 1]) code += step;
+    const cell = Math.min(CELLS - 1, Math.max(0, (value + reach) * scale)) | 0;
+    let code = first[cell];
+    if (value > borders[code]) code++;
     codes[i] = code;
   }
   return codes;

@@ -1,9 +1,10 @@
 /**
- * Side information in binary16: scales, zeros and norms of quantizers.
+ * Binary16: elements of caches in bulk, and the scales, zeros and norms of quantizers.
  *
  * @module
  */
-import { f16ToNumber } from "../../cache/elements.ts";
+import { asUint16, f16ToNumber, fromFloat32, numberToF16, toFloat32 } from "../../cache/elements.ts";
+import type { DType } from "../../cache/types.ts";
 import { KvzFormatError, KvzUnsupportedError } from "../../errors.ts";
 import type { TensorBlock } from "./coder.ts";
 
@@ -12,6 +13,36 @@ let values: Float32Array | null = null;
 /** The values of all 65536 patterns of binary16. */
 export function halfValues(): Float32Array {
   return values ??= Float32Array.from({ length: 65536 }, (_, bits) => f16ToNumber(bits));
+}
+
+/** Elements as float32, binary16 by the table. The result is always a copy. */
+export function floatsOf(bytes: Uint8Array, dtype: DType): Float32Array {
+  if (dtype !== "f16") return toFloat32(bytes, dtype);
+  const bits = asUint16(bytes);
+  const halves = halfValues();
+  const out = new Float32Array(bits.length);
+  for (let i = 0; i < out.length; i++) out[i] = halves[bits[i]];
+  return out;
+}
+
+/**
+ * Float32 as elements, to nearest even. Binary16 ends at ±65504: a quantizer may restore a little more than the largest
+ * element that there was, which is no infinity.
+ */
+export function elementsOf(values: Float32Array, dtype: DType): Uint8Array {
+  if (dtype !== "f16") return fromFloat32(values, dtype);
+  const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  const out = new Uint16Array(values.length);
+  for (let i = 0; i < out.length; i++) {
+    const bits = words[i];
+    const magnitude = bits & 0x7fffffff;
+    const sign = (bits >>> 16) & 0x8000;
+    if (magnitude >= 0x477fe000) out[i] = sign | 0x7bff;
+    // As numberToF16, which has the subnormal results.
+    else if (magnitude < 0x38800000) out[i] = magnitude === 0 ? sign : numberToF16(values[i]);
+    else out[i] = sign | ((magnitude - 0x38000000 + 0xfff + ((magnitude >>> 13) & 1)) >>> 13);
+  }
+  return new Uint8Array(out.buffer);
 }
 
 /**

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Backend } from "../../backend/backend.ts";
-import { fromFloat32, toFloat32 } from "../../cache/elements.ts";
+import { fromFloat32 } from "../../cache/elements.ts";
 import { requireFinite } from "../../cache/finite.ts";
 import { rotateRows, rotationTable, shiftTable } from "../../cache/rope.ts";
 import { BYTES_PER_ELEMENT, type DType, type Kind, type ModelSpec } from "../../cache/types.ts";
@@ -22,6 +22,7 @@ import type {
   TaggedStream,
 } from "../recipe.ts";
 import type { TensorCoder, TensorShape } from "./coder.ts";
+import { elementsOf, floatsOf } from "./halves.ts";
 import type { TensorMethod } from "./tensor_recipe.ts";
 
 interface TensorSetup extends Setup {
@@ -127,7 +128,7 @@ class TensorCodec<Own extends object> implements ChunkCodec {
     const blocks = kinds.map((kind, i) => {
       const { heads, dim } = this.#shapes[kind];
       requireFinite(data[i], storedDType, { kind, heads, tokens, dim, firstToken: begin });
-      const x = toFloat32(data[i], storedDType);
+      const x = floatsOf(data[i], storedDType);
       const rope = this.#ropeOf(kind);
       if (rope !== null && this.#preRope) rotateRows(x, dim, rope.dim, rotationTable(rope, positions, "undo"));
       return { ...this.#shapes[kind], x, tokens, begin };
@@ -153,7 +154,7 @@ class TensorCodec<Own extends object> implements ChunkCodec {
     if (coder === undefined) {
       const raw = await Promise.all(kinds.map((kind, i) => this.#rawLayers(kind, job, streams[i])));
       if (!moved && storedDType === dtype) return raw;
-      restored = raw.map((bytes) => toFloat32(bytes, storedDType));
+      restored = raw.map((bytes) => floatsOf(bytes, storedDType));
     } else {
       restored = await coder.decode(await this.#unpack(coder, tokens, streams), { tokens, layerBegin, layerEnd });
     }
@@ -164,8 +165,7 @@ class TensorCodec<Own extends object> implements ChunkCodec {
         if (coder !== undefined && this.#preRope) turn(rotationTable(rope, targetPositions, "redo"));
         else if (moved) turn(shiftTable(rope, positions, targetPositions));
       }
-      if (dtype === "f16") clampToF16(restored[i]);
-      return fromFloat32(restored[i], dtype);
+      return coder === undefined ? fromFloat32(restored[i], dtype) : elementsOf(restored[i], dtype);
     });
   }
 
@@ -212,14 +212,6 @@ class TensorCodec<Own extends object> implements ChunkCodec {
     const perLayer = heads * tokens * dim * BYTES_PER_ELEMENT[this.#setup.storedDType];
     const bytes = await decodeStream(stream, layers * perLayer, `stream ${stream.tag}`);
     return bytes.slice(layerBegin * perLayer, layerEnd * perLayer);
-  }
-}
-
-/** A quantizer may restore a little more than the largest element that there was. */
-function clampToF16(x: Float32Array): void {
-  for (let i = 0; i < x.length; i++) {
-    if (x[i] > 65504) x[i] = 65504;
-    else if (x[i] < -65504) x[i] = -65504;
   }
 }
 

@@ -36,18 +36,23 @@ export function codedRowsLimit(rows: number, tokens: number): number {
   return 1 + Math.ceil(rows / 2) + MAX_TABLES * 2 * RANS_SYMBOLS + 128 + 2 * rows * tokens;
 }
 
-/** Codes symbols [rows][tokens], of which there is at least one. */
+/**
+ * Codes symbols [rows][tokens], of which there is at least one.
+ *
+ * @param tried Numbers of tables, at most 16, of which the best is taken.
+ */
 export async function encodeRows(
   rans: RansFactory,
   symbols: Uint8Array,
   rows: number,
   tokens: number,
+  tried: readonly number[] = TRIED,
 ): Promise<Uint8Array> {
   const rowCounts = countRows(symbols, rows, tokens);
   let best: Grouping | null = null;
-  for (const tables of TRIED) {
-    if (tables > rows) break;
-    const grouping = group(rowCounts, tables);
+  for (const tables of tried) {
+    if (tables > rows && best !== null) break;
+    const grouping = group(rowCounts, Math.min(tables, rows));
     if (best === null || grouping.bits < best.bits) best = grouping;
   }
   const { tableOf, frequencies } = best!;
@@ -124,12 +129,14 @@ function group(counts: RowCounts, tables: number): Grouping {
   let tableOf = new Uint16Array(rows);
   let frequencies = tablesFor(counts, tableOf, 1);
   if (tables > 1) {
-    const suits = Array.from({ length: rows }, (_, row) => rowCost(counts, row, frequencies, 0));
+    const common = lengthsOf(counts, frequencies);
+    const suits = Array.from({ length: rows }, (_, row) => rowCost(counts, row, common, 0));
     const order = suits.map((_, row) => row).sort((a, b) => suits[a] - suits[b] || a - b);
     order.forEach((row, i) => tableOf[row] = Math.floor(i * tables / rows));
     frequencies = tablesFor(counts, tableOf, tables);
     for (let round = 0; round < ROUNDS; round++) {
-      tableOf = tableOf.map((_, row) => cheapest(counts, row, frequencies));
+      const lengths = lengthsOf(counts, frequencies);
+      tableOf = tableOf.map((_, row) => cheapest(counts, row, lengths));
       // Tables that no row wants any more go.
       const left = [...new Set(tableOf)].sort((a, b) => a - b);
       tableOf = tableOf.map((table) => left.indexOf(table));
@@ -138,7 +145,8 @@ function group(counts: RowCounts, tables: number): Grouping {
   }
   const number = frequencies.length / RANS_SYMBOLS;
   let cost = 0;
-  for (let row = 0; row < rows; row++) cost += rowCost(counts, row, frequencies, tableOf[row]);
+  const lengths = lengthsOf(counts, frequencies);
+  for (let row = 0; row < rows; row++) cost += rowCost(counts, row, lengths, tableOf[row]);
   const side = packTables({ bits: BITS, frequencies }).length + Math.ceil(rows * indexBits(number) / 8);
   return { tableOf, frequencies, bits: cost / 4096 + 8 * side };
 }
@@ -155,21 +163,33 @@ function tablesFor({ alphabet, counts }: RowCounts, tableOf: Uint16Array, tables
   return frequencies;
 }
 
-function cheapest(counts: RowCounts, row: number, frequencies: Uint16Array): number {
+/** Code lengths [tables][alphabet] in 1/4096 bit. */
+function lengthsOf({ alphabet }: RowCounts, frequencies: Uint16Array): Int32Array {
+  const tables = frequencies.length / RANS_SYMBOLS;
+  const lengths = new Int32Array(tables * alphabet);
+  for (let table = 0; table < tables; table++) {
+    for (let s = 0; s < alphabet; s++) {
+      lengths[table * alphabet + s] = LENGTHS[frequencies[table * RANS_SYMBOLS + s]];
+    }
+  }
+  return lengths;
+}
+
+function cheapest(counts: RowCounts, row: number, lengths: Int32Array): number {
   let best = 0;
   let least = Infinity;
-  for (let table = 0; table < frequencies.length / RANS_SYMBOLS; table++) {
-    const cost = rowCost(counts, row, frequencies, table);
+  for (let table = 0; table < lengths.length / counts.alphabet; table++) {
+    const cost = rowCost(counts, row, lengths, table);
     if (cost < least) [best, least] = [table, cost];
   }
   return best;
 }
 
 /** Code length of a row by a table, in 1/4096 bit. */
-function rowCost({ alphabet, counts }: RowCounts, row: number, frequencies: Uint16Array, table: number): number {
+function rowCost({ alphabet, counts }: RowCounts, row: number, lengths: Int32Array, table: number): number {
   let cost = 0;
-  for (let s = 0, i = row * alphabet, j = table * RANS_SYMBOLS; s < alphabet; s++, i++, j++) {
-    if (counts[i] > 0) cost += counts[i] * LENGTHS[frequencies[j]];
+  for (let s = 0, i = row * alphabet, j = table * alphabet; s < alphabet; s++, i++, j++) {
+    cost += counts[i] * lengths[j];
   }
   return cost;
 }

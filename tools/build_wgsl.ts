@@ -19,9 +19,11 @@ async function withIncludes(path: string, seen: Set<string>): Promise<string> {
   return lines.join("\n");
 }
 
-/** Without comments, indentation and empty lines. */
+/** Without comments, indentation and empty lines; what marks variants (src/backend/webgpu/variants.ts) stays. */
 function minify(text: string): string {
-  return text.replace(/\/\/.*/g, "").split("\n").map((line) => line.trim()).filter((line) => line !== "").join("\n");
+  return text.replace(/\/\/(?!!(?:subgroups|else|end)$).*/gm, "").split("\n").map((line) => line.trim()).filter((
+    line,
+  ) => line !== "").join("\n");
 }
 
 /** gather_any → gatherAny. */

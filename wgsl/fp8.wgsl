@@ -26,7 +26,11 @@ struct Sizes {
 @group(0) @binding(2) var<storage, read_write> new_values: array<u32>;
 @group(0) @binding(2) var<storage, read_write> new_values4: array<vec4<u32>>;
 
+//!subgroups
+var<workgroup> largest: array<atomic<u32>, 2>;
+//!else
 var<workgroup> largest: array<u32, 256>;
+//!end
 
 // Two rows a workgroup: their scales share a word.
 @compute @workgroup_size(256)
@@ -43,6 +47,16 @@ fn scales_of(
       most = max(most, values[scale_sizes.values + row * scale_sizes.length + i] & 0x7fffffffu);
     }
   }
+//!subgroups
+  let first = subgroupMax(select(0u, most, local < 128u));
+  let second = subgroupMax(select(most, 0u, local < 128u));
+  if (subgroupElect()) {
+    atomicMax(&largest[0], first);
+    atomicMax(&largest[1], second);
+  }
+  workgroupBarrier();
+  let both = vec2(atomicLoad(&largest[0]), atomicLoad(&largest[1]));
+//!else
   largest[local] = most;
   for (var step = 64u; step > 0u; step /= 2u) {
     workgroupBarrier();
@@ -51,8 +65,10 @@ fn scales_of(
     }
   }
   workgroupBarrier();
+  let both = vec2(largest[0], largest[128]);
+//!end
   if (local == 0u && row < scale_sizes.rows) {
-    write_scales(pair, scale_of(bitcast<f32>(largest[0]), 448.0), scale_of(bitcast<f32>(largest[128]), 448.0));
+    write_scales(pair, scale_of(bitcast<f32>(both.x), 448.0), scale_of(bitcast<f32>(both.y), 448.0));
   }
 }
 

@@ -2,6 +2,7 @@
 // what the one-pass quantizer leaves out: words between its segments.
 //!include include/elements.wgsl
 //!include include/codes.wgsl
+//!include include/extremes.wgsl
 
 struct Sizes {
   // First float32, symbol byte (a multiple of 4) and parameter word within their bindings.
@@ -33,9 +34,6 @@ struct Sizes {
 @group(0) @binding(4) var<storage, read> seam_segments: array<vec4<u32>>;
 @group(0) @binding(5) var<uniform> seam_sizes: Sizes;
 
-var<workgroup> least: array<u32, 256>;
-var<workgroup> most: array<u32, 256>;
-
 // Unsigned numbers in the order of float32 values.
 fn key(bits: u32) -> u32 {
   return bits ^ select(0x80000000u, 0xffffffffu, bits >= 0x80000000u);
@@ -50,6 +48,9 @@ fn parameters_of(
   @builtin(workgroup_id) group: vec3<u32>,
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) local: u32,
+//!subgroups
+  @builtin(subgroup_invocation_id) lane: u32,
+//!end
 ) {
   let id = group.y * groups.x + group.x;
   let segment = segments[id % sizes.segments];
@@ -73,20 +74,14 @@ fn parameters_of(
       high = max(high, k);
     }
   }
-  least[local] = low;
-  most[local] = high;
   let index = slot.z & 0xffffu;
-  let count = slot.z >> 16u;
-  for (var round = 0u; round < sizes.rounds; round++) {
-    let step = 1u << round;
-    workgroupBarrier();
-    if (live && (index & (2u * step - 1u)) == 0u && index + step < count) {
-      low = min(low, least[local + step]);
-      high = max(high, most[local + step]);
-      least[local] = low;
-      most[local] = high;
-    }
-  }
+//!subgroups
+  let extremes = extremes_of(local, lane, live, index, sizes.rounds, low, high);
+//!else
+  let extremes = extremes_of(local, live, index, slot.z >> 16u, sizes.rounds, low, high);
+//!end
+  low = extremes.x;
+  high = extremes.y;
   if (live && index == 0u) {
     var words = 0u;
     if ((slot.y >> 30u) == 3u) {

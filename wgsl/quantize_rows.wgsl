@@ -2,6 +2,7 @@
 // of a group. Each coefficient is read once. Words of symbols that reach over the segment are left to `seams`.
 //!include include/elements.wgsl
 //!include include/codes.wgsl
+//!include include/extremes.wgsl
 
 struct Sizes {
   // First float32, symbol byte (a multiple of 4) and parameter word within their bindings.
@@ -35,8 +36,6 @@ override WORDS: bool = false;
 @group(0) @binding(5) var<storage, read> coefficients4: array<vec4<u32>>;
 @group(0) @binding(6) var<uniform> sizes: Sizes;
 
-var<workgroup> least: array<u32, 256>;
-var<workgroup> most: array<u32, 256>;
 var<workgroup> staged: array<atomic<u32>, 768>;
 
 // Unsigned numbers in the order of float32 values.
@@ -85,6 +84,9 @@ fn quantize(
   @builtin(workgroup_id) group: vec3<u32>,
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) local: u32,
+//!subgroups
+  @builtin(subgroup_invocation_id) lane: u32,
+//!end
 ) {
   let id = group.y * groups.x + group.x;
   let segment = segments[id % sizes.segments];
@@ -117,27 +119,21 @@ fn quantize(
   q = select(keys(q), q & vec4(0x7fffffffu), fp8);
   let a = min(p, q);
   let b = max(p, q);
-  var low = min(min(a.x, a.y), min(a.z, a.w));
-  var high = max(max(b.x, b.y), max(b.z, b.w));
-  least[local] = low;
-  most[local] = high;
+  let own_low = min(min(a.x, a.y), min(a.z, a.w));
+  let own_high = max(max(b.x, b.y), max(b.z, b.w));
   if (!WORDS) {
     for (var i = local; i < sizes.rows * sizes.words; i += 256u) {
       atomicStore(&staged[i], 0u);
     }
   }
   let index = slot.z & 0xffffu;
-  let slots_of_group = slot.z >> 16u;
-  for (var round = 0u; round < sizes.rounds; round++) {
-    let step = 1u << round;
-    workgroupBarrier();
-    if (live && (index & (2u * step - 1u)) == 0u && index + step < slots_of_group) {
-      low = min(low, least[local + step]);
-      high = max(high, most[local + step]);
-      least[local] = low;
-      most[local] = high;
-    }
-  }
+//!subgroups
+  let extremes = extremes_of(local, lane, live, index, sizes.rounds, own_low, own_high);
+//!else
+  let extremes = extremes_of(local, live, index, slot.z >> 16u, sizes.rounds, own_low, own_high);
+//!end
+  let low = extremes.x;
+  let high = extremes.y;
   if (live && index == 0u) {
     var words = 0u;
     if (fp8) {
@@ -150,11 +146,11 @@ fn quantize(
       words = shift | (scale_of(abs(range), select(15.0, 3.0, type_of == 1u)) << 16u);
     }
     parameters[sizes.parameters + token * sizes.groups + slot.w] = words;
-    least[local] = words;
+    say(local, words);
   }
   workgroupBarrier();
   if (live) {
-    let words = least[local - index];
+    let words = heard(local - index);
     let scale = words >> 16u;
     let step = step_of(words & 0xffffu, scale, select(15u, 3u, type_of == 1u));
     let byte = sizes.symbols + token * sizes.components + slot.x;

@@ -1,4 +1,6 @@
 // Moves encoded streams together: where each begins, then the words.
+//!include include/scan.wgsl
+
 struct Args {
   streams: u32,
   first: u32,
@@ -15,42 +17,31 @@ struct Args {
 @group(0) @binding(4) var<uniform> compactArgs: Args;
 
 const ABSENT = 0xffffffffu;
-var<workgroup> sums: array<u32, 256>;
 
 // begins[i] = Σ lengths before i, each rounded up to a multiple of 4. One workgroup.
 @compute @workgroup_size(256)
 fn sum(@builtin(local_invocation_index) id: u32) {
+  let place = place_of(id);
   var before = 0u;
   for (var base = 0u; base < sumArgs.streams; base += 1024u) {
     var own: array<u32, 4>;
     var total = 0u;
+    let first = base + 4u * place.at;
     for (var k = 0u; k < 4u; k++) {
       own[k] = total;
-      let i = base + 4u * id + k;
+      let i = first + k;
       if (i < sumArgs.streams) {
         let length = lengths[i];
         total += select((length + 3u) & ~3u, 0u, length == ABSENT);
       }
     }
-    sums[id] = total;
-    workgroupBarrier();
-    for (var d = 1u; d < 256u; d *= 2u) {
-      var other = 0u;
-      if (id >= d) {
-        other = sums[id - d];
-      }
-      workgroupBarrier();
-      sums[id] += other;
-      workgroupBarrier();
-    }
+    let sum = scan(place, total);
     for (var k = 0u; k < 4u; k++) {
-      let i = base + 4u * id + k;
-      if (i < sumArgs.streams) {
-        begins[i] = before + sums[id] - total + own[k];
+      if (first + k < sumArgs.streams) {
+        begins[first + k] = before + sum.x + own[k];
       }
     }
-    before += sums[255];
-    workgroupBarrier();
+    before += sum.y;
   }
   if (id == 0u) {
     begins[sumArgs.streams] = before;

@@ -1,6 +1,9 @@
 // Decodes rANS streams, a workgroup of 32 a stream: invocation l is lane l of the stream. Which lanes take a word in a step
 // is gathered in a word of workgroup memory; there are three, so that one barrier a step is enough: one in use, one that
-// some invocations still read, one that is cleared for the next step.
+// some invocations still read, one that is cleared for the next step. Where one subgroup has all 32, the word and the
+// symbols go from lane to lane and nothing waits.
+//!include include/lanes.wgsl
+
 struct Args {
   streams: u32,
   // The first stream of this call among those of the batch.
@@ -96,13 +99,37 @@ fn entryOf(args: Args, table: u32) -> u32 {
   return tables[(table << args.bits) + (s.x & ((1u << args.bits) - 1u))];
 }
 
+// The lane's next state, where the lanes of `mask` take a word.
+fn take(needs: bool, live: bool, y: u32, mask: u32) {
+  if (needs) {
+    s.x = (y << 16u) | halfAt(s.at + countOneBits(mask & ((1u << s.lane) - 1u)));
+  } else if (live) {
+    s.x = y;
+  }
+  s.at += countOneBits(mask);
+}
+
 // One step of all lanes, on tokens from `first` on, by the entries of their states. Every invocation calls it. Returns the
 // lane's symbol.
-fn advance(args: Args, entry: u32, first: u32) -> u32 {
+fn advance(args: Args, whole: bool, entry: u32, first: u32) -> u32 {
   let live = first + s.lane < args.tokens;
   let quotient = s.x >> args.bits;
   let y = quotient * (entry >> 20u) + quotient + ((entry >> 8u) & 0xfffu);
   let needs = live && y < 0x10000u;
+  let symbol = entry & 0xffu;
+//!subgroups
+  if (whole) {
+    let all = subgroupOr(select(0u, 1u << s.lane, needs));
+    var four = select(0u, symbol << (8u * (s.lane & 3u)), live);
+    four |= subgroupShuffle(four, neighbours.x);
+    four |= subgroupShuffle(four, neighbours.y);
+    take(needs, live, y, all);
+    if ((s.lane & 3u) == 0u && live) {
+      symbols[s.row + (first + s.lane) / 4u] = four;
+    }
+    return symbol;
+  }
+//!end
   if (needs) {
     atomicOr(&masks[s.turn], 1u << s.lane);
   }
@@ -110,16 +137,9 @@ fn advance(args: Args, entry: u32, first: u32) -> u32 {
   if (s.lane == 0u) {
     atomicStore(&masks[next], 0u);
   }
-  let symbol = entry & 0xffu;
   taken[s.parity + s.lane] = select(0u, symbol, live);
   workgroupBarrier();
-  let mask = atomicLoad(&masks[s.turn]);
-  if (needs) {
-    s.x = (y << 16u) | halfAt(s.at + countOneBits(mask & ((1u << s.lane) - 1u)));
-  } else if (live) {
-    s.x = y;
-  }
-  s.at += countOneBits(mask);
+  take(needs, live, y, atomicLoad(&masks[s.turn]));
   if (s.lane < 8u && first + 4u * s.lane < args.tokens) {
     let quad = s.parity + 4u * s.lane;
     symbols[s.row + first / 4u + s.lane] =
@@ -159,7 +179,15 @@ fn plain(
   @builtin(local_invocation_index) lane: u32,
   @builtin(workgroup_id) id: vec3<u32>,
   @builtin(num_workgroups) groups: vec3<u32>,
+//!subgroups
+  @builtin(subgroup_invocation_id) lane_id: u32,
+//!end
 ) {
+//!subgroups
+  let whole = one_subgroup(lane, lane_id);
+//!else
+  let whole = one_subgroup();
+//!end
   let own = id.y * groups.x + id.x;
   if (own >= plainArgs.streams) {
     return;
@@ -170,15 +198,15 @@ fn plain(
     s.row = plainArgs.skip + (own * plainArgs.rows + row) * (plainArgs.stride / 4u);
     let table = contexts[stream * plainArgs.each * plainArgs.rows + row];
     for (var first = 0u; first < plainArgs.tokens; first += 128u) {
-      advance(plainArgs, entryOf(plainArgs, table), first);
+      advance(plainArgs, whole, entryOf(plainArgs, table), first);
       if (first + 32u < plainArgs.tokens) {
-        advance(plainArgs, entryOf(plainArgs, table), first + 32u);
+        advance(plainArgs, whole, entryOf(plainArgs, table), first + 32u);
       }
       if (first + 64u < plainArgs.tokens) {
-        advance(plainArgs, entryOf(plainArgs, table), first + 64u);
+        advance(plainArgs, whole, entryOf(plainArgs, table), first + 64u);
       }
       if (first + 96u < plainArgs.tokens) {
-        advance(plainArgs, entryOf(plainArgs, table), first + 96u);
+        advance(plainArgs, whole, entryOf(plainArgs, table), first + 96u);
       }
     }
   }
@@ -192,7 +220,15 @@ fn plainSingle(
   @builtin(local_invocation_index) lane: u32,
   @builtin(workgroup_id) id: vec3<u32>,
   @builtin(num_workgroups) groups: vec3<u32>,
+//!subgroups
+  @builtin(subgroup_invocation_id) lane_id: u32,
+//!end
 ) {
+//!subgroups
+  let whole = one_subgroup(lane, lane_id);
+//!else
+  let whole = one_subgroup();
+//!end
   for (var i = lane; i < 2048u; i += 32u) {
     single[i] = tables[i];
   }
@@ -204,15 +240,15 @@ fn plainSingle(
       s.row = singleArgs.skip + (own * singleArgs.rows + row) * (singleArgs.stride / 4u);
       // Four steps a turn: runtimes guard turns, which costs as much as a part of a step.
       for (var first = 0u; first < singleArgs.tokens; first += 128u) {
-        advance(singleArgs, single[s.x & 2047u], first);
+        advance(singleArgs, whole, single[s.x & 2047u], first);
         if (first + 32u < singleArgs.tokens) {
-          advance(singleArgs, single[s.x & 2047u], first + 32u);
+          advance(singleArgs, whole, single[s.x & 2047u], first + 32u);
         }
         if (first + 64u < singleArgs.tokens) {
-          advance(singleArgs, single[s.x & 2047u], first + 64u);
+          advance(singleArgs, whole, single[s.x & 2047u], first + 64u);
         }
         if (first + 96u < singleArgs.tokens) {
-          advance(singleArgs, single[s.x & 2047u], first + 96u);
+          advance(singleArgs, whole, single[s.x & 2047u], first + 96u);
         }
       }
     }
@@ -230,7 +266,15 @@ fn trellis(
   @builtin(local_invocation_index) lane: u32,
   @builtin(workgroup_id) id: vec3<u32>,
   @builtin(num_workgroups) groups: vec3<u32>,
+//!subgroups
+  @builtin(subgroup_invocation_id) lane_id: u32,
+//!end
 ) {
+//!subgroups
+  let whole = one_subgroup(lane, lane_id);
+//!else
+  let whole = one_subgroup();
+//!end
   let own = id.y * groups.x + id.x;
   if (own >= trellisArgs.streams) {
     return;
@@ -257,7 +301,7 @@ fn trellis(
       let kind = (kinds[t / 4u] >> (t % 4u * 8u)) & 15u;
       let class64 = (contexts[4u * (entry * rows + row) + kind / 4u] >> (kind % 4u * 8u)) & 255u;
       let state = (now >> shift) & 7u;
-      let symbol = advance(trellisArgs, entryOf(trellisArgs, 2u * class64 + (state >> 2u)), first);
+      let symbol = advance(trellisArgs, whole, entryOf(trellisArgs, 2u * class64 + (state >> 2u)), first);
       let list = select(trellisArgs.even, trellisArgs.odd, ((symbol + 1u) & 2u) != 0u);
       now = (now & ~(15u << shift)) | (((list >> (4u * state)) & 7u) << shift);
       if (shift == 28u || first + 32u >= trellisArgs.tokens) {

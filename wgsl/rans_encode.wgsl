@@ -1,5 +1,7 @@
 // Encodes rANS streams, a workgroup of 32 a stream, from the last symbol to the first. Words go into a ring of workgroup
 // memory, of which every 64 are written to the stream's slot, downwards from its end, when a barrier has passed.
+//!include include/lanes.wgsl
+
 struct Args {
   streams: u32,
   first: u32,
@@ -71,19 +73,26 @@ fn flush(i: u32) {
 }
 
 // One step of all lanes. Every invocation calls it.
-fn advance(args: Args, table: u32, symbol: u32, live: bool) {
+fn advance(args: Args, whole: bool, table: u32, symbol: u32, live: bool) {
   let entry = tables[table * 256u + symbol];
   let f = entry & 0xffffu;
   if (live && f == 0u) {
     atomicOr(&absent, 1u);
   }
   let gives = live && (s.x >> (32u - args.bits)) >= f;
-  if (gives) {
-    atomicOr(&masks[s.turn], 1u << s.lane);
-  }
   let next = select(s.turn + 1u, 0u, s.turn == 2u);
-  if (s.lane == 0u) {
-    atomicStore(&masks[next], 0u);
+  var mask = 0u;
+  if (whole) {
+//!subgroups
+    mask = subgroupOr(select(0u, 1u << s.lane, gives));
+//!end
+  } else {
+    if (gives) {
+      atomicOr(&masks[s.turn], 1u << s.lane);
+    }
+    if (s.lane == 0u) {
+      atomicStore(&masks[next], 0u);
+    }
   }
   workgroupBarrier();
   // The words of the step before are there now.
@@ -91,7 +100,9 @@ fn advance(args: Args, table: u32, symbol: u32, live: bool) {
     flush(s.written * 32u + s.lane);
     s.written++;
   }
-  let mask = atomicLoad(&masks[s.turn]);
+  if (!whole) {
+    mask = atomicLoad(&masks[s.turn]);
+  }
   if (gives) {
     // Words of lanes above lie behind this one.
     ring[(s.words + countOneBits((mask >> s.lane) >> 1u)) & 255u] = s.x & 0xffffu;
@@ -130,7 +141,15 @@ fn plain(
   @builtin(local_invocation_index) lane: u32,
   @builtin(workgroup_id) id: vec3<u32>,
   @builtin(num_workgroups) groups: vec3<u32>,
+//!subgroups
+  @builtin(subgroup_invocation_id) lane_id: u32,
+//!end
 ) {
+//!subgroups
+  let whole = one_subgroup(lane, lane_id);
+//!else
+  let whole = one_subgroup();
+//!end
   let own = id.y * groups.x + id.x;
   if (own >= plainArgs.streams) {
     return;
@@ -142,7 +161,7 @@ fn plain(
     let table = contexts[stream * plainArgs.each * plainArgs.rows + row - 1u];
     for (var group = (tokens + 31u) / 32u; group > 0u; group--) {
       let t = (group - 1u) * 32u + lane;
-      advance(plainArgs, table, symbolAt(plainArgs, row - 1u, min(t, tokens - 1u)), t < tokens);
+      advance(plainArgs, whole, table, symbolAt(plainArgs, row - 1u, min(t, tokens - 1u)), t < tokens);
     }
   }
   finish(plainArgs, stream);
@@ -153,7 +172,15 @@ fn trellis(
   @builtin(local_invocation_index) lane: u32,
   @builtin(workgroup_id) id: vec3<u32>,
   @builtin(num_workgroups) groups: vec3<u32>,
+//!subgroups
+  @builtin(subgroup_invocation_id) lane_id: u32,
+//!end
 ) {
+//!subgroups
+  let whole = one_subgroup(lane, lane_id);
+//!else
+  let whole = one_subgroup();
+//!end
   let own = id.y * groups.x + id.x;
   if (own >= trellisArgs.streams) {
     return;
@@ -207,7 +234,7 @@ fn trellis(
       let kind = (kinds[place / 4u] >> (place % 4u * 8u)) & 15u;
       let class64 = (contexts[4u * (entry * rows + row - 1u) + kind / 4u] >> (kind % 4u * 8u)) & 255u;
       let table = 2u * class64 + ((bits >> (n % 32u)) & 1u);
-      advance(trellisArgs, table, symbolAt(trellisArgs, row - 1u, inside), t < tokens);
+      advance(trellisArgs, whole, table, symbolAt(trellisArgs, row - 1u, inside), t < tokens);
     }
   }
   finish(trellisArgs, stream);

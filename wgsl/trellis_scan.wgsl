@@ -1,21 +1,21 @@
 // Counts of escapes → escapes before each group, and what the number of values says.
 //!include include/trellis.wgsl
+//!include include/scan.wgsl
 
 @group(0) @binding(0) var<storage, read> begins: array<u32>;
 @group(0) @binding(1) var<storage, read_write> places: array<u32>;
 @group(0) @binding(2) var<storage, read_write> status: array<u32>;
 @group(0) @binding(3) var<uniform> sizes: Sizes;
 
-var<workgroup> sums: array<u32, 256>;
-
 // A workgroup a chunk, four counts an invocation.
 @compute @workgroup_size(256)
-fn scan(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+fn scan_counts(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let chunk = group.x;
   let count = sizes.components * sizes.groups;
+  let place = place_of(local);
   var before = 0u;
   for (var base = 0u; base < count; base += 1024u) {
-    let first = base + 4u * local;
+    let first = base + 4u * place.at;
     var own = array<u32, 4>(0u, 0u, 0u, 0u);
     var sum = 0u;
     for (var j = 0u; j < 4u; j++) {
@@ -24,26 +24,15 @@ fn scan(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         sum += own[j];
       }
     }
-    sums[local] = sum;
-    for (var step = 1u; step < 256u; step *= 2u) {
-      workgroupBarrier();
-      var other = 0u;
-      if (local >= step) {
-        other = sums[local - step];
-      }
-      workgroupBarrier();
-      sums[local] += other;
-    }
-    workgroupBarrier();
-    var at = before + sums[local] - sum;
-    before += sums[255];
+    let all = scan(place, sum);
+    var at = before + all.x;
+    before += all.y;
     for (var j = 0u; j < 4u; j++) {
       if (first + j < count) {
         places[chunk * count + first + j] = at;
       }
       at += own[j];
     }
-    workgroupBarrier();
   }
   if (local == 0u) {
     let values = begins[chunk + 1u] - begins[chunk];

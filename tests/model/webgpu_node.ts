@@ -1,13 +1,16 @@
 /**
- * Runs every kernel of the WebGPU backend in Node and prints what was found as JSON. Bundled by webgpu_test.ts.
+ * Runs every kernel of the WebGPU backend in Node, with subgroups and without, and prints what was found as JSON. Bundled
+ * by webgpu_test.ts.
  *
  * @module
  */
-import { createBackend } from "../../src/backend/select.ts";
-import type { WebGpuBackend } from "../../src/backend/webgpu/webgpu_backend.ts";
+import { createWebGpuBackend } from "../../src/backend/webgpu/create.ts";
 import { checkKernels } from "../backend/kernel_suite.ts";
 
-const backend = await createBackend({ backend: "webgpu" }) as WebGpuBackend;
-const checked = await checkKernels(backend);
-console.log(JSON.stringify({ adapter: backend.adapter, build: backend.build, checked }));
-backend[Symbol.dispose]();
+const outcomes: unknown[] = [];
+for (const subgroups of [true, false]) {
+  const backend = await createWebGpuBackend({ subgroups });
+  outcomes.push({ adapter: backend.adapter, build: backend.build, checked: await checkKernels(backend) });
+  backend[Symbol.dispose]();
+}
+console.log(JSON.stringify(outcomes));

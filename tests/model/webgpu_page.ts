@@ -3,30 +3,33 @@
  *
  * @module
  */
-import { createBackend } from "../../src/backend/select.ts";
-import { WebGpuDevice } from "../../src/backend/webgpu/device.ts";
-import { WebGpuBackend } from "../../src/backend/webgpu/webgpu_backend.ts";
+import { createWebGpuBackend, type WebGpuOptions } from "../../src/backend/webgpu/create.ts";
 import { type Checked, checkKernels } from "../backend/kernel_suite.ts";
 
-/** What the page hands to the test. */
+/** What was found on a device. */
 export interface KernelOutcome {
   readonly adapter: string;
   readonly build: string;
   readonly checked: readonly Checked[];
-  /** With a device of WebGPU's default limits and no features. */
-  readonly plain: { readonly build: string; readonly checked: readonly Checked[] };
 }
 
-async function run(): Promise<KernelOutcome> {
-  const backend = await createBackend({ backend: "webgpu" }) as WebGpuBackend;
-  const checked = await checkKernels(backend);
+/** What the page hands to the test: with all that the adapter has, without subgroups, with the default limits. */
+export type KernelOutcomes = readonly [full: KernelOutcome, base: KernelOutcome, plain: KernelOutcome];
+
+async function run(options: WebGpuOptions): Promise<KernelOutcome> {
+  const backend = await createWebGpuBackend(options);
   const { adapter, build } = backend;
+  const checked = await checkKernels(backend);
   backend[Symbol.dispose]();
-  const device = await (await navigator.gpu.requestAdapter())!.requestDevice();
-  const plain = new WebGpuBackend(new WebGpuDevice({ device, adapter: "", own: true }));
-  const outcome = { adapter, build, checked, plain: { build: plain.build, checked: await checkKernels(plain) } };
-  plain[Symbol.dispose]();
-  return outcome;
+  return { adapter, build, checked };
 }
 
-Object.assign(globalThis, { outcome: run() });
+async function runAll(): Promise<KernelOutcomes> {
+  const [full, base] = [await run({}), await run({ subgroups: false })];
+  const device = await (await navigator.gpu.requestAdapter())!.requestDevice();
+  const plain = await run({ device });
+  device.destroy();
+  return [full, base, plain];
+}
+
+Object.assign(globalThis, { outcomes: runAll() });

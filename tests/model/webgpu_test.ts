@@ -6,19 +6,22 @@ import { assertEquals } from "deno-std/assert";
 import { openBrowser } from "../../examples/browser/browser.ts";
 import { bundle } from "../../examples/browser/bundle.ts";
 import { startServer } from "../../examples/browser/serve.ts";
-import type { Checked } from "../backend/kernel_suite.ts";
-import type { KernelOutcome } from "./webgpu_page.ts";
+import type { KernelOutcome, KernelOutcomes } from "./webgpu_page.ts";
 
 const PACKAGE = "webgpu@0.6.2";
 const DIR = ".cache/webgpu";
 const SWIFTSHADER = "/usr/lib/chromium/vk_swiftshader_icd.json";
 
-function assertAllRight(checked: readonly Checked[]): void {
-  assertEquals(checked.filter(({ difference }) => difference !== ""), []);
-  assertEquals(checked.length > 60, true);
+/** Every kernel is right, in builds as expected. */
+function assertAllRight(outcomes: readonly KernelOutcome[], builds: readonly string[]): void {
+  assertEquals(outcomes.map(({ build }) => build), builds);
+  for (const { checked } of outcomes) {
+    assertEquals(checked.filter(({ difference }) => difference !== ""), []);
+    assertEquals(checked.length > 60, true);
+  }
 }
 
-Deno.test("every kernel is right in Chromium, with all that its adapter has and with the default limits", async () => {
+Deno.test("every kernel is right in Chromium, with subgroups and without, and with the default limits", async () => {
   const folder = await Deno.makeTempDir({ prefix: "kvz-webgpu-" });
   await bundle([new URL("webgpu_page.ts", import.meta.url)], folder);
   const page =
@@ -28,10 +31,8 @@ Deno.test("every kernel is right in Chromium, with all that its adapter has and 
   const browser = await openBrowser({ webgpu: true });
   try {
     await browser.page.goto(`${server.url}test/index.html`);
-    const outcome: KernelOutcome = await browser.page.evaluate("outcome");
-    assertAllRight(outcome.checked);
-    assertAllRight(outcome.plain.checked);
-    assertEquals(outcome.plain.build, "base");
+    const outcomes: KernelOutcomes = await browser.page.evaluate("outcomes");
+    assertAllRight(outcomes, ["subgroups", "base", "base"]);
   } catch (error) {
     console.error(browser.log.join("\n"));
     throw error;
@@ -59,7 +60,7 @@ async function installDawn(): Promise<void> {
   if (!success) throw new Error(`npm install ${PACKAGE} failed: ${new TextDecoder().decode(stderr)}`);
 }
 
-Deno.test("every kernel is right in Node", async () => {
+Deno.test("every kernel is right in Node, with subgroups and without", async () => {
   await installDawn();
   // Beside node_modules, where the bundle looks for the package.
   await bundle([new URL("webgpu_node.ts", import.meta.url)], await Deno.realPath(DIR));
@@ -72,8 +73,7 @@ Deno.test("every kernel is right in Node", async () => {
       env: { VK_ICD_FILENAMES: SWIFTSHADER, XDG_RUNTIME_DIR: runtimeDir },
     }).output();
     assertEquals(success, true, new TextDecoder().decode(stderr));
-    const { checked } = JSON.parse(new TextDecoder().decode(stdout));
-    assertAllRight(checked);
+    assertAllRight(JSON.parse(new TextDecoder().decode(stdout)), ["subgroups", "base"]);
   } finally {
     await Deno.remove(runtimeDir, { recursive: true });
   }

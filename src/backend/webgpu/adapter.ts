@@ -22,6 +22,13 @@ export const LIMITS = [
 /** Features that kernels use where they are there. */
 const FEATURES = ["subgroups", "timestamp-query", "shader-f16"] as const;
 
+/** A kernel that needs them, as kernels do. */
+const SUBGROUPS = `enable subgroups;
+@compute @workgroup_size(32)
+fn probe(@builtin(subgroup_invocation_id) lane: u32) {
+_ = subgroupShuffleXor(subgroupAdd(lane), 1u);
+}`;
+
 /** Names of adapters that compute on the host's processor. */
 const SOFTWARE = /llvmpipe|lavapipe|swiftshader|software|basic render/i;
 
@@ -32,6 +39,8 @@ export interface OpenedDevice {
   readonly adapter: string;
   /** Whether it is ours to destroy. */
   readonly own: boolean;
+  /** Whether it compiles kernels with subgroups. */
+  readonly subgroups: boolean;
 }
 
 /** Dawn's entry: it must outlive its adapters and devices, which do not hold it. */
@@ -111,6 +120,14 @@ function silenceMesa(): void {
   if (process.env.XDG_RUNTIME_DIR === undefined) process.env.NODEVICE_SELECT ??= "1";
 }
 
+/** Whether a device takes `enable subgroups`: not every runtime that names the feature reads the text. */
+export async function compilesSubgroups(device: GPUDevice): Promise<boolean> {
+  if (!(device.features as ReadonlySet<string>).has("subgroups")) return false;
+  device.pushErrorScope("validation");
+  device.createShaderModule({ label: "subgroups", code: SUBGROUPS });
+  return await device.popErrorScope() === null;
+}
+
 /** Opens a device with the best limits that the adapter has. */
 export async function openDevice(adapter: GPUAdapter): Promise<OpenedDevice> {
   const requiredLimits: Record<string, number> = {};
@@ -118,7 +135,7 @@ export async function openDevice(adapter: GPUAdapter): Promise<OpenedDevice> {
   const requiredFeatures = FEATURES.filter((name) => adapter.features.has(name as GPUFeatureName)) as GPUFeatureName[];
   try {
     const device = await adapter.requestDevice({ label: "kvz", requiredLimits, requiredFeatures });
-    return { device, adapter: adapterName(adapter), own: true };
+    return { device, adapter: adapterName(adapter), own: true, subgroups: await compilesSubgroups(device) };
   } catch (error) {
     throw new KvzBackendError(`Cannot open a WebGPU device: ${(error as Error).message}`, { cause: error });
   }

@@ -4,7 +4,7 @@
  * @module
  */
 import { KvzBackendError } from "../../errors.ts";
-import { adapterName, findAdapter, isSoftware, openDevice } from "./adapter.ts";
+import { adapterName, compilesSubgroups, findAdapter, isSoftware, openDevice } from "./adapter.ts";
 import { WebGpuDevice } from "./device.ts";
 import { WebGpuBackend } from "./webgpu_backend.ts";
 
@@ -14,6 +14,8 @@ export interface WebGpuOptions {
   readonly device?: GPUDevice;
   /** Times every kernel, for `WebGpuBackend.profile`; needs the feature "timestamp-query". */
   readonly timeKernels?: boolean;
+  /** `false`: kernels without subgroups, also where the device has them; to compare. */
+  readonly subgroups?: boolean;
 }
 
 /** What there is to compute with. */
@@ -31,12 +33,13 @@ export interface WebGpuStatus {
  *
  * @throws {KvzBackendError} when there is no WebGPU, no adapter, or no device can be had.
  */
-export async function createWebGpuBackend({ device, timeKernels }: WebGpuOptions = {}): Promise<WebGpuBackend> {
-  if (device !== undefined) {
-    const adapter = device.adapterInfo === undefined ? "" : adapterName({ info: device.adapterInfo });
-    return new WebGpuBackend(new WebGpuDevice({ device, adapter, own: false }, { timeKernels }));
+export async function createWebGpuBackend({ device, ...options }: WebGpuOptions = {}): Promise<WebGpuBackend> {
+  if (device === undefined) {
+    return new WebGpuBackend(new WebGpuDevice(await openDevice(await findAdapter()), options));
   }
-  return new WebGpuBackend(new WebGpuDevice(await openDevice(await findAdapter()), { timeKernels }));
+  const adapter = device.adapterInfo === undefined ? "" : adapterName({ info: device.adapterInfo });
+  const subgroups = await compilesSubgroups(device);
+  return new WebGpuBackend(new WebGpuDevice({ device, adapter, own: false, subgroups }, options));
 }
 
 /** Looks for an adapter without opening a device. */

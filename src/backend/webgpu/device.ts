@@ -44,7 +44,7 @@ export interface Dispatch {
 
 /** What kernels choose their variants by. */
 export interface DeviceFeatures {
-  /** `enable subgroups` compiles and runs. */
+  /** Kernels are compiled in their variants with subgroups. */
   readonly subgroups: boolean;
   /** `enable f16` compiles and runs. */
   readonly f16: boolean;
@@ -57,6 +57,8 @@ export type DeviceLimits = Readonly<Record<(typeof LIMITS)[number] | "minStorage
 export interface WebGpuDeviceOptions {
   /** Times every kernel, by `timestamp-query`, which the device must have. */
   readonly timeKernels?: boolean;
+  /** `false`: kernels without subgroups, also where the device has them. */
+  readonly subgroups?: boolean;
   /** Limits below the device's own. */
   readonly limits?: Partial<DeviceLimits>;
 }
@@ -83,7 +85,9 @@ export class WebGpuDevice {
   #disposed = false;
 
   /** @throws {KvzBackendError} when kernels shall be timed and the device cannot. */
-  constructor({ device, adapter, own }: OpenedDevice, { timeKernels = false, limits = {} }: WebGpuDeviceOptions = {}) {
+  constructor(opened: OpenedDevice, options: WebGpuDeviceOptions = {}) {
+    const { device, adapter, own } = opened;
+    const { timeKernels = false, subgroups = true, limits = {} } = options;
     const features = device.features as ReadonlySet<string>;
     if (timeKernels && !features.has("timestamp-query")) {
       throw new KvzBackendError('Cannot profile the webgpu backend: its device lacks the feature "timestamp-query"');
@@ -91,14 +95,14 @@ export class WebGpuDevice {
     this.device = device;
     this.adapter = adapter;
     this.#own = own;
-    this.features = { subgroups: features.has("subgroups"), f16: features.has("shader-f16") };
+    this.features = { subgroups: subgroups && opened.subgroups, f16: features.has("shader-f16") };
     const all = [...LIMITS, "minStorageBufferOffsetAlignment"] as const;
     const found = Object.fromEntries(all.map((name) => [name, device.limits[name]])) as DeviceLimits;
     this.limits = { ...found, ...limits };
     this.alignment = this.limits.minStorageBufferOffsetAlignment;
     this.#faults = new Faults(device);
     this.#memory = new Memory(device, this.#faults, this.limits.maxBufferSize);
-    this.#pipelines = new Pipelines(device);
+    this.#pipelines = new Pipelines(device, this.features.subgroups);
     this.#uniforms = new UniformBuffer(device);
     this.#staging = new Staging(device);
     this.#profiler = timeKernels ? new Profiler(device) : null;

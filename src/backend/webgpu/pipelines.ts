@@ -3,11 +3,13 @@
  *
  * @module
  */
+import { variantText } from "./variants.ts";
 
 /** A shader module as tools/build_wgsl.ts embeds it. */
 export interface Shader {
   /** Its file's name without extension; names the kernel in errors and profiles. */
   readonly name: string;
+  /** Both variants, as `variantText` tells them apart. */
   readonly text: string;
 }
 
@@ -25,8 +27,12 @@ export class Pipelines {
   readonly #modules = new Map<string, GPUShaderModule>();
   readonly #pipelines = new Map<string, Pipeline>();
 
-  constructor(device: GPUDevice) {
+  readonly #subgroups: boolean;
+
+  /** @param subgroups which variants are compiled */
+  constructor(device: GPUDevice, subgroups: boolean) {
     this.#device = device;
+    this.#subgroups = subgroups;
   }
 
   /** A pipeline that is there already. */
@@ -35,11 +41,12 @@ export class Pipelines {
   }
 
   /** Compiles; errors go to the device's error scope. */
-  compile(key: string, { name, text }: Shader, entry: string, constants: Readonly<Record<string, number>>): Pipeline {
+  compile(key: string, shader: Shader, entry: string, constants: Readonly<Record<string, number>>): Pipeline {
+    const { name } = shader;
     const label = `${name}.${entry}`;
     let module = this.#modules.get(name);
     if (module === undefined) {
-      module = this.#device.createShaderModule({ label: name, code: text });
+      module = this.#device.createShaderModule({ label: name, code: variantText(shader, this.#subgroups) });
       this.#modules.set(name, module);
     }
     const pipeline = this.#device.createComputePipeline({

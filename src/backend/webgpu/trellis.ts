@@ -96,7 +96,7 @@ export class WebGpuTrellis implements GpuTrellis {
     });
     device.dispatch({
       shader: trellisScan,
-      entry: "scan",
+      entry: "scan_counts",
       buffers: [escapes.begins, places, status],
       uniforms,
       workgroups: [chunks, 1, 1],

@@ -14,6 +14,7 @@ override DTYPE: u32 = 0u;
 @group(0) @binding(0) var<storage, read> words: array<u32>;
 @group(0) @binding(1) var<storage, read_write> found: atomic<u32>;
 @group(0) @binding(2) var<uniform> sizes: Sizes;
+const NONE = 0xffffffffu;
 fn first_bad(word: u32) -> u32 {
 if (DTYPE == 0u) {
 return select(2u, 0u, (word & 0x7f800000u) == 0x7f800000u);
@@ -33,14 +34,25 @@ fn find(
 let each = select(2u, 1u, DTYPE == 0u);
 let all = (sizes.elements + each - 1u) / each;
 let start = (group.y * groups.x + group.x) * 1024u + local;
+var least = NONE;
 for (var i = 0u; i < 4u; i++) {
 let at = start + 256u * i;
 if (at < all) {
 let bad = at * each + first_bad(words[sizes.skip + at]);
 if (bad < min((at + 1u) * each, sizes.elements)) {
-atomicMin(&found, sizes.number + bad);
+least = min(least, sizes.number + bad);
 }
 }
 }
+//!subgroups
+least = subgroupMin(least);
+if (subgroupElect() && least != NONE) {
+atomicMin(&found, least);
+}
+//!else
+if (least != NONE) {
+atomicMin(&found, least);
+}
+//!end
 }`,
 };

@@ -232,7 +232,11 @@ none2: u32,
 @group(0) @binding(0) var<storage, read> old_codes: array<u32>;
 @group(0) @binding(2) var<storage, read_write> new_values: array<u32>;
 @group(0) @binding(2) var<storage, read_write> new_values4: array<vec4<u32>>;
+//!subgroups
+var<workgroup> largest: array<atomic<u32>, 2>;
+//!else
 var<workgroup> largest: array<u32, 256>;
+//!end
 @compute @workgroup_size(256)
 fn scales_of(
 @builtin(workgroup_id) group: vec3<u32>,
@@ -247,6 +251,16 @@ for (var i = local % 128u; i < scale_sizes.length; i += 128u) {
 most = max(most, values[scale_sizes.values + row * scale_sizes.length + i] & 0x7fffffffu);
 }
 }
+//!subgroups
+let first = subgroupMax(select(0u, most, local < 128u));
+let second = subgroupMax(select(most, 0u, local < 128u));
+if (subgroupElect()) {
+atomicMax(&largest[0], first);
+atomicMax(&largest[1], second);
+}
+workgroupBarrier();
+let both = vec2(atomicLoad(&largest[0]), atomicLoad(&largest[1]));
+//!else
 largest[local] = most;
 for (var step = 64u; step > 0u; step /= 2u) {
 workgroupBarrier();
@@ -255,8 +269,10 @@ largest[local] = max(largest[local], largest[local + step]);
 }
 }
 workgroupBarrier();
+let both = vec2(largest[0], largest[128]);
+//!end
 if (local == 0u && row < scale_sizes.rows) {
-write_scales(pair, scale_of(bitcast<f32>(largest[0]), 448.0), scale_of(bitcast<f32>(largest[128]), 448.0));
+write_scales(pair, scale_of(bitcast<f32>(both.x), 448.0), scale_of(bitcast<f32>(both.y), 448.0));
 }
 }
 fn write_scales(pair: u32, first: u32, second: u32) {

@@ -50,7 +50,12 @@ high[to] = high0;
 high[to + 1u] = high1;
 }
 let seen = high0 | high1;
-if ((seen.x | seen.y | seen.z | seen.w) != 0u) {
+var some = (seen.x | seen.y | seen.z | seen.w) != 0u;
+//!subgroups
+some = subgroupAny(some);
+some = subgroupElect() && some;
+//!end
+if (some) {
 atomicOr(&any_high, 1u);
 }
 workgroupBarrier();

@@ -213,6 +213,68 @@ return bitcast<vec4<u32>>(
 vec4<f32>(codes) * bitcast<f32>(widen_f16(scale)) + vec4(bitcast<f32>(widen_f16(shift))),
 );
 }
+//!subgroups
+var<workgroup> least: array<atomic<u32>, 256>;
+var<workgroup> most: array<atomic<u32>, 256>;
+const GIVEN = 0xffffffffu;
+fn extremes_of(local: u32, lane: u32, live: bool, index: u32, rounds: u32, low: u32, high: u32) -> vec2<u32> {
+let lanes = subgroupBallot(true);
+var leader = select(GIVEN, local - index, live);
+var inverse = ~low;
+var largest = high;
+for (var round = 0u; round < min(rounds, 7u); round++) {
+let step = 1u << round;
+let other = lane ^ step;
+let their_leader = subgroupShuffleXor(leader, step);
+let their_inverse = subgroupShuffleXor(inverse, step);
+let their_largest = subgroupShuffleXor(largest, step);
+let there = ((lanes[(other >> 5u) & 3u] >> (other & 31u)) & 1u) == 1u;
+if (there && their_leader == leader) {
+inverse = max(inverse, their_inverse);
+largest = max(largest, their_largest);
+leader = select(leader, GIVEN, lane > other);
+}
+}
+if (leader != GIVEN) {
+atomicMax(&least[leader], inverse);
+atomicMax(&most[leader], largest);
+}
+workgroupBarrier();
+return vec2(~atomicLoad(&least[local]), atomicLoad(&most[local]));
+}
+fn say(leader: u32, word: u32) {
+atomicStore(&least[leader], word);
+}
+fn heard(leader: u32) -> u32 {
+return atomicLoad(&least[leader]);
+}
+//!else
+var<workgroup> least: array<u32, 256>;
+var<workgroup> most: array<u32, 256>;
+fn extremes_of(local: u32, live: bool, index: u32, slots: u32, rounds: u32, own_low: u32, own_high: u32) -> vec2<u32> {
+var low = own_low;
+var high = own_high;
+least[local] = low;
+most[local] = high;
+for (var round = 0u; round < rounds; round++) {
+let step = 1u << round;
+workgroupBarrier();
+if (live && (index & (2u * step - 1u)) == 0u && index + step < slots) {
+low = min(low, least[local + step]);
+high = max(high, most[local + step]);
+least[local] = low;
+most[local] = high;
+}
+}
+return vec2(low, high);
+}
+fn say(leader: u32, word: u32) {
+least[leader] = word;
+}
+fn heard(leader: u32) -> u32 {
+return least[leader];
+}
+//!end
 struct Sizes {
 coefficients: u32,
 symbols: u32,
@@ -237,8 +299,6 @@ none1: u32,
 @group(0) @binding(3) var<storage, read_write> symbols: array<u32>;
 @group(0) @binding(4) var<storage, read> seam_segments: array<vec4<u32>>;
 @group(0) @binding(5) var<uniform> seam_sizes: Sizes;
-var<workgroup> least: array<u32, 256>;
-var<workgroup> most: array<u32, 256>;
 fn key(bits: u32) -> u32 {
 return bits ^ select(0x80000000u, 0xffffffffu, bits >= 0x80000000u);
 }
@@ -250,6 +310,9 @@ fn parameters_of(
 @builtin(workgroup_id) group: vec3<u32>,
 @builtin(num_workgroups) groups: vec3<u32>,
 @builtin(local_invocation_index) local: u32,
+//!subgroups
+@builtin(subgroup_invocation_id) lane: u32,
+//!end
 ) {
 let id = group.y * groups.x + group.x;
 let segment = segments[id % sizes.segments];
@@ -272,20 +335,14 @@ low = min(low, k);
 high = max(high, k);
 }
 }
-least[local] = low;
-most[local] = high;
 let index = slot.z & 0xffffu;
-let count = slot.z >> 16u;
-for (var round = 0u; round < sizes.rounds; round++) {
-let step = 1u << round;
-workgroupBarrier();
-if (live && (index & (2u * step - 1u)) == 0u && index + step < count) {
-low = min(low, least[local + step]);
-high = max(high, most[local + step]);
-least[local] = low;
-most[local] = high;
-}
-}
+//!subgroups
+let extremes = extremes_of(local, lane, live, index, sizes.rounds, low, high);
+//!else
+let extremes = extremes_of(local, live, index, slot.z >> 16u, sizes.rounds, low, high);
+//!end
+low = extremes.x;
+high = extremes.y;
 if (live && index == 0u) {
 var words = 0u;
 if ((slot.y >> 30u) == 3u) {

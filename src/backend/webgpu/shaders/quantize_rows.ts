@@ -213,6 +213,68 @@ return bitcast<vec4<u32>>(
 vec4<f32>(codes) * bitcast<f32>(widen_f16(scale)) + vec4(bitcast<f32>(widen_f16(shift))),
 );
 }
+//!subgroups
+var<workgroup> least: array<atomic<u32>, 256>;
+var<workgroup> most: array<atomic<u32>, 256>;
+const GIVEN = 0xffffffffu;
+fn extremes_of(local: u32, lane: u32, live: bool, index: u32, rounds: u32, low: u32, high: u32) -> vec2<u32> {
+let lanes = subgroupBallot(true);
+var leader = select(GIVEN, local - index, live);
+var inverse = ~low;
+var largest = high;
+for (var round = 0u; round < min(rounds, 7u); round++) {
+let step = 1u << round;
+let other = lane ^ step;
+let their_leader = subgroupShuffleXor(leader, step);
+let their_inverse = subgroupShuffleXor(inverse, step);
+let their_largest = subgroupShuffleXor(largest, step);
+let there = ((lanes[(other >> 5u) & 3u] >> (other & 31u)) & 1u) == 1u;
+if (there && their_leader == leader) {
+inverse = max(inverse, their_inverse);
+largest = max(largest, their_largest);
+leader = select(leader, GIVEN, lane > other);
+}
+}
+if (leader != GIVEN) {
+atomicMax(&least[leader], inverse);
+atomicMax(&most[leader], largest);
+}
+workgroupBarrier();
+return vec2(~atomicLoad(&least[local]), atomicLoad(&most[local]));
+}
+fn say(leader: u32, word: u32) {
+atomicStore(&least[leader], word);
+}
+fn heard(leader: u32) -> u32 {
+return atomicLoad(&least[leader]);
+}
+//!else
+var<workgroup> least: array<u32, 256>;
+var<workgroup> most: array<u32, 256>;
+fn extremes_of(local: u32, live: bool, index: u32, slots: u32, rounds: u32, own_low: u32, own_high: u32) -> vec2<u32> {
+var low = own_low;
+var high = own_high;
+least[local] = low;
+most[local] = high;
+for (var round = 0u; round < rounds; round++) {
+let step = 1u << round;
+workgroupBarrier();
+if (live && (index & (2u * step - 1u)) == 0u && index + step < slots) {
+low = min(low, least[local + step]);
+high = max(high, most[local + step]);
+least[local] = low;
+most[local] = high;
+}
+}
+return vec2(low, high);
+}
+fn say(leader: u32, word: u32) {
+least[leader] = word;
+}
+fn heard(leader: u32) -> u32 {
+return least[leader];
+}
+//!end
 struct Sizes {
 coefficients: u32,
 symbols: u32,
@@ -236,8 +298,6 @@ override WORDS: bool = false;
 @group(0) @binding(4) var<storage, read_write> symbols: array<u32>;
 @group(0) @binding(5) var<storage, read> coefficients4: array<vec4<u32>>;
 @group(0) @binding(6) var<uniform> sizes: Sizes;
-var<workgroup> least: array<u32, 256>;
-var<workgroup> most: array<u32, 256>;
 var<workgroup> staged: array<atomic<u32>, 768>;
 fn keys(bits: vec4<u32>) -> vec4<u32> {
 return bits ^ select(vec4(0x80000000u), vec4(0xffffffffu), bits >= vec4(0x80000000u));
@@ -278,6 +338,9 @@ fn quantize(
 @builtin(workgroup_id) group: vec3<u32>,
 @builtin(num_workgroups) groups: vec3<u32>,
 @builtin(local_invocation_index) local: u32,
+//!subgroups
+@builtin(subgroup_invocation_id) lane: u32,
+//!end
 ) {
 let id = group.y * groups.x + group.x;
 let segment = segments[id % sizes.segments];
@@ -309,27 +372,21 @@ p = select(keys(p), p & vec4(0x7fffffffu), fp8);
 q = select(keys(q), q & vec4(0x7fffffffu), fp8);
 let a = min(p, q);
 let b = max(p, q);
-var low = min(min(a.x, a.y), min(a.z, a.w));
-var high = max(max(b.x, b.y), max(b.z, b.w));
-least[local] = low;
-most[local] = high;
+let own_low = min(min(a.x, a.y), min(a.z, a.w));
+let own_high = max(max(b.x, b.y), max(b.z, b.w));
 if (!WORDS) {
 for (var i = local; i < sizes.rows * sizes.words; i += 256u) {
 atomicStore(&staged[i], 0u);
 }
 }
 let index = slot.z & 0xffffu;
-let slots_of_group = slot.z >> 16u;
-for (var round = 0u; round < sizes.rounds; round++) {
-let step = 1u << round;
-workgroupBarrier();
-if (live && (index & (2u * step - 1u)) == 0u && index + step < slots_of_group) {
-low = min(low, least[local + step]);
-high = max(high, most[local + step]);
-least[local] = low;
-most[local] = high;
-}
-}
+//!subgroups
+let extremes = extremes_of(local, lane, live, index, sizes.rounds, own_low, own_high);
+//!else
+let extremes = extremes_of(local, live, index, slot.z >> 16u, sizes.rounds, own_low, own_high);
+//!end
+let low = extremes.x;
+let high = extremes.y;
 if (live && index == 0u) {
 var words = 0u;
 if (fp8) {
@@ -341,11 +398,11 @@ let range = bitcast<f32>(unkey(high)) - bitcast<f32>(bottom);
 words = shift | (scale_of(abs(range), select(15.0, 3.0, type_of == 1u)) << 16u);
 }
 parameters[sizes.parameters + token * sizes.groups + slot.w] = words;
-least[local] = words;
+say(local, words);
 }
 workgroupBarrier();
 if (live) {
-let words = least[local - index];
+let words = heard(local - index);
 let scale = words >> 16u;
 let step = step_of(words & 0xffffu, scale, select(15u, 3u, type_of == 1u));
 let byte = sizes.symbols + token * sizes.components + slot.x;

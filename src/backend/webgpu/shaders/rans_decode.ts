@@ -4,7 +4,25 @@ import type { Shader } from "../pipelines.ts";
 /** wgsl/rans_decode.wgsl. */
 export const ransDecode: Shader = {
   name: "rans_decode",
-  text: `struct Args {
+  text: `//!subgroups
+var<private> neighbours: vec2<u32>;
+var<workgroup> together: u32;
+var<workgroup> lane_ids: array<u32, 32>;
+fn one_subgroup(lane: u32, lane_id: u32) -> bool {
+if (subgroupAdd(1u) == 32u && lane == 0u) {
+together = 1u;
+}
+lane_ids[lane] = lane_id;
+let whole = workgroupUniformLoad(&together) == 1u;
+neighbours = vec2(lane_ids[lane ^ 1u], lane_ids[lane ^ 2u]);
+return whole;
+}
+//!else
+fn one_subgroup() -> bool {
+return false;
+}
+//!end
+struct Args {
 streams: u32,
 first: u32,
 rows: u32,
@@ -75,11 +93,33 @@ s.at += 2u * min(32u, args.tokens);
 fn entryOf(args: Args, table: u32) -> u32 {
 return tables[(table << args.bits) + (s.x & ((1u << args.bits) - 1u))];
 }
-fn advance(args: Args, entry: u32, first: u32) -> u32 {
+fn take(needs: bool, live: bool, y: u32, mask: u32) {
+if (needs) {
+s.x = (y << 16u) | halfAt(s.at + countOneBits(mask & ((1u << s.lane) - 1u)));
+} else if (live) {
+s.x = y;
+}
+s.at += countOneBits(mask);
+}
+fn advance(args: Args, whole: bool, entry: u32, first: u32) -> u32 {
 let live = first + s.lane < args.tokens;
 let quotient = s.x >> args.bits;
 let y = quotient * (entry >> 20u) + quotient + ((entry >> 8u) & 0xfffu);
 let needs = live && y < 0x10000u;
+let symbol = entry & 0xffu;
+//!subgroups
+if (whole) {
+let all = subgroupOr(select(0u, 1u << s.lane, needs));
+var four = select(0u, symbol << (8u * (s.lane & 3u)), live);
+four |= subgroupShuffle(four, neighbours.x);
+four |= subgroupShuffle(four, neighbours.y);
+take(needs, live, y, all);
+if ((s.lane & 3u) == 0u && live) {
+symbols[s.row + (first + s.lane) / 4u] = four;
+}
+return symbol;
+}
+//!end
 if (needs) {
 atomicOr(&masks[s.turn], 1u << s.lane);
 }
@@ -87,16 +127,9 @@ let next = select(s.turn + 1u, 0u, s.turn == 2u);
 if (s.lane == 0u) {
 atomicStore(&masks[next], 0u);
 }
-let symbol = entry & 0xffu;
 taken[s.parity + s.lane] = select(0u, symbol, live);
 workgroupBarrier();
-let mask = atomicLoad(&masks[s.turn]);
-if (needs) {
-s.x = (y << 16u) | halfAt(s.at + countOneBits(mask & ((1u << s.lane) - 1u)));
-} else if (live) {
-s.x = y;
-}
-s.at += countOneBits(mask);
+take(needs, live, y, atomicLoad(&masks[s.turn]));
 if (s.lane < 8u && first + 4u * s.lane < args.tokens) {
 let quad = s.parity + 4u * s.lane;
 symbols[s.row + first / 4u + s.lane] =
@@ -134,7 +167,15 @@ fn plain(
 @builtin(local_invocation_index) lane: u32,
 @builtin(workgroup_id) id: vec3<u32>,
 @builtin(num_workgroups) groups: vec3<u32>,
+//!subgroups
+@builtin(subgroup_invocation_id) lane_id: u32,
+//!end
 ) {
+//!subgroups
+let whole = one_subgroup(lane, lane_id);
+//!else
+let whole = one_subgroup();
+//!end
 let own = id.y * groups.x + id.x;
 if (own >= plainArgs.streams) {
 return;
@@ -145,15 +186,15 @@ for (var row = 0u; row < plainArgs.rows; row++) {
 s.row = plainArgs.skip + (own * plainArgs.rows + row) * (plainArgs.stride / 4u);
 let table = contexts[stream * plainArgs.each * plainArgs.rows + row];
 for (var first = 0u; first < plainArgs.tokens; first += 128u) {
-advance(plainArgs, entryOf(plainArgs, table), first);
+advance(plainArgs, whole, entryOf(plainArgs, table), first);
 if (first + 32u < plainArgs.tokens) {
-advance(plainArgs, entryOf(plainArgs, table), first + 32u);
+advance(plainArgs, whole, entryOf(plainArgs, table), first + 32u);
 }
 if (first + 64u < plainArgs.tokens) {
-advance(plainArgs, entryOf(plainArgs, table), first + 64u);
+advance(plainArgs, whole, entryOf(plainArgs, table), first + 64u);
 }
 if (first + 96u < plainArgs.tokens) {
-advance(plainArgs, entryOf(plainArgs, table), first + 96u);
+advance(plainArgs, whole, entryOf(plainArgs, table), first + 96u);
 }
 }
 }
@@ -164,7 +205,15 @@ fn plainSingle(
 @builtin(local_invocation_index) lane: u32,
 @builtin(workgroup_id) id: vec3<u32>,
 @builtin(num_workgroups) groups: vec3<u32>,
+//!subgroups
+@builtin(subgroup_invocation_id) lane_id: u32,
+//!end
 ) {
+//!subgroups
+let whole = one_subgroup(lane, lane_id);
+//!else
+let whole = one_subgroup();
+//!end
 for (var i = lane; i < 2048u; i += 32u) {
 single[i] = tables[i];
 }
@@ -175,15 +224,15 @@ begin(singleArgs, stream, lane);
 for (var row = 0u; row < singleArgs.rows; row++) {
 s.row = singleArgs.skip + (own * singleArgs.rows + row) * (singleArgs.stride / 4u);
 for (var first = 0u; first < singleArgs.tokens; first += 128u) {
-advance(singleArgs, single[s.x & 2047u], first);
+advance(singleArgs, whole, single[s.x & 2047u], first);
 if (first + 32u < singleArgs.tokens) {
-advance(singleArgs, single[s.x & 2047u], first + 32u);
+advance(singleArgs, whole, single[s.x & 2047u], first + 32u);
 }
 if (first + 64u < singleArgs.tokens) {
-advance(singleArgs, single[s.x & 2047u], first + 64u);
+advance(singleArgs, whole, single[s.x & 2047u], first + 64u);
 }
 if (first + 96u < singleArgs.tokens) {
-advance(singleArgs, single[s.x & 2047u], first + 96u);
+advance(singleArgs, whole, single[s.x & 2047u], first + 96u);
 }
 }
 }
@@ -200,7 +249,15 @@ fn trellis(
 @builtin(local_invocation_index) lane: u32,
 @builtin(workgroup_id) id: vec3<u32>,
 @builtin(num_workgroups) groups: vec3<u32>,
+//!subgroups
+@builtin(subgroup_invocation_id) lane_id: u32,
+//!end
 ) {
+//!subgroups
+let whole = one_subgroup(lane, lane_id);
+//!else
+let whole = one_subgroup();
+//!end
 let own = id.y * groups.x + id.x;
 if (own >= trellisArgs.streams) {
 return;
@@ -226,7 +283,7 @@ let t = entry * trellisArgs.tokens + min(first + lane, trellisArgs.tokens - 1u);
 let kind = (kinds[t / 4u] >> (t % 4u * 8u)) & 15u;
 let class64 = (contexts[4u * (entry * rows + row) + kind / 4u] >> (kind % 4u * 8u)) & 255u;
 let state = (now >> shift) & 7u;
-let symbol = advance(trellisArgs, entryOf(trellisArgs, 2u * class64 + (state >> 2u)), first);
+let symbol = advance(trellisArgs, whole, entryOf(trellisArgs, 2u * class64 + (state >> 2u)), first);
 let list = select(trellisArgs.even, trellisArgs.odd, ((symbol + 1u) & 2u) != 0u);
 now = (now & ~(15u << shift)) | (((list >> (4u * state)) & 7u) << shift);
 if (shift == 28u || first + 32u >= trellisArgs.tokens) {

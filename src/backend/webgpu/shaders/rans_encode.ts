@@ -4,7 +4,25 @@ import type { Shader } from "../pipelines.ts";
 /** wgsl/rans_encode.wgsl. */
 export const ransEncode: Shader = {
   name: "rans_encode",
-  text: `struct Args {
+  text: `//!subgroups
+var<private> neighbours: vec2<u32>;
+var<workgroup> together: u32;
+var<workgroup> lane_ids: array<u32, 32>;
+fn one_subgroup(lane: u32, lane_id: u32) -> bool {
+if (subgroupAdd(1u) == 32u && lane == 0u) {
+together = 1u;
+}
+lane_ids[lane] = lane_id;
+let whole = workgroupUniformLoad(&together) == 1u;
+neighbours = vec2(lane_ids[lane ^ 1u], lane_ids[lane ^ 2u]);
+return whole;
+}
+//!else
+fn one_subgroup() -> bool {
+return false;
+}
+//!end
+struct Args {
 streams: u32,
 first: u32,
 rows: u32,
@@ -56,26 +74,35 @@ return (symbols[at / 4u] >> (at % 4u * 8u)) & 255u;
 fn flush(i: u32) {
 slots[s.end - 1u - i] = ring[(2u * i + 1u) & 255u] | (ring[(2u * i) & 255u] << 16u);
 }
-fn advance(args: Args, table: u32, symbol: u32, live: bool) {
+fn advance(args: Args, whole: bool, table: u32, symbol: u32, live: bool) {
 let entry = tables[table * 256u + symbol];
 let f = entry & 0xffffu;
 if (live && f == 0u) {
 atomicOr(&absent, 1u);
 }
 let gives = live && (s.x >> (32u - args.bits)) >= f;
+let next = select(s.turn + 1u, 0u, s.turn == 2u);
+var mask = 0u;
+if (whole) {
+//!subgroups
+mask = subgroupOr(select(0u, 1u << s.lane, gives));
+//!end
+} else {
 if (gives) {
 atomicOr(&masks[s.turn], 1u << s.lane);
 }
-let next = select(s.turn + 1u, 0u, s.turn == 2u);
 if (s.lane == 0u) {
 atomicStore(&masks[next], 0u);
+}
 }
 workgroupBarrier();
 if (s.words / 64u > s.written) {
 flush(s.written * 32u + s.lane);
 s.written++;
 }
-let mask = atomicLoad(&masks[s.turn]);
+if (!whole) {
+mask = atomicLoad(&masks[s.turn]);
+}
 if (gives) {
 ring[(s.words + countOneBits((mask >> s.lane) >> 1u)) & 255u] = s.x & 0xffffu;
 s.x >>= 16u;
@@ -111,7 +138,15 @@ fn plain(
 @builtin(local_invocation_index) lane: u32,
 @builtin(workgroup_id) id: vec3<u32>,
 @builtin(num_workgroups) groups: vec3<u32>,
+//!subgroups
+@builtin(subgroup_invocation_id) lane_id: u32,
+//!end
 ) {
+//!subgroups
+let whole = one_subgroup(lane, lane_id);
+//!else
+let whole = one_subgroup();
+//!end
 let own = id.y * groups.x + id.x;
 if (own >= plainArgs.streams) {
 return;
@@ -123,7 +158,7 @@ for (var row = plainArgs.rows; row > 0u; row--) {
 let table = contexts[stream * plainArgs.each * plainArgs.rows + row - 1u];
 for (var group = (tokens + 31u) / 32u; group > 0u; group--) {
 let t = (group - 1u) * 32u + lane;
-advance(plainArgs, table, symbolAt(plainArgs, row - 1u, min(t, tokens - 1u)), t < tokens);
+advance(plainArgs, whole, table, symbolAt(plainArgs, row - 1u, min(t, tokens - 1u)), t < tokens);
 }
 }
 finish(plainArgs, stream);
@@ -133,7 +168,15 @@ fn trellis(
 @builtin(local_invocation_index) lane: u32,
 @builtin(workgroup_id) id: vec3<u32>,
 @builtin(num_workgroups) groups: vec3<u32>,
+//!subgroups
+@builtin(subgroup_invocation_id) lane_id: u32,
+//!end
 ) {
+//!subgroups
+let whole = one_subgroup(lane, lane_id);
+//!else
+let whole = one_subgroup();
+//!end
 let own = id.y * groups.x + id.x;
 if (own >= trellisArgs.streams) {
 return;
@@ -186,7 +229,7 @@ let place = entry * tokens + inside;
 let kind = (kinds[place / 4u] >> (place % 4u * 8u)) & 15u;
 let class64 = (contexts[4u * (entry * rows + row - 1u) + kind / 4u] >> (kind % 4u * 8u)) & 255u;
 let table = 2u * class64 + ((bits >> (n % 32u)) & 1u);
-advance(trellisArgs, table, symbolAt(trellisArgs, row - 1u, inside), t < tokens);
+advance(trellisArgs, whole, table, symbolAt(trellisArgs, row - 1u, inside), t < tokens);
 }
 }
 finish(trellisArgs, stream);

@@ -27,7 +27,9 @@ export function entropyChecks(backend: Backend): [kernel: string, run: () => Pro
   if (kernels === null) return [];
   const checks: [string, () => Promise<string>][] = [];
   for (const variant of ["plain", "trellis"] as const) {
-    for (const [streams, rows, tokens] of [[5, 3, 70], [3, 4, 128], [40, 2, 33], [2, 5, 300], [1, 2, 1000]]) {
+    for (
+      const [streams, rows, tokens] of [[5, 3, 70], [3, 4, 128], [40, 2, 33], [2, 5, 300], [1, 2, 1000], [1500, 1, 3]]
+    ) {
       const name = `rANS, ${variant} contexts, ${streams} streams of ${rows} × ${tokens}`;
       checks.push([name, () => coderDifference(backend, kernels, variant, streams, rows, tokens)]);
     }

@@ -16,6 +16,7 @@ import { fromFloat32 } from "../../src/cache/elements.ts";
 import { BYTES_PER_ELEMENT, type DType } from "../../src/cache/types.ts";
 import { entropyChecks } from "./entropy_suite.ts";
 import { integerChecks } from "./integer_suite.ts";
+import { trellisChecks } from "./trellis_suite.ts";
 
 /** What a check found: "" when all is as it should be. */
 export interface Checked {
@@ -202,7 +203,7 @@ export async function checkKernels(backend: Backend): Promise<Checked[]> {
     });
   }
 
-  for (const [count, length] of [[5, 77], [4, 320]]) {
+  for (const [count, length] of [[5, 77], [4, 320], [5, 7], [3, 2500]]) {
     const x = values(count * length, 11, 100);
     x.forEach((_, i) => x[i] *= 2 ** -(i % 15));
     await bytes(
@@ -243,7 +244,18 @@ export async function checkKernels(backend: Backend): Promise<Checked[]> {
     b.write(b.view(buffer, 256, 5), Uint8Array.of(7, 8), 3);
     return await b.read(buffer, 1, BYTES_PER_ELEMENT.f32 * 1000 + 2);
   });
-  for (const [kernel, run] of [...entropyChecks(backend), ...integerChecks(backend)]) {
+  const { memory = null } = backend.gpu ?? {};
+  for (const bad of memory === null ? [] : [[], [1500], [2999, 1501, 2310]]) {
+    const x = values(3000, 13, 1);
+    for (const at of bad) x[at] = at % 2 === 0 ? Infinity : NaN;
+    const found = backend.alloc(4);
+    memory!.findNonFinite(upload(backend, x), "f32", x.length, found);
+    const [first] = new Uint32Array((await backend.read(found)).buffer);
+    const wanted = Math.min(0xffffffff, ...bad);
+    const difference = first === wanted ? "" : `element ${first}, expected ${wanted}`;
+    checked.push({ kernel: `find what is not finite, ${bad.length} elements`, difference });
+  }
+  for (const [kernel, run] of [...entropyChecks(backend), ...integerChecks(backend), ...trellisChecks(backend)]) {
     checked.push({ kernel, difference: await run() });
   }
   return checked;

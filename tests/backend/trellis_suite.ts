@@ -17,7 +17,7 @@ import { coefficients, COSTS, fallingModel } from "../stages/trellis/cases.ts";
 export function trellisChecks(backend: Backend): [kernel: string, run: () => Promise<string>][] {
   if ((backend.gpu?.trellis ?? null) === null) return [];
   // The second has more groups of escapes than a workgroup sums at once.
-  return [[33, 40], [130, 260]].map(([components, tokens]) => [
+  return [[33, 40], [1100, 3]].map(([components, tokens]) => [
     `trellis ${components} × ${tokens}`,
     () => decodeDifference(backend, components, tokens),
   ]);

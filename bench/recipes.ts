@@ -31,6 +31,11 @@ const SETTINGS: readonly CompressOptions[] = [
   { recipe: "q4_0" },
   { recipe: "fp8" },
   { recipe: "xkv" },
+  { recipe: "kvcomp" },
+  { recipe: "kvcomp", keyGroups: "channel" },
+  { recipe: "packkv" },
+  { recipe: "packkv", repack: "median" },
+  { recipe: "packkv", repack: "none" },
 ];
 
 const only = option("only", "").split(",").filter((name) => name !== "");

@@ -28,12 +28,12 @@ interface DiffKvSetup extends Setup {
 
 let encoders = 0;
 
-/** The setup of an encoder; `facts.selected` are the scores. */
+/** The setup of an encoder; `facts.selected` are the scores. Without them nothing can be encoded: for checks of options. */
 export function planSetup(facts: SetupFacts, options: DiffKvOptions): Setup {
-  const bytes = facts.selected;
-  if (bytes === undefined) throw new KvzUnsupportedError("Cannot compress with recipe diffkv: its classes are missing");
+  const { selected } = facts;
+  const scores = selected === undefined ? null : new Float32Array(selected.slice().buffer);
   // Scores are this cache's alone: no other setup has the key.
-  return makeSetup(facts, options, new Float32Array(bytes.slice().buffer), `encoder ${encoders++}`);
+  return makeSetup(facts, options, scores, `encoder ${encoders++}`);
 }
 
 /**
@@ -94,6 +94,7 @@ class DiffKvCodec implements ChunkCodec {
       requireFinite(bytes, storedDType, { kind, heads: kvHeads, tokens, dim, firstToken: begin });
       return toFloat32(bytes, storedDType);
     });
+    if (scores === null) throw new KvzUnsupportedError("Cannot compress with recipe diffkv: its scores are missing");
     const heads = this.#heads(marks, tokens);
     const out = new Uint8Array(heads.reduce((sum, { lengths }) => sum + lengths[0] + lengths[1], 0));
     // Of all tokens of the cache.
@@ -104,7 +105,7 @@ class DiffKvCodec implements ChunkCodec {
         const list = own.map((t): PageToken => ({
           key: key.subarray((block * tokens + t) * keyDim, (block * tokens + t + 1) * keyDim),
           value: value.subarray((block * tokens + t) * valueDim, (block * tokens + t + 1) * valueDim),
-          score: scores![block * all + begin + t],
+          score: scores[block * all + begin + t],
           position: positions[t],
         }));
         writePages(shapes[c], list, out.subarray(at, at + lengths[c]), (index, what) => {

@@ -16,16 +16,18 @@ import { type KvcarKind, storedHeads } from "../../profile/kvcar/types.ts";
 import { requireProfile } from "../../profile/require.ts";
 import { decodeLatent, encodeLatent } from "../../stages/quantize/latent_int8.ts";
 import { joinRows } from "../../stages/tokens/join.ts";
-import { AutoencoderNet, plainProduct } from "../../stages/transform/autoencoder.ts";
+import { AutoencoderNet } from "../../stages/transform/autoencoder.ts";
+import { openProducts, type ProductFactory } from "../../stages/transform/products.ts";
 import type { CoderContext, TensorBlock, TensorCoder, TensorRange, TensorShape } from "../tensor/coder.ts";
 import { finiteHalves, halfBytes, halfValues, requireHalves } from "../tensor/halves.ts";
 import type { KvcarOptions } from "./kvcar.ts";
 
 /** Makes the coder of one kind. */
-export function open(options: KvcarOptions, context: CoderContext): TensorCoder {
+export async function open(options: KvcarOptions, context: CoderContext): Promise<TensorCoder> {
   const { shapes: [shape], storedDType } = context;
   const { kinds, slope } = requireProfile(context.profile ?? null, "kvcar");
-  return new KvcarCoder(options, shape, storedDType, kinds[shape.kind], slope);
+  const products = await openProducts(context.backend);
+  return new KvcarCoder(options, shape, storedDType, kinds[shape.kind], slope, products);
 }
 
 /** What a layer stores. */
@@ -51,6 +53,7 @@ class KvcarCoder implements TensorCoder {
     dtype: DType,
     { sources, autoencoders }: KvcarKind,
     slope: number,
+    products: ProductFactory,
   ) {
     const int8 = latents === "int8";
     this.#shape = shape;
@@ -64,7 +67,7 @@ class KvcarCoder implements TensorCoder {
         return { heads, coded: null, bytes: [0, 0, heads.length * shape.dim * BYTES_PER_ELEMENT[dtype]] };
       }
       const { latent } = found;
-      const net = new AutoencoderNet(plainProduct, found, slope);
+      const net = new AutoencoderNet(products, found, slope);
       return { heads, coded: { net, latent }, bytes: int8 ? [latent, 4, 0] : [2 * latent, 0, 0] };
     });
   }

@@ -1,39 +1,11 @@
 /**
  * The autoencoder of KV-CAR (arXiv 2512.06727, §3.1) at run time: Linear → LeakyReLU → Linear to the latent and, mirrored,
- * back. Products and sums are rounded to float32 one by one in order, so that all backends give the same bits.
+ * back. Products and sums are rounded to float32 one by one in order (products.ts), so that all backends give the same bits.
  *
  * @module
  */
 import type { Autoencoder } from "../../profile/kvcar/types.ts";
-
-/** A matrix [k][n] that rows are multiplied by. */
-export interface RowProduct extends Disposable {
-  /** Rows [rows][k] times the matrix: [rows][n]. */
-  multiply(rows: Float32Array): Float32Array;
-}
-
-/** Makes products. */
-export type ProductFactory = (matrix: Float32Array, k: number, n: number) => RowProduct;
-
-/** Products in plain TypeScript. */
-export function plainProduct(matrix: Float32Array, k: number, n: number): RowProduct {
-  return {
-    multiply(rows) {
-      const count = rows.length / k;
-      const out = new Float32Array(count * n);
-      for (let r = 0; r < count; r++) {
-        const sums = out.subarray(r * n, (r + 1) * n);
-        for (let i = 0; i < k; i++) {
-          const x = rows[r * k + i];
-          const row = matrix.subarray(i * n, (i + 1) * n);
-          for (let j = 0; j < n; j++) sums[j] += Math.fround(x * row[j]);
-        }
-      }
-      return out;
-    },
-    [Symbol.dispose]() {},
-  };
-}
+import type { ProductFactory, RowProduct } from "./products.ts";
 
 /** One direction. */
 class HalfNet implements Disposable {

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from transformers import DynamicCache
 
 from .kvcar_net import KINDS, Autoencoder
 from .kvcar_reuse import stored_heads
-from .model import cache_argument
+# By way of model.py, which has transformers be quiet before it is imported.
+from .model import DynamicCache, cache_argument
 
 
 class Compressor(nn.Module):

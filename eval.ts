@@ -64,6 +64,25 @@ export {
 } from "./src/eval/kl_curve.ts";
 export { modelCaches, type ModelCachesOptions } from "./src/eval/model_caches.ts";
 export { CONTROLS, type Method, type MethodOutcome, parseMethodSpec, recipeMethod } from "./src/eval/method.ts";
+export {
+  mapOption,
+  readSharingMap,
+  type SharingMap,
+  sharingMap,
+  type SharingSettings,
+  writeSharingMap,
+} from "./src/eval/sharing_map.ts";
+export {
+  type LayerDistances,
+  type LayerPair,
+  measureLayers,
+  searchSharing,
+  type SharingOrder,
+  type SharingSearch,
+  type SharingSearchOptions,
+  type TriedPair,
+} from "./src/eval/sharing_search.ts";
+export type { LayerMap } from "./src/stages/sharing/layer_map.ts";
 export { summarize } from "./src/eval/summary.ts";
 export {
   buildKeyValue,

@@ -87,10 +87,10 @@ export interface ModelFlags {
   readonly weights: string;
 }
 
-/** Adds how a model is loaded. */
-export function addModelOptions(command: Command): Command {
+/** Adds how a model is loaded; `graph` is the graph where none is named. */
+export function addModelOptions(command: Command, graph = "model"): Command {
   return command
-    .option("--graph <name>", "graph of the model's folder: model or capture", "model")
+    .option("--graph <name>", "graph of the model's folder: model or capture", graph)
     .option("--weights <type>", "its weights as Transformers.js names them: fp32, fp16, q8, q4, …", "fp32");
 }
 

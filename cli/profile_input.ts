@@ -23,6 +23,36 @@ export function addProfileOption(command: Command): Command {
   );
 }
 
+/** `--profile`, several. */
+export interface ProfilesFlag {
+  readonly profile?: string[];
+}
+
+/** Adds `--profile` for as many as there are recipes that need one. */
+export function addProfilesOption(command: Command): Command {
+  return command.option(
+    "-p, --profile <file...>",
+    "calibrated profiles of the model (.kvzp), one a recipe; recipes that need none do without",
+  );
+}
+
+/**
+ * Reads the profiles of `--profile`.
+ *
+ * @throws {UsageError} Two are for one recipe.
+ */
+export async function readProfiles({ profile: paths = [] }: ProfilesFlag): Promise<Profile[]> {
+  const profiles: Profile[] = [];
+  for (const path of paths) {
+    const profile = await readProfile(path);
+    if (profiles.some(({ method }) => method === profile.method)) {
+      throw new UsageError(`Cannot use two profiles for recipe ${profile.method}: ${path} is the second`);
+    }
+    profiles.push(profile);
+  }
+  return profiles;
+}
+
 /** Reads the profile of `--profile`, null without one. */
 export async function readOptionalProfile({ profile }: ProfileFlag): Promise<Profile | null> {
   return profile === undefined ? null : await readProfile(profile);

@@ -74,3 +74,25 @@ export async function cutTexts(
   }
   return { training: left, heldOut: kept, leftOut: training.filter(overlaps).map(({ name }) => name) };
 }
+
+/**
+ * Cuts all texts together into `count` sentences, pieces of `length` tokens, evenly spread; fewer where texts are short.
+ *
+ * @throws {RangeError} a text has not one
+ */
+export async function cutSentences(
+  specs: readonly TextSpec[],
+  model: LanguageModel,
+  length: number,
+  count: number,
+): Promise<CurveText[]> {
+  const names = textNames(specs);
+  const all: CurveText[] = [];
+  for (const [i, spec] of specs.entries()) {
+    const ids = model.tokenize(await readText(spec));
+    const available = Math.max(1, Math.floor(ids.length / length));
+    all.push(...cutWindows(names[i], ids, length, Math.min(available, Math.ceil(count / specs.length))));
+  }
+  const taken = Math.min(count, all.length);
+  return Array.from({ length: taken }, (_, i) => all[Math.floor((i + 0.5) * all.length / taken)]);
+}

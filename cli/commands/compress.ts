@@ -29,11 +29,12 @@ import {
 import { addProfileOption, type ProfileFlag, readOptionalProfile } from "../profile_input.ts";
 import { progressLine } from "../progress.ts";
 import { type Scope, scoped } from "../scope.ts";
+import { addMapOption, type MapFlag, mapFor, readOptionalMap } from "../sharing_input.ts";
 import { speedText } from "../report_text.ts";
 import { layoutMetadata } from "../state_output.ts";
 import { asUsageLater } from "../usage.ts";
 
-type CompressFlags = BackendFlags & JsonFlag & OutputFlags & CacheFlags & ProfileFlag & {
+type CompressFlags = BackendFlags & JsonFlag & OutputFlags & CacheFlags & ProfileFlag & MapFlag & {
   readonly recipe?: string;
   readonly ratio?: number;
   readonly fileRatio?: number;
@@ -82,6 +83,7 @@ export function addCompress(program: Command, context: CliContext): void {
       ]),
     )
     .option("--no-token-ids", "leave the token ids (the prompt) out of the file");
+  addMapOption(command);
   addCacheOptions(command);
   addBackendOptions(command);
   addJsonOption(command).action((path: string, flags: CompressFlags) =>
@@ -91,11 +93,12 @@ export function addCompress(program: Command, context: CliContext): void {
 
 async function compress(context: CliContext, scope: Scope, path: string, flags: CompressFlags): Promise<void> {
   checkOneStdout(flags);
-  checkOneStdin(path, flags.profile);
+  checkOneStdin(path, flags.profile, flags.map);
   const options = compressOptions(flags);
 
   const begin = performance.now();
   const profile = await readOptionalProfile(flags);
+  const sharing = await readOptionalMap(flags);
   await asUsageLater(() => chooseRecipe(options, profile));
   const input = scope.use(await openInput(path));
   const { cache, streamed, layout } = await openCache(input, flags, profile?.model);
@@ -106,6 +109,7 @@ async function compress(context: CliContext, scope: Scope, path: string, flags: 
   const user = layoutMetadata(layout, flags.tokenIds);
   const all = {
     ...options,
+    ...mapFor(sharing, options.recipe, options, cache.model, "the cache"),
     ...(user === undefined ? {} : { user }),
     signal: context.signal,
     ...(flags.json ? {} : { onProgress: progress.update }),

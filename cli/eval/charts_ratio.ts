@@ -109,7 +109,7 @@ export function ratioCharts(kit: ChartKit, scales: ChartScales): RatioCharts {
           stroke: kit.color(line.color),
           width: 2.25,
           // Colours repeat after ten.
-          dash: line.color < 10 ? [] : [7, 4],
+          dash: [[], [7, 4], [2, 3]][Math.floor(line.color / 10) % 3],
           points: { show: true, size: 8, fill: kit.css("--card"), width: 2 },
         })),
       ],

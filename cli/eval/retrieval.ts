@@ -30,8 +30,8 @@ export interface RetrievalRequest {
   readonly methods: readonly Method[];
   readonly dtype: DType;
   readonly journal: Journal;
-  /** Facts that all results depend on. */
-  readonly common: Readonly<Record<string, unknown>>;
+  /** Facts that all results of a method depend on. */
+  readonly common: (method: Method) => Readonly<Record<string, unknown>>;
   readonly signal: AbortSignal;
   readonly onProgress: (progress: { readonly done: number; readonly total: number; readonly stage: string }) => void;
 }
@@ -48,7 +48,9 @@ export async function evaluateRetrieval(request: RetrievalRequest): Promise<Retr
           const prompt = buildRetrieval(model, task, { text, context, seed });
           const asked = prompt.questions.map(({ ask, answer }) => [...ask, -1, ...answer]);
           const ids = [prompt.prompt, ...asked].map((list) => sequenceHash(list).toString(16));
-          const keys = methods.map(({ name, options }) => resultKey({ ...common, task, ids, method: name, options }));
+          const keys = methods.map((method) =>
+            resultKey({ ...common(method), task, ids, method: method.name, options: method.options })
+          );
           const missing = methods.filter((_, i) => journal.get(keys[i]) === undefined);
           return { task, prompt, keys, missing };
         })

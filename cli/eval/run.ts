@@ -6,31 +6,38 @@
 import type { DType } from "../../src/cache/types.ts";
 import { describeModel } from "../../src/codec/decode.ts";
 import type { LaneOptions } from "../../src/codec/lanes.ts";
-import { openCodec } from "../../src/codec/open.ts";
 import { ComponentMeter } from "../../src/eval/component_meter.ts";
 import { evaluateText, evaluationTokens } from "../../src/eval/evaluate.ts";
 import type { LanguageModel } from "../../src/eval/language_model.ts";
-import { CONTROLS, type Method, recipeMethod } from "../../src/eval/method.ts";
+import { CONTROLS, type Method } from "../../src/eval/method.ts";
 import type { EvalPoint, EvalResult, RetrievalPoint } from "../../src/eval/point.ts";
 import { summarize } from "../../src/eval/summary.ts";
 import { sequenceHash } from "../../src/profile/shingles.ts";
 import type { Profile } from "../../src/profile/types.ts";
 import { scoped } from "../scope.ts";
 import { VERSION } from "../version.ts";
+import { CodecPool } from "./codec_pool.ts";
 import { Journal, resultKey } from "./journal.ts";
 import { evaluateRetrieval } from "./retrieval.ts";
 import type { EvalText } from "./texts.ts";
+
+/** A recipe with options. */
+export interface Setting {
+  readonly recipe: string;
+  readonly options: Method["options"];
+}
 
 /** What `kvz eval` was asked for. */
 export interface EvalRequest {
   readonly model: LanguageModel;
   /** Changes with the model's files. */
   readonly identity: string;
-  readonly profile: Profile;
+  /** At most one a recipe; those that need none do without. */
+  readonly profiles: readonly Profile[];
   readonly texts: readonly EvalText[];
   /** Whether the texts are known not to be among those of the calibration. */
   readonly heldOut: boolean;
-  readonly settings: readonly { readonly recipe: string; readonly options: Method["options"] }[];
+  readonly settings: readonly Setting[];
   readonly contexts: readonly number[];
   readonly continuation: number;
   readonly controls: boolean;
@@ -45,24 +52,34 @@ export interface EvalRequest {
   readonly fresh: boolean;
   readonly signal: AbortSignal;
   readonly onProgress: (progress: { readonly done: number; readonly total: number; readonly stage?: string }) => void;
+  /** Told of settings that cannot compress or restore a text's cache; absent: the evaluation ends with the error. */
+  readonly onFailure?: (failure: Failure) => void;
+}
+
+/** A setting that could not do a text. */
+export interface Failure {
+  readonly method: string;
+  readonly setting: string;
+  readonly text: string;
+  readonly error: Error;
 }
 
 /** Runs what the journal does not hold yet; returns all that was asked for. */
 export async function evaluate(request: EvalRequest): Promise<EvalResult> {
   return await scoped(async (scope) => {
-    const { model, identity, profile, texts, contexts, continuation, dtype, signal } = request;
-    const codec = scope.use(await openCodec(profile, request.lanes));
+    const { model, identity, profiles, texts, contexts, continuation, dtype, signal, onFailure } = request;
     const { threads: _, createWorker: _c, ...backend } = request.lanes;
-    const components = profile.method === "kvtc" ? scope.use(await ComponentMeter.open(profile, backend)) : undefined;
+    const kvtc = profiles.find((profile) => profile.method === "kvtc");
+    const components = kvtc === undefined ? undefined : scope.use(await ComponentMeter.open(kvtc, backend));
     const journal = await Journal.open(request.journal, request.fresh);
-    const methods = [
-      ...(request.controls ? CONTROLS : []),
-      ...request.settings.map(({ recipe, options }) => recipeMethod(codec, recipe, options)),
-    ];
-    const common = { version: VERSION, identity, profile: profile.fingerprint, dtype };
+    const codecs = new CodecPool(profiles, request.lanes, scope);
+    const settings = await Promise.all(request.settings.map(({ recipe, options }) => codecs.method(recipe, options)));
+    const methods = [...(request.controls ? CONTROLS : []), ...settings];
+    const common = { version: VERSION, identity, dtype };
     const keyOf = ({ ids }: EvalText, context: number, method: Method) =>
       resultKey({
         ...common,
+        profile: codecs.fingerprintOf(method),
         ids: sequenceHash(ids.subarray(0, context + continuation + 1)).toString(16),
         context,
         continuation,
@@ -79,7 +96,9 @@ export async function evaluate(request: EvalRequest): Promise<EvalResult> {
     );
     const total = jobs.reduce((sum, { tokens }) => sum + tokens, 0);
     let done = 0;
-    for (const { text, context, missing } of jobs) {
+    const failed = new Set<string>();
+    for (const { text, context, missing: all } of jobs) {
+      const missing = all.filter(({ name, setting }) => !failed.has(JSON.stringify([name, setting])));
       if (missing.length === 0) continue;
       await evaluateText(model, text.name, text.ids, {
         context,
@@ -93,33 +112,44 @@ export async function evaluate(request: EvalRequest): Promise<EvalResult> {
           const method = missing.find(({ name, setting }) => name === point.method && setting === point.setting)!;
           await journal.add(keyOf(text, context, method), point);
         },
+        ...(onFailure === undefined ? {} : {
+          onFailure: ({ name, setting }: Method, error: Error) => {
+            failed.add(JSON.stringify([name, setting]));
+            onFailure({ method: name, setting, text: text.name, error });
+          },
+        }),
       });
     }
+    // A mean over other texts than those of the rest compares nothing.
+    const whole = methods.filter(({ name, setting }) => !failed.has(JSON.stringify([name, setting])));
     const points = jobs.flatMap(({ text, context }) =>
-      methods.map((method): EvalPoint => ({
+      whole.map((method): EvalPoint => ({
         ...journal.get(keyOf(text, context, method)) as EvalPoint,
         // Texts are known by their tokens; the name is that of today.
         text: text.name,
       }))
     );
-    const retrieval: RetrievalPoint[] = request.retrieval === null
-      ? []
-      : await evaluateRetrieval({ ...request, contexts: request.retrieval, methods, journal, common });
+    const retrieval: RetrievalPoint[] = request.retrieval === null ? [] : await evaluateRetrieval({
+      ...request,
+      contexts: request.retrieval,
+      methods: whole,
+      journal,
+      common: (method) => ({ ...common, profile: codecs.fingerprintOf(method) }),
+    });
 
-    const { calibration, fingerprint } = profile;
-    const { backend: name, build, threads } = codec.info;
+    const [profile = null] = profiles;
     return {
       version: VERSION,
-      model: profile.model.id ?? model.spec.id ?? "an unnamed model",
-      geometry: describeModel(profile.model),
-      profile: {
-        fingerprint,
-        tokens: calibration.tokens,
-        sequences: calibration.sequences,
+      model: profile?.model.id ?? model.spec.id ?? "an unnamed model",
+      geometry: describeModel(profile?.model ?? model.spec),
+      profile: profile && {
+        fingerprint: profile.fingerprint,
+        tokens: profile.calibration.tokens,
+        sequences: profile.calibration.sequences,
         heldOut: request.heldOut,
       },
       dtype,
-      backend: `${name} ${build}, ${threads} ${threads === 1 ? "thread" : "threads"}`,
+      backend: await codecs.describe(),
       texts: texts.map((text) => ({ name: text.name, tokens: text.ids.length })),
       points,
       summaries: summarize(points),

@@ -127,6 +127,16 @@ export class OnnxModel implements LanguageModel {
     return this.#inputs.has("attention_bias");
   }
 
+  /** Whether the graph gives queries, as methods that weigh tokens by attention need. */
+  get givesQueries(): boolean {
+    return this.#parts.session.outputNames.includes("rotated_query.0");
+  }
+
+  /** Whether the graph takes the layers that share keys and values. */
+  get takesLayerSource(): boolean {
+    return this.#inputs.has("layer_source");
+  }
+
   tokenize(text: string): Int32Array {
     return Int32Array.from(this.#parts.tokenizer.encode(text) as ArrayLike<number>, Number);
   }
@@ -138,6 +148,7 @@ export class OnnxModel implements LanguageModel {
   async forward(ids: Int32Array, options: ForwardOptions = {}): Promise<ForwardResult> {
     const { logits: wanted = "all" } = options;
     const past = this.#own(options.past);
+    const layerSource = this.#sourcesOf(past, options);
     const n = ids.length;
     const tokens = past?.tokens ?? 0;
     const first = past?.nextPosition ?? 0;
@@ -163,11 +174,12 @@ export class OnnxModel implements LanguageModel {
     }
     if (this.#inputs.has("layer_source")) {
       const own = Array.from({ length: this.spec.layers }, (_, i) => i);
-      feeds.layer_source = int64([...past?.layerSource ?? own], [this.spec.layers]);
+      feeds.layer_source = int64([...layerSource ?? own], [this.spec.layers]);
     }
     const presents = this.#pastNames().map((name) => name.replace("past_key_values", "present"));
     const queries = options.queries ? this.#queryNames() : [];
-    const outputs = await session.run(feeds, ["logits", ...presents, ...queries]);
+    const hidden = options.hidden ? [this.#hiddenName()] : [];
+    const outputs = await session.run(feeds, ["logits", ...presents, ...queries, ...hidden]);
     const positions = new Int32Array(tokens + n);
     if (past) positions.set(past.positions);
     for (let i = 0; i < n; i++) positions[tokens + i] = first + i;
@@ -177,8 +189,9 @@ export class OnnxModel implements LanguageModel {
     const bias = past?.bias ? this.#extendBias(past.bias, tokens, n) : null;
     return {
       logits: await this.#readLogits(outputs.logits, wanted, n),
-      present: new OnnxPast(tensors, positions, bias, past?.layerSource ?? null, this),
+      present: new OnnxPast(tensors, positions, bias, layerSource, this),
       ...(options.queries ? { queries: await this.#readQueries(queries.map((name) => outputs[name]), n) } : {}),
+      ...(options.hidden ? { hidden: await this.#readHidden(outputs[HIDDEN], wanted, n) } : {}),
     };
   }
 
@@ -228,7 +241,7 @@ export class OnnxModel implements LanguageModel {
 
   #checkLayers(source: ArrayLike<number> | undefined): readonly number[] | null {
     if (source === undefined) return null;
-    if (!this.#inputs.has("layer_source")) {
+    if (!this.takesLayerSource) {
       throw new KvzUnsupportedError(
         "Cannot load cache: its layers are shared, and this graph takes no layer_source; use the capture graph",
       );
@@ -323,6 +336,26 @@ export class OnnxModel implements LanguageModel {
     return out;
   }
 
+  #sourcesOf(past: OnnxPast | null, { layerSource }: ForwardOptions): readonly number[] | null {
+    if (past === null) return this.#checkLayers(layerSource);
+    if (layerSource === undefined) return past.layerSource;
+    throw new TypeError("Cannot run model: the past has sources of its layers already");
+  }
+
+  #hiddenName(): string {
+    if (this.#parts.session.outputNames.includes(HIDDEN)) return HIDDEN;
+    throw new KvzUnsupportedError(
+      `Cannot give hidden states: this graph has no output "${HIDDEN}"; use the capture graph, made by \`deno task model\``,
+    );
+  }
+
+  /** Rows as {@linkcode #readLogits} gives them. */
+  async #readHidden(tensor: OnnxTensor, wanted: "all" | "last", n: number): Promise<Float32Array> {
+    const hidden = await this.#readFloats(tensor, "hidden states");
+    const width = tensor.dims[tensor.dims.length - 1];
+    return wanted === "last" && hidden.length === n * width ? hidden.slice((n - 1) * width) : hidden;
+  }
+
   async #readFloats(tensor: OnnxTensor, what: string): Promise<Float32Array> {
     const data = tensor.location === undefined || tensor.location === "cpu" ? tensor.data : await tensor.getData?.();
     if (!ArrayBuffer.isView(data)) throw new KvzFormatError(`Cannot run model: its ${what} cannot be read`);
@@ -344,6 +377,9 @@ export class OnnxModel implements LanguageModel {
     return wanted === "last" && rows > 1 ? logits.slice((n - 1) * this.vocabulary) : logits;
   }
 }
+
+/** Output of the capture graph. */
+const HIDDEN = "final_hidden";
 
 const KNOWN_INPUTS = new Set([
   "input_ids",

@@ -113,6 +113,10 @@ export interface CompressOptions extends CallOptions {
   readonly low?: "k8v8" | "k8v4g2" | "k8v4" | "k8v2" | "k4v4" | "k4v2g4" | "k4v2" | "k4v1";
   /** Element type of kvcar's latents, default "f16". */
   readonly latents?: "f16" | "int8";
+  /** Shared layers of recipe kvsharer with their sources, "27:3+28:5" (`kvz sharing`). */
+  readonly map?: string;
+  /** How recipe kvsharer stores the other layers, default "raw". */
+  readonly inner?: "raw" | "q8_0" | "q4_0";
   /** Whether to store the token ids where the cache has them, default true. They are the prompt: leave them out of files that others see. */
   readonly tokenIds?: boolean;
   /** JSON to keep with the cache. */

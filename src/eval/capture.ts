@@ -5,7 +5,7 @@
  */
 import { KvCache } from "../cache/kv_cache.ts";
 import type { QueryTensors } from "../cache/types.ts";
-import type { LanguageModel, LoadedCache } from "./language_model.ts";
+import type { LanguageModel, LoadedCache, LoadOptions } from "./language_model.ts";
 
 /** Tokens of one forward pass: bounds the memory of attention scores and logits. */
 export const STEP = 512;
@@ -14,6 +14,8 @@ export const STEP = 512;
 export interface PrefillOptions {
   /** Last tokens whose queries are captured; default none. Needs a model that gives them: the capture graph. */
   readonly queries?: number;
+  /** Layers that share keys and values, as in {@linkcode LoadOptions}. Default: none. */
+  readonly layerSource?: LoadOptions["layerSource"];
   /** Called after each step with its tokens. */
   readonly onTokens?: (tokens: number) => void;
   /** Ends the work between steps. */
@@ -29,8 +31,9 @@ export interface PrefillOptions {
 export async function prefillWithQueries(
   model: LanguageModel,
   ids: Int32Array,
-  { queries = 0, onTokens, signal }: PrefillOptions = {},
+  { queries = 0, layerSource, onTokens, signal }: PrefillOptions = {},
 ): Promise<{ past: LoadedCache; queries?: QueryTensors }> {
+  const first = layerSource === undefined ? {} : { layerSource };
   let past: LoadedCache | undefined;
   const parts: QueryTensors[] = [];
   const from = Math.max(0, ids.length - queries);
@@ -38,7 +41,7 @@ export async function prefillWithQueries(
     signal?.throwIfAborted();
     const step = ids.subarray(at, at + STEP);
     const wanted = at + step.length > from;
-    const result = await model.forward(step, { ...(past ? { past } : {}), logits: "last", queries: wanted });
+    const result = await model.forward(step, { ...(past ? { past } : first), logits: "last", queries: wanted });
     past = result.present;
     if (wanted) parts.push(lastTokens(result.queries!, Math.min(step.length, at + step.length - from)));
     onTokens?.(step.length);

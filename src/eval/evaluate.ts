@@ -7,12 +7,12 @@ import { castCache } from "../cache/cast.ts";
 import { densify } from "../cache/densify.ts";
 import type { KvCache } from "../cache/kv_cache.ts";
 import { type DType, type Kind, KINDS } from "../cache/types.ts";
-import { KvzMismatchError } from "../errors.ts";
+import { KvzLimitError, KvzMismatchError, KvzUnsupportedError } from "../errors.ts";
 import { AgreementMeter, stretches } from "./agreement.ts";
 import { type PrefillOptions, prefillWithQueries, STEP, withQueries } from "./capture.ts";
 import type { ComponentMeter } from "./component_meter.ts";
 import { type CacheErrors, measureErrors, type RestoredBlock } from "./error_meter.ts";
-import type { LanguageModel, LoadedCache } from "./language_model.ts";
+import type { LanguageModel, LoadedCache, LoadOptions } from "./language_model.ts";
 import { anyNeedsQueries, type Method, type MethodOutcome } from "./method.ts";
 import type { EvalPoint, PerKind, TensorErrors } from "./point.ts";
 
@@ -35,6 +35,8 @@ export interface EvaluateOptions {
   readonly components?: ComponentMeter;
   /** Called after each method. */
   readonly onPoint: (point: EvalPoint) => void | Promise<void>;
+  /** Called where a method cannot do this cache (a typed error); absent: the evaluation ends with the error. */
+  readonly onFailure?: (method: Method, error: Error) => void;
   /** Called as work is done, in tokens run through the model since the last call. */
   readonly onTokens?: (tokens: number) => void;
   /** Ends the work between steps. */
@@ -58,7 +60,7 @@ export async function evaluateText(
   ids: Int32Array,
   options: EvaluateOptions,
 ): Promise<void> {
-  const { context, continuation, dtype, methods, components, onPoint, onTokens, signal } = options;
+  const { context, continuation, dtype, methods, components, onPoint, onFailure, onTokens, signal } = options;
   checkLength(model, text, ids, context, continuation);
   const prompt = ids.subarray(0, context);
   const queries = await anyNeedsQueries(methods) ? options.queries ?? context : 0;
@@ -72,8 +74,18 @@ export async function evaluateText(
 
   for (const method of methods) {
     // The control goes without the rounding to `dtype`.
-    const outcome = await method.run(method.name === "untouched" ? original : cache, signal);
-    const restored = await loadRestored(model, method, outcome, past);
+    const taken = method.name === "untouched" ? original : await sharedCache(model, method, prompt, options) ?? cache;
+    let outcome: MethodOutcome;
+    let restored: LoadedCache;
+    try {
+      outcome = await method.run(taken, signal);
+      restored = await loadRestored(model, method, outcome, past);
+    } catch (error) {
+      if (onFailure === undefined || !isRefusal(error)) throw error;
+      onTokens?.(continuation);
+      onFailure(method, error);
+      continue;
+    }
     const meter = new AgreementMeter(model.vocabulary);
     const after = await continueWith(model, restored, given, { onTokens, signal });
     for (let row = 0; row < continuation; row += STEP) {
@@ -94,7 +106,7 @@ export async function evaluateText(
       ratios: outcome.ratios,
       bytes: outcome.bytes,
       agreement: meter.result(),
-      errors: await tensorErrors(cache, outcome, method.usesProfile ? components : undefined),
+      errors: await tensorErrors(castCache(taken, dtype), outcome, method.usesProfile ? components : undefined),
       seconds: outcome.seconds,
     });
   }
@@ -103,10 +115,37 @@ export async function evaluateText(
 /** Progress and end of work that runs in steps. */
 export type StepOptions = Pick<PrefillOptions, "onTokens" | "signal">;
 
-/** Runs a prompt in steps; returns its cache. */
-export async function prefill(model: LanguageModel, ids: Int32Array, options: StepOptions = {}): Promise<LoadedCache> {
-  const { onTokens, signal } = options;
-  return (await prefillWithQueries(model, ids, { onTokens, signal })).past;
+/** Runs a prompt in steps, with its layers shared where `layerSource` says so; returns its cache. */
+export async function prefill(
+  model: LanguageModel,
+  ids: Int32Array,
+  options: StepOptions & Pick<LoadOptions, "layerSource"> = {},
+): Promise<LoadedCache> {
+  const { onTokens, signal, layerSource } = options;
+  return (await prefillWithQueries(model, ids, { onTokens, signal, layerSource })).past;
+}
+
+/**
+ * The cache of a prompt that was read with the layers shared that a method shares, as a model that shares them makes it;
+ * undefined where it shares none.
+ */
+export async function sharedCache(
+  model: LanguageModel,
+  method: Method,
+  prompt: Int32Array,
+  { dtype, signal }: { readonly dtype: DType; readonly signal?: AbortSignal },
+): Promise<KvCache | undefined> {
+  const layerSource = await method.layerSource?.(model.spec.layers);
+  if (layerSource === undefined) return undefined;
+  const past = await prefill(model, prompt, { layerSource, ...(signal ? { signal } : {}) });
+  return castCache(await model.unload(past, prompt), dtype);
+}
+
+/** Whether a method said that it cannot do a cache, and did not fail for another reason. */
+function isRefusal(error: unknown): error is Error {
+  // Engines have RangeErrors of their own.
+  if (error instanceof RangeError) return error.message.startsWith("Cannot ");
+  return error instanceof KvzUnsupportedError || error instanceof KvzMismatchError || error instanceof KvzLimitError;
 }
 
 /**

@@ -23,6 +23,10 @@ export interface ForwardOptions {
   readonly logits?: "all" | "last";
   /** Whether the queries of the call's tokens are wanted. Default false. Needs a model that gives them. */
   readonly queries?: boolean;
+  /** Whether the final hidden states are wanted. Default false. Needs a model that gives them. */
+  readonly hidden?: boolean;
+  /** As in {@linkcode LoadOptions}, where nothing came before; a past has the sources that it was made with. */
+  readonly layerSource?: ArrayLike<number>;
 }
 
 /** Options of {@linkcode LanguageModel.load}. */
@@ -42,6 +46,8 @@ export interface ForwardResult {
   readonly present: LoadedCache;
   /** Queries of the call's tokens after RoPE, f32, where they were wanted. */
   readonly queries?: QueryTensors;
+  /** What the output embedding gets, [rows][hidden] of the rows of logits, where it was wanted. */
+  readonly hidden?: Float32Array;
 }
 
 /** A causal language model over one sequence. */

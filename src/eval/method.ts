@@ -40,6 +40,8 @@ export interface Method {
   readonly usesProfile: boolean;
   /** Whether it needs a cache with queries. Default: it does not. */
   needsQueries?(): Promise<boolean>;
+  /** Layers that it shares, of so many: the prompt is read with them shared. Default: none. */
+  layerSource?(layers: number): Promise<LoadOptions["layerSource"]>;
   /** Compresses and restores. */
   run(cache: KvCache, signal?: AbortSignal): Promise<MethodOutcome>;
 }
@@ -57,12 +59,15 @@ export function recipeMethod(codec: Codec, recipe: string, options: Method["opti
     options,
     usesProfile: true,
     needsQueries: async () => (await findRecipe(recipe)).needs.includes("queries"),
+    layerSource: (layers) => layerSourceOf(recipe, options, layers),
     async run(cache, signal) {
       const { bytes, report } = await codec.compress(cache, { ...options, recipe, ...(signal ? { signal } : {}) });
       const restored = await codec.decompress(bytes, signal ? { signal } : {});
       const { regions } = await inspect(bytes);
+      const layerSource = await layerSourceOf(recipe, options, cache.model.layers);
       return {
         cache: restored.cache,
+        ...(layerSource === undefined ? {} : { layerSource }),
         ratios: { target: report.targetRatio, paper: report.paperRatio, file: report.fileRatio },
         bytes: bytes.length,
         regions,
@@ -70,6 +75,15 @@ export function recipeMethod(codec: Codec, recipe: string, options: Method["opti
       };
     },
   };
+}
+
+async function layerSourceOf(
+  name: string,
+  options: Method["options"],
+  layers: number,
+): Promise<LoadOptions["layerSource"]> {
+  const recipe = await findRecipe(name);
+  return recipe.layerSource?.(recipe.parseOptions(options), layers);
 }
 
 const NO_RATIOS: Ratios = { target: null, paper: null, file: null };

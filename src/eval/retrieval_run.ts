@@ -6,7 +6,7 @@
 import { castCache } from "../cache/cast.ts";
 import type { DType } from "../cache/types.ts";
 import { prefillWithQueries, withQueries } from "./capture.ts";
-import { loadRestored } from "./evaluate.ts";
+import { loadRestored, sharedCache } from "./evaluate.ts";
 import type { LanguageModel } from "./language_model.ts";
 import { anyNeedsQueries, type Method } from "./method.ts";
 import type { RetrievalPoint } from "./point.ts";
@@ -79,7 +79,8 @@ export async function evaluateRetrievalPrompt(
   onTokens?.(asked);
   for (const method of methods) {
     // As in evaluateText: the control goes without the rounding to `dtype`.
-    const outcome = await method.run(method.name === "untouched" ? original : cache, signal);
+    const taken = method.name === "untouched" ? original : await sharedCache(model, method, prompt, options) ?? cache;
+    const outcome = await method.run(taken, signal);
     const after = await scoreRetrieval(
       model,
       await loadRestored(model, method, outcome, past),

@@ -10,6 +10,7 @@ import { kvcar } from "./kvcar/kvcar.ts";
 import { kvcomp } from "./kvcomp.ts";
 import { packKv } from "./packkv/packkv.ts";
 import type { Recipe } from "./recipe.ts";
+import { kvsharer } from "./sharing/kvsharer.ts";
 
 const ALL: readonly unknown[] = [
   kvcar,
@@ -18,6 +19,7 @@ const ALL: readonly unknown[] = [
   diffKv,
   ...EVICTING,
   ...BASELINES,
+  kvsharer,
 ];
 
 /** In the order of lists. */

@@ -208,6 +208,11 @@ export interface Recipe<Options extends object = Record<string, unknown>> extend
   ): Setup | Promise<Setup>;
   /** Record tags of a region and a group of kinds. */
   tags(region: Region, kinds: readonly Kind[]): readonly string[];
+  /**
+   * Layers that share keys and values: the layer that each of `layers` layers attends to, in the model as well. Restored
+   * caches hold the source's in all of them. Absent: every layer has its own.
+   */
+  layerSource?(options: Options, layers: number): readonly number[];
   /** Makes the chunk codec in a lane. */
   open(backend: Backend, setup: Setup): ChunkCodec | Promise<ChunkCodec>;
 }

@@ -13,7 +13,7 @@ export const TOY_POSITIONS = 640;
 /** Options of {@linkcode toyModel}. */
 export interface ToyOptions {
   readonly spec?: ModelSpec;
-  /** Whether the graph has the inputs of the capture graph. */
+  /** Whether the graph has the inputs and outputs of the capture graph. */
   readonly bias?: boolean;
   /** Whether it can leave out logits. */
   readonly keepLogits?: boolean;
@@ -56,7 +56,11 @@ export function toySession({ spec = SMALL_MODEL, bias = false, keepLogits = true
       ...(bias ? ["attention_bias", "layer_source"] : []),
       ...pasts.flat(),
     ],
-    outputNames: ["logits", ...pasts.flat().map((name) => name.replace("past_key_values", "present"))],
+    outputNames: [
+      ...(bias ? ["final_hidden"] : []),
+      "logits",
+      ...pasts.flat().map((name) => name.replace("past_key_values", "present")),
+    ],
     run(feeds) {
       const ids = Array.from(feeds.input_ids.data as BigInt64Array, Number);
       const positions = Array.from(feeds.position_ids.data as BigInt64Array, Number);
@@ -64,6 +68,8 @@ export function toySession({ spec = SMALL_MODEL, bias = false, keepLogits = true
       const tokens = past + ids.length;
       const hidden = feeds.attention_bias?.data as Float32Array | undefined;
       const logits = new Float32Array(ids.length * TOY_VOCABULARY);
+      const width = heads * valueDim;
+      const final = new Float32Array(ids.length * width);
       const sources = Array.from((feeds.layer_source?.data as BigInt64Array | undefined) ?? [], Number);
       const held: { keys: Float32Array; values: Float32Array }[] = [];
       const outputs: Record<string, OnnxTensor> = {};
@@ -100,6 +106,7 @@ export function toySession({ spec = SMALL_MODEL, bias = false, keepLogits = true
               for (let d = 0; d < valueDim; d++) mixed[d] += weight * shared.values[(head * tokens + t) * valueDim + d];
             }
             for (let d = 0; d < valueDim; d++) {
+              final[i * width + h * valueDim + d] = mixed[d] / sum;
               for (let v = 0; v < TOY_VOCABULARY; v++) {
                 logits[i * TOY_VOCABULARY + v] += mixed[d] / sum * output[(h * valueDim + d) * TOY_VOCABULARY + v];
               }
@@ -110,6 +117,7 @@ export function toySession({ spec = SMALL_MODEL, bias = false, keepLogits = true
         outputs[`present.${layer}.value`] = makeTensor("float32", allValues, [1, kvHeads, tokens, valueDim]);
       }
       const kept = keepLogits ? Number((feeds.num_logits_to_keep.data as BigInt64Array)[0]) || ids.length : ids.length;
+      outputs.final_hidden = makeTensor("float32", final.slice((ids.length - kept) * width), [1, kept, width]);
       outputs.logits = makeTensor("float32", logits.slice((ids.length - kept) * TOY_VOCABULARY), [
         1,
         kept,

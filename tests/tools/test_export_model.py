@@ -167,6 +167,10 @@ class Graphs(ExportTest):
         for n, layer in enumerate(layers):
             for name in ("query", "rotated_query", "attention_input"):
                 self.assert_close(found[f"{name}.{n}"][0], layer[name], f"{name} of layer {n}")
+        head = self.weights.get("lm_head.weight", self.weights["model.embed_tokens.weight"])
+        self.assert_close(found["final_hidden"][0] @ head.T, found["logits"][0], "logits of the final hidden states")
+        last = self.capture.run(ids, positions, self.past(), keep=1)
+        self.assert_close(last["final_hidden"][0], found["final_hidden"][0][-1:], "of the last token")
 
     def test_a_bias_of_minus_infinity_evicts(self):
         ids, positions = np.array([9, 33]), np.array([7, 8])

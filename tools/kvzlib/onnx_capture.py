@@ -3,7 +3,7 @@ The ONNX graph `capture` of a Llama model, for evaluation: standard operators al
 
 It takes two inputs more than `model`: `attention_bias` [layers, kv_heads, past], added to the scores of the past tokens
 for all query heads of a KV head (−∞: evicted), and `layer_source` [layers], the layer whose keys and values a layer
-attends to. Queries before and after RoPE and the inputs of attention come out.
+attends to. Queries before and after RoPE, the inputs of attention and the final hidden states come out.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ def build_capture(model: LlamaModel) -> ModelProto:
         heads = ["batch_size", m.heads, "sequence_length", m.dim]
         extra |= {f"query.{n}": heads, f"rotated_query.{n}": heads}
         extra |= {f"attention_input.{n}": ["batch_size", "sequence_length", m.hidden]}
-    c.logits(norm(c.last(x), "model.norm"))
+    extra["final_hidden"] = ["batch_size", "logits_length", m.hidden]
+    c.logits(norm(c.last(x), "model.norm", "final_hidden"))
     return c.finish("capture", extra)
 
 

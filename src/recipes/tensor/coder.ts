@@ -26,6 +26,8 @@ export interface TensorBlock extends TensorShape {
   readonly tokens: number;
   /** Index of the first token in the cache, for messages. */
   readonly begin: number;
+  /** Numbers of the layers in the model, for messages, where they are not 0, 1, 2, … */
+  readonly layerNumbers?: readonly number[];
 }
 
 /** What of a range of tokens is to be restored. */

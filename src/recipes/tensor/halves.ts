@@ -54,11 +54,12 @@ export function elementsOf(values: Float32Array, dtype: DType): Uint8Array {
 export function requireHalves(numbers: Uint16Array, block: TensorBlock, rowOf: (i: number) => number): void {
   const i = numbers.findIndex((bits) => (bits & 0x7c00) === 0x7c00);
   if (i < 0) return;
-  const { kind, heads, tokens, begin } = block;
+  const { kind, heads, tokens, begin, layerNumbers } = block;
   const row = rowOf(i);
   const head = Math.floor(row / tokens);
+  const layer = Math.floor(head / heads);
   throw new KvzUnsupportedError(
-    `Cannot compress cache: ${kind} of layer ${Math.floor(head / heads)}, head ${head % heads}, token ${
+    `Cannot compress cache: ${kind} of layer ${layerNumbers?.[layer] ?? layer}, head ${head % heads}, token ${
       begin + row % tokens
     } or near it needs a scale or offset beyond 65504, where binary16 ends`,
   );

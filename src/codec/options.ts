@@ -117,6 +117,8 @@ export interface CompressOptions extends CallOptions {
   readonly map?: string;
   /** How recipe kvsharer stores the other layers, default "raw". */
   readonly inner?: "raw" | "q8_0" | "q4_0";
+  /** How recipes that evict code what is kept: "raw" (default), "kivi", "quarot", "turboquant", "q8_0", "q4_0". */
+  readonly code?: string;
   /** Whether to store the token ids where the cache has them, default true. They are the prompt: leave them out of files that others see. */
   readonly tokenIds?: boolean;
   /** JSON to keep with the cache. */

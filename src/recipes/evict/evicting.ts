@@ -7,6 +7,7 @@
 import type { CacheSource, Kind } from "../../cache/types.ts";
 import { MAX_TOKENS, numberReader } from "../options.ts";
 import type { OptionSpec, Recipe, RecipeInfo, Selection } from "../recipe.ts";
+import { checkCode, type CodeOptions } from "./codes.ts";
 
 /** Record tags, the same in chunks and window. */
 export const KEPT_TAGS: Readonly<Record<Kind, string>> = { key: "KEYS", value: "VALS" };
@@ -36,12 +37,22 @@ export interface Evicting<Options extends object>
 
 const codec = () => import("./kept_codec.ts");
 
+/** Options that all of them have. */
+const CODE: Evicting<object>["options"] = [
+  ["code", "raw", "how what is kept is coded: raw, kivi, quarot, turboquant, q8_0, q4_0"],
+  ["bits", null, "bits of kivi, quarot or turboquant"],
+];
+
 /** Completes a declaration. */
 export function evicting<Options extends object>(
   { options, prunes = false, window, parse, select, ...info }: Evicting<Options>,
-): Recipe<Options> {
-  const specs: OptionSpec[] = options.map(([name, value, description]) => ({ name, default: value, description }));
-  const recipe: Recipe<Options> = {
+): Recipe<Options & CodeOptions> {
+  const specs: OptionSpec[] = [...options, ...CODE].map(([name, value, description]) => ({
+    name,
+    default: value,
+    description,
+  }));
+  const recipe: Recipe<Options & CodeOptions> = {
     ...info,
     version: 1,
     options: specs,
@@ -49,11 +60,20 @@ export function evicting<Options extends object>(
     chunkTokens: 1024,
     knob: null,
     ratioOfFile: false,
-    parseOptions: (given) => parse(numberReader(recipe, given), given),
+    parseOptions(given) {
+      const number = numberReader(recipe, given);
+      const { code = "raw" } = given;
+      if (typeof code !== "string") throw new TypeError(`Cannot use option "code": it is ${code}, expected a name`);
+      return { ...parse(number, given), code, bits: number("bits", null, 1, 8, true) };
+    },
     regions: (chosen) => ({ sinks: 0, window: window?.(chosen) ?? 0 }),
-    select,
-    planSetup: async (_, facts) => (await codec()).planSetup(info.name, facts),
-    loadSetup: async (_, facts, plan) => (await codec()).loadSetup(info.name, facts, plan, prunes),
+    async select(source, chosen) {
+      await checkCode(info, chosen);
+      return await select(source, chosen);
+    },
+    planSetup: async (_, facts, chosen) => (await codec()).planSetup(info.name, facts, chosen),
+    loadSetup: async (_, facts, plan, _append, chosen) =>
+      (await codec()).loadSetup(info.name, facts, plan, prunes, chosen),
     tags: (region, [kind]) => region === "sinks" ? [] : [KEPT_TAGS[kind]],
     open: async (backend, setup) => (await codec()).openCodec(backend, setup),
   };
@@ -77,17 +97,4 @@ export function readBudget(number: NumberReader, capacityDefault: number | null,
   const [capacity, keep] = [number("capacity", null, 1, MAX_TOKENS, true), number("keep", null, 1e-6, 1)];
   if (capacity !== null && keep !== null) throw new TypeError('Cannot use options "capacity" and "keep" together');
   return capacity === null && keep === null ? { capacity: capacityDefault, keep: keepDefault } : { capacity, keep };
-}
-
-/**
- * Reads an option that is one of a few words.
- *
- * @throws {RangeError} It is another.
- */
-export function readWord<T extends string>(options: Record<string, unknown>, name: string, words: readonly T[]): T {
-  const value = (options[name] ?? words[0]) as T;
-  if (!words.includes(value)) {
-    throw new RangeError(`Cannot use option "${name}": it is ${value}, expected ${words.join(", ")}`);
-  }
-  return value;
 }

@@ -3,11 +3,10 @@
  *
  * @module
  */
-import type { Recipe } from "../recipe.ts";
 import { type Budget, budgetOptions, evicting, readBudget } from "./evicting.ts";
 
 /** The recipe. By default the paper's 20 %: a tenth heavy hitters, a tenth recent. */
-export const h2o: Recipe<Budget> = evicting({
+export const h2o = evicting<Budget>({
   name: "h2o",
   description: "tokens with the most attention of the captured queries, and as many of the newest",
   needs: ["queries"],

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import type { Recipe } from "../recipe.ts";
-import { evicting, readWord } from "./evicting.ts";
+import { readChoice } from "../options.ts";
+import { evicting } from "./evicting.ts";
 import { readSnapKv, SNAPKV_OPTIONS, type SnapKvOptions } from "./snapkv.ts";
 
 /** Options of recipe pyramidkv after defaults. */
@@ -16,7 +16,7 @@ export interface PyramidKvOptions extends SnapKvOptions {
 }
 
 /** The recipe, with the defaults of the authors' code. */
-export const pyramidKv: Recipe<PyramidKvOptions> = evicting({
+export const pyramidKv = evicting<PyramidKvOptions>({
   name: "pyramidkv",
   description: "snapkv with budgets that fall from the first layer to the last",
   needs: ["queries"],
@@ -29,7 +29,7 @@ export const pyramidKv: Recipe<PyramidKvOptions> = evicting({
   parse: (number, options) => ({
     ...readSnapKv(number, options),
     beta: number("beta", 20, 1, 1e6),
-    budgets: readWord(options, "budgets", ["authors", "kvpress"]),
+    budgets: readChoice(options, "budgets", ["authors", "kvpress"], "authors"),
   }),
   select: async (source, options) => (await import("./select_tokens.ts")).selectPyramid(source, options),
 });

@@ -4,16 +4,8 @@
  * @module
  */
 import type { Pooling } from "../../stages/tokens/scores.ts";
-import type { Recipe } from "../recipe.ts";
-import {
-  type Budget,
-  budgetOptions,
-  type Evicting,
-  evicting,
-  type NumberReader,
-  readBudget,
-  readWord,
-} from "./evicting.ts";
+import { readChoice } from "../options.ts";
+import { type Budget, budgetOptions, type Evicting, evicting, type NumberReader, readBudget } from "./evicting.ts";
 
 /** Options of recipe snapkv after defaults. */
 export interface SnapKvOptions extends Budget {
@@ -39,12 +31,12 @@ export function readSnapKv(number: NumberReader, options: Record<string, unknown
     ...readBudget(number, 320, null),
     window: number("window", 64, 1, 4096, true),
     kernel,
-    pooling: readWord(options, "pooling", ["avg", "max", "none"]),
+    pooling: readChoice(options, "pooling", ["avg", "max", "none"], "avg"),
   };
 }
 
 /** The recipe, with the defaults of the authors' code. */
-export const snapKv: Recipe<SnapKvOptions> = evicting({
+export const snapKv = evicting<SnapKvOptions>({
   name: "snapkv",
   description: "tokens that the last queries attend to, by pooled softmax attention",
   needs: ["queries"],

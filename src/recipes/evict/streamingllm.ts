@@ -3,7 +3,6 @@
  *
  * @module
  */
-import type { Recipe } from "../recipe.ts";
 import { type Budget, budgetOptions, evicting, readBudget } from "./evicting.ts";
 
 /** Options of recipe streamingllm after defaults. */
@@ -12,7 +11,7 @@ export interface StreamingLlmOptions extends Budget {
 }
 
 /** The recipe. The paper's 4 + 1020 tokens (Table 1). */
-export const streamingLlm: Recipe<StreamingLlmOptions> = evicting({
+export const streamingLlm = evicting<StreamingLlmOptions>({
   name: "streamingllm",
   description: "attention sinks and the newest tokens",
   needs: [],

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import type { Recipe } from "../recipe.ts";
-import { evicting, readWord } from "./evicting.ts";
+import { readChoice } from "../options.ts";
+import { evicting } from "./evicting.ts";
 import { readSnapKv, SNAPKV_OPTIONS, type SnapKvOptions } from "./snapkv.ts";
 
 /** Options of recipe think after defaults. */
@@ -20,11 +20,11 @@ export interface ThinkOptions extends SnapKvOptions {
 }
 
 /** The recipe, with the paper's λ = 0.4 and the defaults of the authors' code. */
-export const think: Recipe<ThinkOptions> = evicting({
+export const think = evicting<ThinkOptions>({
   name: "think",
   description: "keys without the channels that the last queries use least, after snapkv if wanted",
   needs: ["queries"],
-  stages: ["keep", "prune"],
+  stages: ["prune"],
   prunes: true,
   window: ({ recent }) => recent,
   options: [
@@ -39,7 +39,7 @@ export const think: Recipe<ThinkOptions> = evicting({
     prune: number("prune", 0.4, 0, 1),
     recent: number("recent", 32, 0, 4096, true),
     queries: number("queries", 32, 1, 4096, true),
-    after: readWord(options, "after", ["none", "snapkv"]),
+    after: readChoice(options, "after", ["none", "snapkv"], "none"),
   }),
   select: async (source, options) => (await import("./select_channels.ts")).selectChannels(source, options),
 });

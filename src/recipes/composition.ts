@@ -27,6 +27,20 @@ const TRAITS: Readonly<Record<string, readonly Trait[]>> = {
   fp8: ["quantizes"],
   q8_0: ["quantizes"],
   q4_0: ["quantizes"],
+  classes: ["chooses tokens", "quantizes"],
+  reuse: ["joins heads"],
+  autoencoder: ["rotates", "joins heads"],
+  latents: ["quantizes"],
+  // These go with what stands before them in their recipe.
+  split: [],
+  norm: [],
+  bits: [],
+  packs: [],
+  pages: [],
+  huffman: [],
+  rans: [],
+  "row classes": [],
+  deflate: [],
 };
 
 type Trait =
@@ -71,6 +85,10 @@ export function compositionError(
   first: Pick<RecipeInfo, "name" | "stages">,
   second: Pick<RecipeInfo, "name" | "stages">,
 ): string | null {
+  const unknown = [...first.stages, ...second.stages].find((stage) => !Object.hasOwn(TRAITS, stage));
+  if (unknown !== undefined) {
+    return `Cannot put ${second.name} after ${first.name}: nothing is known of how stage "${unknown}" composes`;
+  }
   const [before, after] = [traitsOf(first), traitsOf(second)];
   const rule = RULES.find(([a, b]) => before.has(a) && after.has(b));
   return rule === undefined ? null : `Cannot put ${second.name} after ${first.name}: ${rule[2]}`;

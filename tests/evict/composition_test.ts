@@ -31,6 +31,9 @@ Deno.test("what does not compose is refused with the reason", async () => {
       ["h2o", "kvcomp", "they hold different tokens now"],
       ["snapkv", "packkv", "different"],
       ["pyramidkv", "lossless", "no neighbours any more"],
+      ["snapkv", "diffkv", "tokens are chosen once"],
+      ["think", "kvcar", "different channels now"],
+      ["kvcar", "think", "a rotation spreads"],
       ["think", "cachegen", "the heads of a token together"],
     ] as const
   ) {
@@ -38,6 +41,8 @@ Deno.test("what does not compose is refused with the reason", async () => {
     assert(found?.includes(words), `${first} then ${second}: ${found}`);
     assert(found!.startsWith(`Cannot put ${second} after ${first}: `));
   }
+  const strange = { name: "strange", stages: ["magic"] };
+  assert(compositionError(recipes.get("snapkv")!, strange)?.includes('stage "magic"'));
   for (const [first, second] of [["snapkv", "kivi"], ["think", "kivi"], ["snapkv", "think"], ["pyramidkv", "quarot"]]) {
     assertEquals(reason(first, second), null);
   }

@@ -13,11 +13,10 @@ import type { Profile } from "../profile/types.ts";
 import type { AppendResult } from "./append.ts";
 import { type CacheBlock, FileDecoder } from "./decode.ts";
 import { chooseRecipe, encodeCache, type PreparedEncode, prepareEncode, type SetupCache } from "./encode.ts";
-import { findRatio } from "./file_ratio.ts";
 import { openFile, type RecordGroup, streamGroups } from "./groups.ts";
 import type { DeviceCache } from "./device_cache.ts";
 import type { Lanes } from "./lanes.ts";
-import { decodeLayers, type LayerBlock } from "./layers.ts";
+import type { LayerBlock } from "./layers.ts";
 import {
   type CallOptions,
   type CompressOptions,
@@ -230,6 +229,7 @@ export class Codec implements AsyncDisposable {
       const decoder = await FileDecoder.open(this.#lanes, this.profile, file.header, options);
       const shape = await restoredShape(file, decoder, options);
       await loadPlan(file, decoder);
+      const { decodeLayers } = await import("./layers.ts");
       yield* decodeLayers(this.#lanes, file, decoder, shape, options.signal);
     } finally {
       lock();
@@ -309,6 +309,8 @@ export class Codec implements AsyncDisposable {
     }
     const bytes = fp16Bytes(cache.model, cache.tokens);
     const discard: ByteSink = { write: () => {} };
+    // Imported when used, as are layers and append: most programs do without.
+    const { findRatio } = await import("./file_ratio.ts");
     const found = await findRatio(wanted, knob, this.profile, async (value) => {
       const chosen = { ...rest, [knob.name]: value };
       const prepared = await prepareEncode(this.#lanes, this.profile, cache, chosen, this.#setups);

@@ -6,6 +6,7 @@
 import { readSafetensorsHeader } from "../adapters/safetensors_file.ts";
 import type { ByteSource } from "../container/bytes.ts";
 import { KvzFormatError } from "../errors.ts";
+import { importKvcar } from "./kvcar/import.ts";
 import type { Profile } from "./types.ts";
 
 /**
@@ -16,6 +17,6 @@ import type { Profile } from "./types.ts";
  */
 export async function importProfile(source: ByteSource): Promise<Profile> {
   const { metadata: { method } } = await readSafetensorsHeader(source);
-  if (method === "kvcar") return await (await import("./kvcar/import.ts")).importKvcar(source);
+  if (method === "kvcar") return await importKvcar(source);
   throw new KvzFormatError(`Cannot import profile: its method is ${method ?? "not told"}, expected kvcar`);
 }

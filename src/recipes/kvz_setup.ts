@@ -8,7 +8,7 @@ import { naturalLog, power } from "../cache/power.ts";
 import type { DType, ModelSpec } from "../cache/types.ts";
 import { KvzFormatError, KvzMismatchError } from "../errors.ts";
 import { forwardMatrix } from "../profile/kvz/forward.ts";
-import { cutStepSet, keptComponents } from "../profile/kvz/trim.ts";
+import { cutStepSet, keptComponents } from "../profile/kvz/cut.ts";
 import type { KvzProfile } from "../profile/kvz/types.ts";
 import type { RansTables } from "../stages/entropy/rans_tables.ts";
 import type { StepSet } from "../stages/quantize/trellis/model.ts";

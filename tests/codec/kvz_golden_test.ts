@@ -4,7 +4,7 @@ import { openCodec } from "../../src/codec/open.ts";
 import { createBackend } from "../../src/backend/select.ts";
 import type { KvzProfile } from "../../src/profile/kvz/types.ts";
 import { parseProfile } from "../../src/profile/profile.ts";
-import { cutStepSet } from "../../src/profile/kvz/trim.ts";
+import { cutStepSet } from "../../src/profile/kvz/cut.ts";
 import { decodeStream } from "../../src/stages/entropy/deflate.ts";
 import { openLevelCoder } from "../../src/stages/quantize/trellis/level_coder.ts";
 import { BACKENDS } from "../backend/backends.ts";

@@ -7,7 +7,7 @@ import { Codec } from "../../src/codec/codec.ts";
 import { DeviceCache, memoryOf } from "../../src/codec/device_cache.ts";
 import { Lanes } from "../../src/codec/lanes.ts";
 import { openCodec } from "../../src/codec/open.ts";
-import { cutStepSet } from "../../src/profile/kvz/trim.ts";
+import { cutStepSet } from "../../src/profile/kvz/cut.ts";
 import { type ChunkCoder, type ChunkStreams, openLevelCoder } from "../../src/stages/quantize/trellis/level_coder.ts";
 import type { Backend } from "../../src/backend/backend.ts";
 import { KvzFormatError } from "../../src/errors.ts";

@@ -32,7 +32,7 @@ import {
   weightingOf,
 } from "./sensitivity.ts";
 import { train, type TrainingChunk } from "./train.ts";
-import { keptComponents } from "./trim.ts";
+import { keptComponents } from "./cut.ts";
 import type { KvzProfile } from "./types.ts";
 
 /** Options of {@linkcode calibrateKvz}. */

@@ -3,11 +3,13 @@
  *
  * @module
  */
+import type { Kind } from "../src/cache/types.ts";
 import { describeModel } from "../src/codec/decode.ts";
 import type { KindProfile, KvtcProfile, Profile } from "../src/profile/types.ts";
 import { nominalSaving } from "../src/profile/kvcar/check.ts";
 import type { KvcarProfile } from "../src/profile/kvcar/types.ts";
 import type { KvzProfile } from "../src/profile/kvz/types.ts";
+import type { LowRankProfile } from "../src/profile/lowrank/types.ts";
 import { stepOf } from "../src/stages/quantize/trellis/step.ts";
 import { formatCount } from "./format.ts";
 
@@ -26,6 +28,9 @@ export function profileFacts(profile: Profile): Facts {
       return kvcarFacts(profile);
     case "kvtc":
       return kvtcFacts(profile);
+    case "palu":
+    case "recalkv":
+      return lowRankFacts(profile);
   }
 }
 
@@ -105,6 +110,36 @@ function kvzFacts(profile: KvzProfile): Facts {
       ...curve.map(({ s, kl, bits }) =>
         [`step ${stepOf(s).toPrecision(3)}`, `KL ${kl.toPrecision(3)}, ${Math.round(bits)} bits a token`] as const
       ),
+    ],
+  };
+}
+
+function lowRankFacts(profile: LowRankProfile): Facts {
+  const { method, model, fingerprint, calibration, fit, layers, shingles } = profile;
+  const ranks = (kind: Kind) => layers.map((layer) => layer[kind].groups.map(({ rank }) => rank));
+  const json = {
+    method,
+    fingerprint,
+    model,
+    calibration,
+    shingles: shingles.length,
+    fit,
+    ranks: { key: ranks("key"), value: ranks("value") },
+    heads: layers.map((layer) => layer.key.groups.map(({ heads }) => heads)),
+  };
+  const { tokens, sequences } = calibration;
+  const sums = (kind: Kind) => ranks(kind).map((groups) => groups.join("+")).join(" ");
+  return {
+    json,
+    lines: [
+      ["profile", `${fingerprint}, for recipe ${method}`],
+      ["model", describeModel(model)],
+      ["calibration", `${formatCount(tokens)} tokens of ${formatCount(sequences)} sequences`],
+      ["removed", `${(100 * fit.removed).toFixed(2)} % of the cache's numbers, ranks ${fit.ranks}`],
+      ["latents", fit.hadamard ? "rotated (Hadamard)" : "as the decomposition has them"],
+      ["offline calibration", fit.rows],
+      ["ranks of keys", sums("key")],
+      ["ranks of values", sums("value")],
     ],
   };
 }

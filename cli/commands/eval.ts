@@ -78,7 +78,7 @@ async function chooseSettings(flags: EvaluationFlags, profiles: readonly Profile
 
 function defaultSettings(profile: Profile): Setting[] {
   if (profile.method === "kvz") return QUALITIES.map((quality) => ({ recipe: "kvz", options: { quality } }));
-  if (profile.method === "kvcar") return [{ recipe: "kvcar", options: {} }];
+  if (profile.method !== "kvtc") return [{ recipe: profile.method, options: {} }];
   const { ratios } = profile.calibration;
   return (ratios.length > 0 ? ratios : RATIOS).map((ratio) => ({ recipe: "kvtc", options: { ratio } }));
 }

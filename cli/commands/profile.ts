@@ -60,7 +60,7 @@ export function addProfile(program: Command, context: CliContext): void {
   addProfileCurve(group, context);
 
   const importer = group.command("import")
-    .description("make a profile of what a tool has trained (tools/kvcar.py export)")
+    .description("make a profile of what a tool has made (tools/kvcar.py export, tools/recalkv.py)")
     .argument("<export>", ".safetensors file");
   addOutputOptions(importer, "profile (.kvzp)");
   addJsonOption(importer).action(async (path: string, flags: OutputFlags & JsonFlag) => {

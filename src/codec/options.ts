@@ -65,7 +65,7 @@ export interface CompressOptions extends CallOptions {
   readonly packTokens?: 4 | 8 | 16;
   /** Whether tokens come back in their order in recipe packkv, default "kept". */
   readonly order?: "kept" | "free";
-  /** Bits of a code: kivi 2, 4 or 8; quarot 2 to 8; turboquant 1 to 4. */
+  /** Bits of a code: kivi 2, 4 or 8; quarot 2 to 8; turboquant 1 to 4; palu, recalkv 2, 3, 4, 8 or 16. */
   readonly bits?: number;
   /** Rank of xkv's keys as a share of a group's features, default 1/8. */
   readonly keyShare?: number;

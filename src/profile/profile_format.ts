@@ -45,6 +45,10 @@ export async function writeProfile(profile: Profile, sink: ByteSink): Promise<vo
     const { writeKvcarProfile } = await import("./kvcar/format.ts");
     return await writeKvcarProfile(profile, sink);
   }
+  if (profile.method !== "kvtc") {
+    const { writeLowRankProfile } = await import("./lowrank/format.ts");
+    return await writeLowRankProfile(profile, sink);
+  }
   const { model, fingerprint, calibration, shingles, kinds } = profile;
   const writer = new FrameWriter(sink, "profile", {
     model: modelToJson(model),
@@ -85,12 +89,11 @@ export async function parseProfile(input: Uint8Array | ByteSource): Promise<Prof
   const header = new Fields(reader.header, WHAT);
   // Profiles for KVTC do not say their method: they are older than all others.
   if (header.has("method")) {
-    if (header.oneOf("method", ["kvz", "kvcar"]) === "kvz") {
-      const { readKvzProfile } = await import("./kvz/format.ts");
-      return await readKvzProfile(reader);
-    }
-    const { readKvcarProfile } = await import("./kvcar/format.ts");
-    return await readKvcarProfile(reader);
+    const method = header.oneOf("method", ["kvz", "kvcar", "palu", "recalkv"]);
+    if (method === "kvz") return await (await import("./kvz/format.ts")).readKvzProfile(reader);
+    if (method === "kvcar") return await (await import("./kvcar/format.ts")).readKvcarProfile(reader);
+    const { readLowRankProfile } = await import("./lowrank/format.ts");
+    return method === "palu" ? await readLowRankProfile(reader, method) : await readLowRankProfile(reader, method);
   }
   requireKnownTags(reader, WHAT, TAGS);
   const model = parseModel(header.value("model"), WHAT, "model");

@@ -6,6 +6,7 @@
 import type { Kind, ModelSpec } from "../cache/types.ts";
 import type { KvcarProfile } from "./kvcar/types.ts";
 import type { KvzProfile } from "./kvz/types.ts";
+import type { LowRankProfile } from "./lowrank/types.ts";
 
 /** Group sizes of KVTC's dynamic program (paper, B.17). */
 export const GROUP_SIZES: readonly number[] = [1, 16, 64, 256, 1024];
@@ -96,4 +97,4 @@ export interface KvtcProfile extends ProfileBase {
 }
 
 /** A calibrated profile of one model. */
-export type Profile = KvtcProfile | KvzProfile | KvcarProfile;
+export type Profile = KvtcProfile | KvzProfile | KvcarProfile | LowRankProfile<"palu"> | LowRankProfile<"recalkv">;

@@ -7,6 +7,7 @@ import { BASELINES } from "./baselines/all.ts";
 import { diffKv } from "./diffkv/diffkv.ts";
 import { EVICTING } from "./evict/all.ts";
 import { kvcar } from "./kvcar/kvcar.ts";
+import { palu, recalkv } from "./lowrank/lowrank.ts";
 import { kvcomp } from "./kvcomp.ts";
 import { packKv } from "./packkv/packkv.ts";
 import type { Recipe } from "./recipe.ts";
@@ -14,6 +15,8 @@ import { kvsharer } from "./sharing/kvsharer.ts";
 
 const ALL: readonly unknown[] = [
   kvcar,
+  recalkv,
+  palu,
   kvcomp,
   packKv,
   diffKv,

@@ -207,6 +207,24 @@ Deno.test("profile info, trim and export", () =>
     assertEquals(header["value.groups"].shape[1], 3);
   }));
 
+Deno.test("profile import makes a profile of what tools/recalkv.py fitted; trim and export refuse it", () =>
+  withFiles(async ({ at }) => {
+    const { artefact } = JSON.parse(await Deno.readTextFile("tests/recipes/lowrank_golden.json"));
+    Deno.writeFileSync(at("f.safetensors"), Uint8Array.from(atob(artefact), (c) => c.charCodeAt(0)));
+    const made = await kvzJson(["profile", "import", at("f.safetensors"), "-o", at("f.kvzp")]);
+    const { bytesOut, ...facts } = made;
+    assertEquals(bytesOut, Deno.readFileSync(at("f.kvzp")).length);
+    assertEquals(await kvzJson(["profile", "info", at("f.kvzp")]), facts);
+    assertEquals(facts.method, "recalkv");
+    assertEquals(facts.ranks.value.length, 2);
+    for (const command of [["trim", at("f.kvzp"), "--ratios", "8"], ["export", at("f.kvzp")]]) {
+      const { error } = await kvzJson(["profile", ...command, "-o", at("g")], 4);
+      assertStringIncludes(error.message, "it is for recipe recalkv, expected one for recipe kvtc");
+    }
+    const { error } = await kvzJson(["profile", "import", at("f.kvzp"), "-o", at("g")], 3);
+    assertStringIncludes(error.message, "safetensors");
+  }));
+
 Deno.test("recipes lists what the registry has", async () => {
   const { recipes } = await kvzJson(["recipes"]);
   assertEquals(recipes.map(({ name }: { name: string }) => name), (await listRecipes()).map(({ name }) => name));

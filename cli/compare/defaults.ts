@@ -15,6 +15,8 @@ const DEFAULTS: Readonly<Record<string, readonly string[]>> = {
   "kvz-free": ["kvz-free:ratio=4/6/8"],
   kvtc: ["kvtc:ratio=8/16/32"],
   kvcar: ["kvcar:latents=f16/int8"],
+  recalkv: ["recalkv:bits=16/4/3"],
+  palu: ["palu:bits=16/4/3"],
   kvcomp: ["kvcomp", "kvcomp:keyRel=0.1,valueRel=0.2"],
   packkv: ["packkv:keyRel=0.05/0.1"],
   kivi: ["kivi:bits=4/2"],

@@ -30,6 +30,7 @@ const TRAITS: Readonly<Record<string, readonly Trait[]>> = {
   classes: ["chooses tokens", "quantizes"],
   reuse: ["joins heads"],
   autoencoder: ["rotates", "joins heads"],
+  lowrank: ["rotates", "joins heads"],
   latents: ["quantizes"],
   // These go with what stands before them in their recipe.
   split: [],

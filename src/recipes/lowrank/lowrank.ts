@@ -32,7 +32,7 @@ function lowRankRecipe(name: LowRankMethod, description: string): Recipe<LowRank
     }],
     parse: (_, options) => ({ bits: readChoice(options, "bits", BITS, 16) }),
     profile: name,
-    stages: ["split", "lowrank", "bits"],
+    stages: ["split", "lowrank", "latents"],
     chunkTokens: 1024,
     preRope: () => true,
     streams: [{ tag: "LAT" }, { tag: "SCL" }],

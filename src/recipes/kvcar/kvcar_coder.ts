@@ -9,7 +9,7 @@
  *
  * @module
  */
-import { fromFloat32, numberToF16, toFloat32 } from "../../cache/elements.ts";
+import { asUint16, fromFloat32, toFloat32 } from "../../cache/elements.ts";
 import { BYTES_PER_ELEMENT, type DType } from "../../cache/types.ts";
 import { KvzFormatError } from "../../errors.ts";
 import { type KvcarKind, storedHeads } from "../../profile/kvcar/types.ts";
@@ -92,9 +92,9 @@ class KvcarCoder implements TensorCoder {
       const rowOf = (row: number) => layer * block.heads * tokens + row;
       if (this.#int8) this.#encodeInt8(latents, coded.latent, streams, lat[0], scl[0], block, rowOf);
       else {
-        const bits = Uint16Array.from(latents, numberToF16);
-        requireHalves(bits, block, (i) => rowOf(Math.floor(i / coded.latent)));
-        streams[0].set(halfBytes(bits), lat[0]);
+        const bytes = fromFloat32(latents, "f16");
+        requireHalves(asUint16(bytes), block, (i) => rowOf(Math.floor(i / coded.latent)));
+        streams[0].set(bytes, lat[0]);
       }
     });
     return streams;
@@ -145,9 +145,10 @@ class KvcarCoder implements TensorCoder {
         const what = `latents of ${kind}s of layer ${layer}`;
         const latents = this.#int8
           ? decodeInt8(streams[0].subarray(...lat), streams[1].subarray(...scl), tokens, what)
-          : decodeHalves(streams[0].subarray(...lat), what);
+          : toFloat32(streams[0].slice(...lat), "f16");
+        if (!allFinite(latents)) throw new KvzFormatError(`Cannot decode ${what}: a number is not finite`);
         const rows = part.coded.net.decode(latents);
-        if (!rows.every(Number.isFinite)) throw new KvzFormatError(`Cannot decode ${what}: they give infinities`);
+        if (!allFinite(rows)) throw new KvzFormatError(`Cannot decode ${what}: they give infinities`);
         restored = (head, to) => fromRows(rows, head, part.heads.length, tokens, dim, to);
       }
       const perHead = tokens * dim;
@@ -229,9 +230,9 @@ function fromRows(
   }
 }
 
-function decodeHalves(bytes: Uint8Array, what: string): Float32Array {
-  const values = halfValues();
-  return Float32Array.from(finiteHalves(bytes, what), (bits) => values[bits]);
+function allFinite(x: Float32Array): boolean {
+  for (let i = 0; i < x.length; i++) if (!Number.isFinite(x[i])) return false;
+  return true;
 }
 
 function decodeInt8(codes: Uint8Array, scales: Uint8Array, tokens: number, what: string): Float32Array {

@@ -38,9 +38,9 @@ function outward(value: number, up: boolean): number {
  */
 export function encodeLatent(row: Float32Array, codes: Uint8Array): [number, number] {
   let [least, most] = [Infinity, -Infinity];
-  for (const x of row) {
-    if (x < least) least = x;
-    if (x > most) most = x;
+  for (let i = 0; i < row.length; i++) {
+    if (row[i] < least) least = row[i];
+    if (row[i] > most) most = row[i];
   }
   const bits: [number, number] = [outward(least, false), outward(most, true)];
   const [min, max] = [f16ToNumber(bits[0]), f16ToNumber(bits[1])];

@@ -1,0 +1,81 @@
+/**
+ * Speed of recipe kvcar at SmolLM2's size: all layers with autoencoders of D = 192, d_z = 96. The weights are random, the
+ * time does not depend on them. To be held against the prefill of the same tokens (tools/bench_peer.py prefill).
+ *
+ *     deno run -A bench/kvcar.ts [--tokens 1024] [--threads 1]
+ *
+ * @module
+ */
+import { parseArgs } from "node:util";
+import { KvCache } from "../src/cache/kv_cache.ts";
+import { fromFloat32 } from "../src/cache/elements.ts";
+import { KINDS, type ModelSpec } from "../src/cache/types.ts";
+import { openCodec } from "../src/codec/open.ts";
+import { kvcarFingerprint } from "../src/profile/kvcar/fingerprint.ts";
+import { nominalSaving } from "../src/profile/kvcar/check.ts";
+import { type Autoencoder, type KvcarProfile, parameterCount } from "../src/profile/kvcar/types.ts";
+
+const { values } = parseArgs({
+  options: { tokens: { type: "string", default: "1024" }, threads: { type: "string", default: "1" } },
+});
+const [tokens, threads] = [Number(values.tokens), Number(values.threads)];
+
+const model: ModelSpec = {
+  architecture: "llama",
+  id: "SmolLM2-135M-Instruct",
+  layers: 30,
+  kvHeads: 3,
+  keyDim: 64,
+  valueDim: 64,
+  rope: { theta: 100000, dim: 64, pairing: "half-split" },
+};
+
+/** Small numbers without a pattern, cheap. */
+function noise(length: number, scale: number): Float32Array {
+  let state = length;
+  return Float32Array.from({ length }, () => {
+    state = Math.imul(state, 1664525) + 1013904223 | 0;
+    return state / 2 ** 31 * scale;
+  });
+}
+
+async function randomProfile(): Promise<KvcarProfile> {
+  const shape = { inputs: 192, hidden: 192, latent: 96 };
+  const kind = () => ({
+    sources: Int32Array.from({ length: model.layers * model.kvHeads }, (_, slot) => slot),
+    autoencoders: Array.from({ length: model.layers }, (_, layer): Autoencoder => {
+      return { layer, ...shape, parameters: noise(parameterCount(shape), 0.1) };
+    }),
+  });
+  const profile = {
+    method: "kvcar" as const,
+    model,
+    calibration: { tokens: 0, sinks: 0, sequences: 0, seed: 0 },
+    shingles: new BigUint64Array(0),
+    preRope: false,
+    slope: 0.01,
+    kinds: { key: kind(), value: kind() },
+  };
+  return { ...profile, fingerprint: await kvcarFingerprint(profile) };
+}
+
+const layers = Array.from({ length: model.layers }, () => {
+  const [key, value] = KINDS.map(() => fromFloat32(noise(model.kvHeads * tokens * 64, 2), "f16"));
+  return { key, value };
+});
+const positions = Int32Array.from({ length: tokens }, (_, t) => t);
+const cache = new KvCache({ model, dtype: "f16", positions, layers });
+const profile = await randomProfile();
+console.log(`${tokens} tokens, ${threads} threads, saving ${(100 * nominalSaving(profile)).toFixed(1)} %`);
+await using codec = await openCodec(profile, { threads });
+for (const latents of ["f16", "int8"] as const) {
+  await codec.compress(cache.slice(0, 300), { latents });
+  const { bytes, report } = await codec.compress(cache, { latents });
+  const back = await codec.decompress(bytes);
+  const both = report.seconds + back.report.seconds;
+  const ms = (seconds: number) => `${(1000 * seconds / tokens).toFixed(3)} ms`;
+  console.log(
+    `${latents}: compress ${ms(report.seconds)} a token, decompress ${ms(back.report.seconds)}, both ` +
+      `${Math.round(tokens / both)} tokens/s; file ratio ${report.fileRatio.toFixed(3)}`,
+  );
+}

@@ -8,7 +8,10 @@ Deno.test("from a model to a profile that compresses; what was measured is kept"
   const folder = await Deno.makeTempDir({ prefix: "kvz-calibrate-" });
   try {
     const at = (name: string) => `${folder}/${name}`;
-    const args = ["calibrate", "--model", MODEL, "--texts", "README.md", "-o", at("p.kvzp")];
+    // Some 1500 tokens: enough for the small settings, too few for the usual ones.
+    const text = at("prose.txt");
+    await Deno.writeTextFile(text, (await Deno.readTextFile("README.md")).slice(0, 5000));
+    const args = ["calibrate", "--model", MODEL, "--texts", text, "-o", at("p.kvzp")];
     const small = [
       ...["--length", "96", "--sequences", "1", "--bands", "1", "--rank", "32", "--context", "64"],
       ...["--continuation", "16"],
@@ -21,16 +24,16 @@ Deno.test("from a model to a profile that compresses; what was measured is kept"
     assert(
       made.curve.length >= 1 && made.curve.every(({ kl, bits }: { kl: number; bits: number }) => kl > 0 && bits > 0),
     );
-    assertEquals(namesIn(folder), ["p.jsonl", "p.kvzp"]);
+    assertEquals(namesIn(folder), ["p.jsonl", "p.kvzp", "prose.txt"]);
 
     // Of 60 parts on one sequence, the fit, and the steps on the part that was kept.
     const lines = (await Deno.readTextFile(at("p.jsonl"))).trimEnd().split("\n").map((line) => JSON.parse(line).result);
     assertEquals(lines.filter(({ weight }) => weight >= 0).length, 60);
     assertEquals(lines.filter(({ fingerprint }) => fingerprint === made.fingerprint).length, 1);
-    assertEquals(lines.filter(({ bits, text }) => bits > 0 && text === "README").length, lines.length - 61);
+    assertEquals(lines.filter(({ bits, text }) => bits > 0 && text === "prose").length, lines.length - 61);
 
     // Its texts are refused by kvz eval, as those of any calibration.
-    const evaluation = ["eval", "--model", MODEL, "-p", at("p.kvzp"), "--texts", "README.md", "-o", at("e.html")];
+    const evaluation = ["eval", "--model", MODEL, "-p", at("p.kvzp"), "--texts", text, "-o", at("e.html")];
     const refused = await kvzJson([...evaluation, "--method", "kvz", "--contexts", "1200", "--continuation", "16"], 4);
     assertStringIncludes(refused.error.message, "were used to calibrate profile");
     const short = await kvzJson([...args, "--force"], 2);

@@ -77,10 +77,8 @@ export function addCompress(program: Command, context: CliContext): void {
     )
     .option("--sinks <n>", "oldest tokens kept in FP8", wholeNumber("--sinks", 0, 1 << 20))
     .addOption(
-      new Option("--entropy <coder>", "coder of kvtc's codes and scales (default deflate)").choices([
-        "deflate",
-        "rans",
-      ]),
+      new Option("--entropy <coder>", "coder of kvtc's codes (default deflate) or kvcar's latents (default none)")
+        .choices(["none", "deflate", "rans"]),
     )
     .option("--no-token-ids", "leave the token ids (the prompt) out of the file");
   addMapOption(command);

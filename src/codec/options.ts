@@ -47,8 +47,11 @@ export interface CompressOptions extends CallOptions {
   readonly step?: number;
   /** Weight of a bit against a squared error of a step in recipe kvz, default 0.3. */
   readonly lambda?: number;
-  /** Coder of kvtc's codes and scales, default "deflate"; "rans" is no part of KVTC. */
-  readonly entropy?: "deflate" | "rans";
+  /**
+   * Coder of kvtc's codes and scales, "deflate" (default) or "rans", and of kvcar's latents, "none" (default) or "rans".
+   * "rans" is no part of either method.
+   */
+  readonly entropy?: "none" | "deflate" | "rans";
   /** Step of keys relative to their range, recipes kvcomp and packkv. */
   readonly keyRel?: number;
   /** Step of values relative to their range, recipes kvcomp and packkv. */

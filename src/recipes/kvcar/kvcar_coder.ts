@@ -5,7 +5,7 @@
  * - SCL: min and max of every int8 latent as binary16, [layers][tokens][2]; empty with binary16;
  * - RAW: source elements of the other layers' stored heads, [heads][tokens][dim] each.
  *
- * Slots that reuse another's are in none.
+ * Slots that reuse another's are in none. With rANS, LAT is what latent_entropy.ts makes of it.
  *
  * @module
  */
@@ -14,6 +14,7 @@ import { BYTES_PER_ELEMENT, type DType } from "../../cache/types.ts";
 import { KvzFormatError } from "../../errors.ts";
 import { type KvcarKind, storedHeads } from "../../profile/kvcar/types.ts";
 import { requireProfile } from "../../profile/require.ts";
+import { openRans } from "../../stages/entropy/rans_factory.ts";
 import { decodeLatent, encodeLatent } from "../../stages/quantize/latent_int8.ts";
 import { joinRows } from "../../stages/tokens/join.ts";
 import { AutoencoderNet } from "../../stages/transform/autoencoder.ts";
@@ -21,13 +22,17 @@ import { openProducts, type ProductFactory } from "../../stages/transform/produc
 import type { CoderContext, TensorBlock, TensorCoder, TensorRange, TensorShape } from "../tensor/coder.ts";
 import { finiteHalves, halfBytes, halfValues, requireHalves } from "../tensor/halves.ts";
 import type { KvcarOptions } from "./kvcar.ts";
+import { LatentEntropyCoder } from "./latent_entropy.ts";
 
 /** Makes the coder of one kind. */
 export async function open(options: KvcarOptions, context: CoderContext): Promise<TensorCoder> {
   const { shapes: [shape], storedDType } = context;
   const { kinds, slope } = requireProfile(context.profile ?? null, "kvcar");
   const products = await openProducts(context.backend);
-  return new KvcarCoder(options, shape, storedDType, kinds[shape.kind], slope, products);
+  const kind = kinds[shape.kind];
+  const coder = new KvcarCoder(options, shape, storedDType, kind, slope, products);
+  if (options.entropy === undefined) return coder;
+  return new LatentEntropyCoder(coder, shape, kind, options.latents === "int8", await openRans(context.backend));
 }
 
 /** What a layer stores. */

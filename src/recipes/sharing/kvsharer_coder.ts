@@ -65,7 +65,7 @@ class SharingCoder implements TensorCoder {
   }
 
   // Both inner coders can join: neither codes a token by others.
-  join(...parts: Parameters<NonNullable<TensorCoder["join"]>>): readonly Uint8Array[] {
+  join(...parts: Parameters<NonNullable<TensorCoder["join"]>>): ReturnType<NonNullable<TensorCoder["join"]>> {
     return this.#inner.join!(...parts);
   }
 }

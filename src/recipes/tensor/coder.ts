@@ -55,14 +55,14 @@ export interface TensorCoder extends Partial<Disposable> {
   limits(tokens: number): readonly number[];
   /**
    * The streams of two neighbouring ranges as those of both, so that tokens can be appended to a chunk that is not full:
-   * nothing is coded anew. Absent where a chunk is coded as one.
+   * nothing is quantized anew. Absent where a chunk is coded as one.
    */
   join?(
     before: readonly Uint8Array[],
     beforeTokens: number,
     after: readonly Uint8Array[],
     afterTokens: number,
-  ): readonly Uint8Array[];
+  ): readonly Uint8Array[] | Promise<readonly Uint8Array[]>;
 }
 
 /** What a coder is made for. */

@@ -142,7 +142,7 @@ class TensorCodec<Own extends object> implements ChunkCodec {
       );
     }
     const before = await this.#unpack(coder, previous.tokens, previous.streams);
-    return await this.#pack(kinds, coder.join(before, previous.tokens, streams, tokens));
+    return await this.#pack(kinds, await coder.join(before, previous.tokens, streams, tokens));
   }
 
   async decode(job: DecodeJob): Promise<Uint8Array[]> {

@@ -82,6 +82,26 @@ export function integerKernels(backend: Backend, tokens: number): Kernel[] {
   ];
 }
 
+/** A layer of KV-CAR's autoencoder at SmolLM2's size, exact products with biases and LeakyReLU, for all its layers. */
+export function denseKernels(backend: Backend, tokens: number): Kernel[] {
+  const dense = backend.gpu?.dense;
+  if (!dense) return [];
+  const [rows, width] = [30 * tokens, 192];
+  const random = (n: number) => Float32Array.from({ length: n }, () => Math.random() - 0.5);
+  const layer = dense.uploadLayer(random(width * width), random(width), width, width);
+  const [from, to] = [backend.alloc(rows * width * 4), backend.alloc(rows * width * 4)];
+  const some = random(Math.min(rows, 4096) * width);
+  for (let at = 0; at < rows * width; at += some.length) {
+    backend.write(from, some.subarray(0, rows * width - at), at * 4);
+  }
+  return [{
+    name: "dense layer",
+    bytes: 2 * rows * width * 4,
+    flop: 2 * rows * width * width,
+    run: () => dense.run(layer, from, rows, Math.fround(0.01), to),
+  }];
+}
+
 async function requireSame(backend: Backend, a: DeviceBuffer, b: DeviceBuffer, bytes: number): Promise<void> {
   const [x, y] = [await backend.read(a, 0, bytes), await backend.read(b, 0, bytes)];
   if (x.some((value, i) => value !== y[i])) {

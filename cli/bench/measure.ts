@@ -4,7 +4,7 @@
  * @module
  */
 import type { Backend } from "../../src/backend/backend.ts";
-import { entropyKernels, integerKernels } from "./gpu_cases.ts";
+import { denseKernels, entropyKernels, integerKernels } from "./gpu_cases.ts";
 import { type Kernel, kernelsOf } from "./kernel_cases.ts";
 
 /** A kernel's rate. */
@@ -46,6 +46,7 @@ export async function measureBackend(backend: Backend, seconds: number, wanted?:
     ...kernelsOf(backend, tokens),
     ...await entropyKernels(backend, tokens),
     ...integerKernels(backend, tokens),
+    ...denseKernels(backend, tokens),
   ];
   const took: number[] = [];
   for (const { run } of kernels) took.push(await bestTime(backend, run, seconds));

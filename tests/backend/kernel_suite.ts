@@ -14,6 +14,7 @@ import {
 import { ReferenceBackend } from "../../src/backend/reference/reference_backend.ts";
 import { fromFloat32 } from "../../src/cache/elements.ts";
 import { BYTES_PER_ELEMENT, type DType } from "../../src/cache/types.ts";
+import { denseChecks } from "./dense_suite.ts";
 import { entropyChecks } from "./entropy_suite.ts";
 import { integerChecks } from "./integer_suite.ts";
 import { trellisChecks } from "./trellis_suite.ts";
@@ -255,7 +256,8 @@ export async function checkKernels(backend: Backend): Promise<Checked[]> {
     const difference = first === wanted ? "" : `element ${first}, expected ${wanted}`;
     checked.push({ kernel: `find what is not finite, ${bad.length} elements`, difference });
   }
-  for (const [kernel, run] of [...entropyChecks(backend), ...integerChecks(backend), ...trellisChecks(backend)]) {
+  const more = [entropyChecks, integerChecks, trellisChecks, denseChecks];
+  for (const [kernel, run] of more.flatMap((checks) => checks(backend))) {
     checked.push({ kernel, difference: await run() });
   }
   return checked;

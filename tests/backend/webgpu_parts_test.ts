@@ -56,3 +56,13 @@ testLimits("integer sums in parts, and by unpacked multiplications, give the sam
   assertEquals(firstDifference(results[0], results[2]), -1);
   return results;
 });
+
+testLimits("dense layers in parts give the same bits", 1 << 13, async (backend) => {
+  const [rows, inputs, outputs] = [300, 33, 41];
+  const { dense } = backend.gpu;
+  const layer = dense!.uploadLayer(uniform(inputs * outputs, 1), uniform(outputs, 2), inputs, outputs);
+  const out = dirty(backend, rows * paddedLength(outputs) * 4);
+  const x = uniform(rows * paddedLength(inputs), 3).map((value, i) => i % paddedLength(inputs) < inputs ? value : 0);
+  dense!.run(layer, upload(backend, x), rows, 0.5, out);
+  return [await backend.read(out)];
+});

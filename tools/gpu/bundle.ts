@@ -13,7 +13,7 @@ import { DENO } from "../exec.ts";
 
 /** Tests of kernels and coders on every backend, and of recipes on GPUs. */
 const TESTS = ["tests/backend", "tests/stages", "tests/stages/trellis"];
-const MORE_TESTS = ["tests/codec/kvz_gpu_test.ts", "tests/codec/kvtc_gpu_test.ts"];
+const MORE_TESTS = ["tests/codec/kvz_gpu_test.ts", "tests/codec/kvtc_gpu_test.ts", "tests/codec/tensor_gpu_test.ts"];
 /** Tests of the host alone, or that need the repository around them. */
 const LEFT_OUT = /select_test|lossless|allocate_test|row_classes_test|gain_test|rans_tables_test/;
 const BENCHES = [

@@ -8,6 +8,7 @@ import type { KernelTime } from "../gpu/kernel_time.ts";
 import type { GpuKernels } from "../gpu/kernels.ts";
 import { CublasLt } from "./cublaslt.ts";
 import { buildOf } from "./detect.ts";
+import { CudaDense } from "./dense.ts";
 import { CudaDevice, type CudaDeviceOptions } from "./device.ts";
 import { CudaEntropy } from "./entropy.ts";
 import { CudaHuffman } from "./huffman.ts";
@@ -38,6 +39,7 @@ export class CudaBackend implements Backend {
     this.#quantizer = new CudaQuantizer(device);
     this.gpu = {
       memory: new CudaMemoryKernels(device),
+      dense: new CudaDense(device),
       entropy: new CudaEntropy(device),
       huffman: new CudaHuffman(device),
       integer: new CudaInteger(device),

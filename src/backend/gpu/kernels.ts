@@ -4,6 +4,7 @@
  *
  * @module
  */
+import type { GpuDense } from "./dense.ts";
 import type { GpuEntropy } from "./entropy.ts";
 import type { GpuHuffman } from "./huffman.ts";
 import type { GpuInteger } from "./integer.ts";
@@ -13,6 +14,7 @@ import type { GpuTrellis } from "./trellis.ts";
 /** Families of kernels; null where a device lacks one, and the stage computes it in WASM. */
 export interface GpuKernels {
   readonly memory: GpuMemory | null;
+  readonly dense: GpuDense | null;
   readonly entropy: GpuEntropy | null;
   readonly huffman: GpuHuffman | null;
   readonly integer: GpuInteger | null;

@@ -19,6 +19,7 @@ import {
 import type { KernelTime } from "../gpu/kernel_time.ts";
 import type { GpuKernels } from "../gpu/kernels.ts";
 import type { WebGpuBuffer } from "./buffer.ts";
+import { WebGpuDense } from "./dense.ts";
 import type { WebGpuDevice } from "./device.ts";
 import { WebGpuEntropy } from "./entropy.ts";
 import { decodeFp8Rows, Fp8Encoder } from "./fp8.ts";
@@ -49,6 +50,7 @@ export class WebGpuBackend implements Backend {
     this.#fp8 = new Fp8Encoder(device);
     this.gpu = {
       memory: new WebGpuSharedMemory(device),
+      dense: new WebGpuDense(device),
       entropy: new WebGpuEntropy(device),
       huffman: new WebGpuHuffman(device),
       integer: new WebGpuInteger(device),

@@ -17,7 +17,7 @@ import { KvzUnsupportedError } from "../../errors.ts";
 import { packedBytes, packRows, unpackRows } from "../../stages/quantize/bit_packing.ts";
 import { sphereCodebook } from "../../stages/quantize/sphere_codebook.ts";
 import { joinRows } from "../../stages/tokens/join.ts";
-import { openProducts, type ProductFactory, type RowProduct } from "../../stages/transform/products.ts";
+import { type NetFactory, openNets, productLayer, type RowNet } from "../../stages/transform/dense.ts";
 import { gaussianMatrix, randomRotation, transposed } from "../../stages/transform/random_rotation.ts";
 import type { CoderContext, TensorBlock, TensorCoder, TensorRange, TensorShape } from "../tensor/coder.ts";
 import { finiteHalves, halfBytes, halfValues, requireHalves } from "../tensor/halves.ts";
@@ -42,7 +42,7 @@ export async function open(
       `Cannot use recipe turboquant: a ${kind} has ${dim} elements a head, expected 8 or more`,
     );
   }
-  return new TurboquantCoder(options, shape, await openProducts(backend));
+  return new TurboquantCoder(options, shape, await openNets(backend));
 }
 
 class TurboquantCoder implements TensorCoder {
@@ -51,18 +51,18 @@ class TurboquantCoder implements TensorCoder {
   /** Bits of a code: those of the codebook. */
   readonly #bits: number;
   /** x → Π x and back. */
-  readonly #turn: RowProduct;
-  readonly #back: RowProduct;
+  readonly #turn: RowNet;
+  readonly #back: RowNet;
   readonly #levels: Float64Array;
   /** r → S r, and signs → Sᵀ signs; null in mse. */
-  readonly #sketch: { readonly of: RowProduct; readonly back: RowProduct } | null;
+  readonly #sketch: { readonly of: RowNet; readonly back: RowNet } | null;
 
-  constructor({ bits, variant, seed }: TurboquantOptions, shape: TensorShape, products: ProductFactory) {
+  constructor({ bits, variant, seed }: TurboquantOptions, shape: TensorShape, nets: NetFactory) {
     const { dim } = shape;
     this.#shape = shape;
     this.#prod = variant === "prod";
     this.#bits = this.#prod ? bits - 1 : bits;
-    const product = (matrix: Float64Array) => products(Float32Array.from(matrix), dim, dim);
+    const product = (matrix: Float64Array) => nets([productLayer(Float32Array.from(matrix), dim, dim)]);
     const rotation = randomRotation(dim, seed);
     // Rows times a matrix are the transpose times vectors.
     this.#turn = product(transposed(rotation, dim));
@@ -73,7 +73,7 @@ class TurboquantCoder implements TensorCoder {
     this.#sketch = sketch === null ? null : { of: product(transposed(sketch, dim)), back: product(sketch) };
   }
 
-  encode([block]: readonly TensorBlock[]): Uint8Array[] {
+  async encode([block]: readonly TensorBlock[]): Promise<Uint8Array[]> {
     const { dim } = this.#shape;
     const { x } = block;
     const rows = x.length / dim;
@@ -86,21 +86,21 @@ class TurboquantCoder implements TensorCoder {
       for (let i = r * dim; i < (r + 1) * dim; i++) x[i] *= inverse;
     }
     requireHalves(norms, block, (row) => row);
-    const codes = nearestLevels(this.#turn.multiply(x), this.#levels);
+    const codes = nearestLevels(await this.#turn.run(x), this.#levels);
     const packed = packRows(codes, dim, this.#bits);
     if (this.#sketch === null) return [packed, halfBytes(norms), new Uint8Array(0), new Uint8Array(0)];
 
-    const restored = this.#vectors(codes);
+    const restored = await this.#vectors(codes);
     const rests = new Uint16Array(rows);
     for (let i = 0; i < x.length; i++) x[i] -= restored[i];
     for (let r = 0; r < rows; r++) rests[r] = numberToF16(normOf(x, r * dim, dim));
-    const sketch = this.#sketch.of.multiply(x);
+    const sketch = await this.#sketch.of.run(x);
     const signs = new Uint8Array(x.length);
     for (let i = 0; i < signs.length; i++) signs[i] = sketch[i] < 0 ? 1 : 0;
     return [packed, halfBytes(norms), packRows(signs, dim, 1), halfBytes(rests)];
   }
 
-  decode(streams: readonly Uint8Array[], range: TensorRange): Float32Array[] {
+  async decode(streams: readonly Uint8Array[], range: TensorRange): Promise<Float32Array[]> {
     const { heads, dim, kind } = this.#shape;
     const perLayer = heads * range.tokens;
     const part = (i: number, perRow: number) => layerBytes(streams[i], perLayer * perRow, this.#shape, range);
@@ -108,13 +108,13 @@ class TurboquantCoder implements TensorCoder {
     // The codebook has 2^bits levels: every code has one.
     const norms = finiteHalves(part(1, 2), `norms of ${kind}s`);
     const halves = halfValues();
-    const x = this.#vectors(codes);
+    const x = await this.#vectors(codes);
     if (this.#sketch !== null) {
       const signs = unpackRows(part(2, packedBytes(dim, 1)), dim, 1);
       const rests = finiteHalves(part(3, 2), `norms of rests of ${kind}s`);
       const ones = new Float32Array(signs.length);
       for (let i = 0; i < ones.length; i++) ones[i] = signs[i] === 1 ? -1 : 1;
-      const turned = this.#sketch.back.multiply(ones);
+      const turned = await this.#sketch.back.run(ones);
       for (let r = 0; r < rests.length; r++) {
         const factor = SKETCH / dim * halves[rests[r]];
         for (let i = r * dim; i < (r + 1) * dim; i++) x[i] += factor * turned[i];
@@ -147,11 +147,11 @@ class TurboquantCoder implements TensorCoder {
   }
 
   /** Unit vectors from codes. */
-  #vectors(codes: Uint8Array): Float32Array {
+  async #vectors(codes: Uint8Array): Promise<Float32Array> {
     const levels = this.#levels;
     const y = new Float32Array(codes.length);
     for (let i = 0; i < y.length; i++) y[i] = levels[codes[i]];
-    return this.#back.multiply(y);
+    return await this.#back.run(y);
   }
 }
 

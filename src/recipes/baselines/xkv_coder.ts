@@ -10,7 +10,7 @@
 import { CalibrateKernels } from "../../backend/wasm/calibrate_kernels.ts";
 import { numberToF16 } from "../../cache/elements.ts";
 import { KvzFormatError } from "../../errors.ts";
-import { openProducts, type ProductFactory } from "../../stages/transform/products.ts";
+import { type NetFactory, openNets, productLayer } from "../../stages/transform/dense.ts";
 import { lowRank } from "../../stages/transform/low_rank.ts";
 import type { CoderContext, TensorBlock, TensorCoder, TensorRange, TensorShape } from "../tensor/coder.ts";
 import { finiteHalves, halfBytes, halfValues, requireHalves } from "../tensor/halves.ts";
@@ -18,7 +18,7 @@ import type { XkvOptions } from "./xkv.ts";
 
 /** Makes the coder of one kind. */
 export async function open(options: XkvOptions, { shapes: [shape], backend }: CoderContext): Promise<TensorCoder> {
-  return new XkvCoder(options, shape, await openProducts(backend));
+  return new XkvCoder(options, shape, await openNets(backend));
 }
 
 /** Layers with one basis. */
@@ -32,14 +32,14 @@ interface LayerGroup {
 class XkvCoder implements TensorCoder {
   readonly #options: XkvOptions;
   readonly #shape: TensorShape;
-  readonly #products: ProductFactory;
+  readonly #nets: NetFactory;
   /** Loaded at the first encoding. */
   #kernels: Promise<CalibrateKernels> | null = null;
 
-  constructor(options: XkvOptions, shape: TensorShape, products: ProductFactory) {
+  constructor(options: XkvOptions, shape: TensorShape, nets: NetFactory) {
     this.#options = options;
     this.#shape = shape;
-    this.#products = products;
+    this.#nets = nets;
   }
 
   async encode([block]: readonly TensorBlock[]): Promise<Uint8Array[]> {
@@ -64,7 +64,7 @@ class XkvCoder implements TensorCoder {
     return [joined(ofTokens), joined(ofBasis)];
   }
 
-  decode([tokenStream, basisStream]: readonly Uint8Array[], range: TensorRange): Float32Array[] {
+  async decode([tokenStream, basisStream]: readonly Uint8Array[], range: TensorRange): Promise<Float32Array[]> {
     const { heads, dim, kind } = this.#shape;
     const { tokens, layerBegin, layerEnd } = range;
     const [wantedTokens, wantedBasis] = this.limits(tokens);
@@ -95,9 +95,7 @@ class XkvCoder implements TensorCoder {
         const row = k * features + (from - begin) * heads * dim;
         for (let i = 0; i < width; i++) basis[k * width + i] = halves[right[row + i]];
       }
-      const product = this.#products(basis, rank, width);
-      const rows = product.multiply(scores);
-      product[Symbol.dispose]();
+      const rows = await this.#multiply(scores, basis, rank, width);
       for (let slot = 0; slot < (to - from) * heads; slot++) {
         for (let t = 0; t < tokens; t++) {
           const at = t * width + slot * dim;
@@ -106,6 +104,16 @@ class XkvCoder implements TensorCoder {
       }
     }
     return [x];
+  }
+
+  /** Scores [tokens][rank] times a basis [rank][width]. */
+  async #multiply(scores: Float32Array, basis: Float32Array, rank: number, width: number): Promise<Float32Array> {
+    const net = this.#nets([productLayer(basis, rank, width)]);
+    try {
+      return await net.run(scores);
+    } finally {
+      net[Symbol.dispose]();
+    }
   }
 
   limits(tokens: number): number[] {

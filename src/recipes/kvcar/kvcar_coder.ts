@@ -18,7 +18,7 @@ import { openRans } from "../../stages/entropy/rans_factory.ts";
 import { decodeLatent, encodeLatent } from "../../stages/quantize/latent_int8.ts";
 import { joinRows } from "../../stages/tokens/join.ts";
 import { AutoencoderNet } from "../../stages/transform/autoencoder.ts";
-import { openProducts, type ProductFactory } from "../../stages/transform/products.ts";
+import { type NetFactory, openNets } from "../../stages/transform/dense.ts";
 import type { CoderContext, TensorBlock, TensorCoder, TensorRange, TensorShape } from "../tensor/coder.ts";
 import { finiteHalves, halfBytes, halfValues, requireHalves } from "../tensor/halves.ts";
 import type { KvcarOptions } from "./kvcar.ts";
@@ -28,9 +28,8 @@ import { LatentEntropyCoder } from "./latent_entropy.ts";
 export async function open(options: KvcarOptions, context: CoderContext): Promise<TensorCoder> {
   const { shapes: [shape], storedDType } = context;
   const { kinds, slope } = requireProfile(context.profile ?? null, "kvcar");
-  const products = await openProducts(context.backend);
   const kind = kinds[shape.kind];
-  const coder = new KvcarCoder(options, shape, storedDType, kind, slope, products);
+  const coder = new KvcarCoder(options, shape, storedDType, kind, slope, await openNets(context.backend));
   if (options.entropy === undefined) return coder;
   return new LatentEntropyCoder(coder, shape, kind, options.latents === "int8", await openRans(context.backend));
 }
@@ -58,7 +57,7 @@ class KvcarCoder implements TensorCoder {
     dtype: DType,
     { sources, autoencoders }: KvcarKind,
     slope: number,
-    products: ProductFactory,
+    nets: NetFactory,
   ) {
     const int8 = latents === "int8";
     this.#shape = shape;
@@ -72,37 +71,47 @@ class KvcarCoder implements TensorCoder {
         return { heads, coded: null, bytes: [0, 0, heads.length * shape.dim * BYTES_PER_ELEMENT[dtype]] };
       }
       const { latent } = found;
-      const net = new AutoencoderNet(products, found, slope);
+      const net = new AutoencoderNet(nets, found, slope);
       return { heads, coded: { net, latent }, bytes: int8 ? [latent, 4, 0] : [2 * latent, 0, 0] };
     });
   }
 
-  encode([block]: readonly TensorBlock[]): Uint8Array[] {
+  async encode([block]: readonly TensorBlock[]): Promise<Uint8Array[]> {
     const { tokens } = block;
     const streams = this.limits(tokens).map((length) => new Uint8Array(length));
-    this.#walk(tokens, ({ heads, coded }, layer, [lat, scl, raw]) => {
-      const perHead = tokens * block.dim;
-      const ofHead = (head: number) => {
-        const at = (layer * block.heads + head) * perHead;
-        return block.x.subarray(at, at + perHead);
-      };
-      if (coded === null) {
-        const width = BYTES_PER_ELEMENT[this.#dtype];
-        heads.forEach((head, i) =>
-          streams[2].set(fromFloat32(ofHead(head), this.#dtype), raw[0] + i * perHead * width)
-        );
-        return;
-      }
-      const latents = coded.net.encode(toRows(heads.map(ofHead), tokens, block.dim));
-      const rowOf = (row: number) => layer * block.heads * tokens + row;
-      if (this.#int8) this.#encodeInt8(latents, coded.latent, streams, lat[0], scl[0], block, rowOf);
-      else {
-        const bytes = fromFloat32(latents, "f16");
-        requireHalves(asUint16(bytes), block, (i) => rowOf(Math.floor(i / coded.latent)));
-        streams[0].set(bytes, lat[0]);
-      }
-    });
+    // All layers at once: a GPU has all of them to do before the first is waited for.
+    const layers: Promise<void>[] = [];
+    this.#walk(tokens, (part, layer, begins) => layers.push(this.#encodeLayer(block, part, layer, begins, streams)));
+    await Promise.all(layers);
     return streams;
+  }
+
+  async #encodeLayer(
+    block: TensorBlock,
+    { heads, coded }: LayerPart,
+    layer: number,
+    [lat, scl, raw]: [number, number][],
+    streams: readonly Uint8Array[],
+  ): Promise<void> {
+    const { tokens } = block;
+    const perHead = tokens * block.dim;
+    const ofHead = (head: number) => {
+      const at = (layer * block.heads + head) * perHead;
+      return block.x.subarray(at, at + perHead);
+    };
+    if (coded === null) {
+      const width = BYTES_PER_ELEMENT[this.#dtype];
+      heads.forEach((head, i) => streams[2].set(fromFloat32(ofHead(head), this.#dtype), raw[0] + i * perHead * width));
+      return;
+    }
+    const latents = await coded.net.encode(toRows(heads.map(ofHead), tokens, block.dim));
+    const rowOf = (row: number) => layer * block.heads * tokens + row;
+    if (this.#int8) this.#encodeInt8(latents, coded.latent, streams, lat[0], scl[0], block, rowOf);
+    else {
+      const bytes = fromFloat32(latents, "f16");
+      requireHalves(asUint16(bytes), block, (i) => rowOf(Math.floor(i / coded.latent)));
+      streams[0].set(bytes, lat[0]);
+    }
   }
 
   #encodeInt8(
@@ -124,7 +133,10 @@ class KvcarCoder implements TensorCoder {
     scales.set(halfBytes(limits), scalesAt);
   }
 
-  decode(streams: readonly Uint8Array[], { tokens, layerBegin, layerEnd }: TensorRange): Float32Array[] {
+  async decode(
+    streams: readonly Uint8Array[],
+    { tokens, layerBegin, layerEnd }: TensorRange,
+  ): Promise<Float32Array[]> {
     const { kind, heads: kvHeads, dim } = this.#shape;
     const lengths = this.limits(tokens);
     streams.forEach((stream, i) => {
@@ -136,30 +148,44 @@ class KvcarCoder implements TensorCoder {
     });
     const wanted = this.#sources.subarray(layerBegin * kvHeads, layerEnd * kvHeads);
     const out = new Float32Array(wanted.length * tokens * dim);
-    this.#walk(tokens, (part, layer, [lat, scl, raw]) => {
+    const layers: Promise<void>[] = [];
+    this.#walk(tokens, (part, layer, ranges) => {
       const places: [head: number, slot: number][] = [];
       wanted.forEach((source, slot) => {
         if (Math.floor(source / kvHeads) === layer) places.push([part.heads.indexOf(source % kvHeads), slot]);
       });
-      if (places.length === 0) return;
-      let restored: (head: number, to: Float32Array) => void;
-      if (part.coded === null) {
-        const elements = toFloat32(streams[2].slice(...raw), this.#dtype);
-        restored = (head, to) => to.set(elements.subarray(head * to.length, (head + 1) * to.length));
-      } else {
-        const what = `latents of ${kind}s of layer ${layer}`;
-        const latents = this.#int8
-          ? decodeInt8(streams[0].subarray(...lat), streams[1].subarray(...scl), tokens, what)
-          : toFloat32(streams[0].slice(...lat), "f16");
-        if (!allFinite(latents)) throw new KvzFormatError(`Cannot decode ${what}: a number is not finite`);
-        const rows = part.coded.net.decode(latents);
-        if (!allFinite(rows)) throw new KvzFormatError(`Cannot decode ${what}: they give infinities`);
-        restored = (head, to) => fromRows(rows, head, part.heads.length, tokens, dim, to);
-      }
-      const perHead = tokens * dim;
-      for (const [head, slot] of places) restored(head, out.subarray(slot * perHead, (slot + 1) * perHead));
+      if (places.length > 0) layers.push(this.#decodeLayer(part, layer, ranges, streams, tokens, places, out));
     });
+    await Promise.all(layers);
     return [out];
+  }
+
+  async #decodeLayer(
+    part: LayerPart,
+    layer: number,
+    [lat, scl, raw]: [number, number][],
+    streams: readonly Uint8Array[],
+    tokens: number,
+    places: readonly [head: number, slot: number][],
+    out: Float32Array,
+  ): Promise<void> {
+    const { kind, dim } = this.#shape;
+    let restored: (head: number, to: Float32Array) => void;
+    if (part.coded === null) {
+      const elements = toFloat32(streams[2].slice(...raw), this.#dtype);
+      restored = (head, to) => to.set(elements.subarray(head * to.length, (head + 1) * to.length));
+    } else {
+      const what = `latents of ${kind}s of layer ${layer}`;
+      const latents = this.#int8
+        ? decodeInt8(streams[0].subarray(...lat), streams[1].subarray(...scl), tokens, what)
+        : toFloat32(streams[0].slice(...lat), "f16");
+      if (!allFinite(latents)) throw new KvzFormatError(`Cannot decode ${what}: a number is not finite`);
+      const rows = await part.coded.net.decode(latents);
+      if (!allFinite(rows)) throw new KvzFormatError(`Cannot decode ${what}: they give infinities`);
+      restored = (head, to) => fromRows(rows, head, part.heads.length, tokens, dim, to);
+    }
+    const perHead = tokens * dim;
+    for (const [head, slot] of places) restored(head, out.subarray(slot * perHead, (slot + 1) * perHead));
   }
 
   limits(tokens: number): number[] {

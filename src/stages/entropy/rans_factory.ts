@@ -6,7 +6,7 @@
 import type { Backend } from "../../backend/backend.ts";
 import { EntropyKernels } from "../../backend/wasm/entropy_kernels.ts";
 import { detectBuild } from "../../backend/wasm/detect.ts";
-import { WASM_BUILDS, type WasmBuild } from "../../backend/wasm/exports.ts";
+import type { WasmBuild } from "../../backend/wasm/exports.ts";
 import { WasmRans } from "./rans.ts";
 import { ReferenceRans } from "./rans_reference.ts";
 import type { Rans } from "./rans_stream.ts";
@@ -37,7 +37,8 @@ export async function openRans(backend: Backend): Promise<RansFactory> {
  */
 export function hostBuild({ name, build }: Backend): WasmBuild | null {
   if (name === "reference") return null;
-  return (WASM_BUILDS as readonly string[]).includes(build) ? build as WasmBuild : detectBuild();
+  // WebGPU has a build "base" as well.
+  return name === "wasm" ? build as WasmBuild : detectBuild();
 }
 
 /** Runs `body` with a coder that is given back when it is done or fails. */

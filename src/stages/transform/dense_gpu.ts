@@ -1,0 +1,82 @@
+/**
+ * Dense layers on a GPU: what lies between two layers stays on the device.
+ *
+ * @module
+ */
+import { type Backend, type DeviceBuffer, paddedLength } from "../../backend/backend.ts";
+import type { DeviceLayer, GpuDense } from "../../backend/gpu/dense.ts";
+import { withScratch } from "../scratch.ts";
+import type { DenseLayer, RowNet } from "./dense.ts";
+
+/** What every WebGPU device binds, twice. */
+const SLICE_BYTES = 1 << 26;
+
+/** The layers on one device. */
+export class GpuNet implements RowNet {
+  readonly #backend: Backend;
+  readonly #dense: GpuDense;
+  readonly #sliceBytes: number;
+  readonly #layers: readonly { readonly layer: DeviceLayer; readonly slope: number }[];
+
+  /** `sliceBytes`: of the widest rows that are on the device at once, unless a single row has more. */
+  constructor(backend: Backend, dense: GpuDense, layers: readonly DenseLayer[], sliceBytes: number = SLICE_BYTES) {
+    this.#backend = backend;
+    this.#sliceBytes = sliceBytes;
+    this.#dense = dense;
+    this.#layers = layers.map(({ weights, bias, inputs, outputs, slope }) => ({
+      layer: dense.uploadLayer(weights, bias, inputs, outputs),
+      slope: Math.fround(slope),
+    }));
+  }
+
+  async run(rows: Float32Array): Promise<Float32Array> {
+    const widths = [this.#layers[0].layer.inputs, ...this.#layers.map(({ layer }) => layer.outputs)];
+    const [inputs, outputs] = [widths[0], widths[widths.length - 1]];
+    const count = rows.length / inputs;
+    const step = Math.max(1, Math.floor(this.#sliceBytes / (4 * paddedLength(Math.max(...widths)))));
+    const out = new Float32Array(count * outputs);
+    for (let begin = 0; begin < count; begin += step) {
+      const end = Math.min(count, begin + step);
+      const part = rows.subarray(begin * inputs, end * inputs);
+      narrow(await this.#slice(part, end - begin), outputs, out.subarray(begin * outputs, end * outputs));
+    }
+    return out;
+  }
+
+  [Symbol.dispose](): void {
+    for (const { layer } of this.#layers) layer.free();
+  }
+
+  /** Results of some rows, padded. */
+  async #slice(rows: Float32Array, count: number): Promise<Float32Array> {
+    return await withScratch(this.#backend, async (scratch) => {
+      let from: DeviceBuffer = scratch.upload(widen(rows, this.#layers[0].layer.inputs));
+      let bytes = 0;
+      for (const { layer, slope } of this.#layers) {
+        bytes = count * paddedLength(layer.outputs) * 4;
+        const to = scratch.alloc(bytes);
+        this.#dense.run(layer, from, count, slope, to);
+        from = to;
+      }
+      return new Float32Array((await this.#backend.read(from, 0, bytes)).buffer);
+    });
+  }
+}
+
+/** Rows of `length` with zeros behind, as kernels take them. */
+function widen(rows: Float32Array, length: number): Float32Array {
+  const stride = paddedLength(length);
+  if (stride === length) return rows;
+  const count = rows.length / length;
+  const out = new Float32Array(count * stride);
+  for (let r = 0; r < count; r++) out.set(rows.subarray(r * length, (r + 1) * length), r * stride);
+  return out;
+}
+
+/** The inverse of {@linkcode widen}. */
+function narrow(rows: Float32Array, length: number, to: Float32Array): void {
+  const stride = paddedLength(length);
+  if (stride === length) return to.set(rows);
+  const count = to.length / length;
+  for (let r = 0; r < count; r++) to.set(rows.subarray(r * stride, r * stride + length), r * length);
+}

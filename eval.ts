@@ -64,6 +64,8 @@ export {
 } from "./src/eval/kl_curve.ts";
 export { modelCaches, type ModelCachesOptions } from "./src/eval/model_caches.ts";
 export { CONTROLS, type Method, type MethodOutcome, parseMethodSpec, recipeMethod } from "./src/eval/method.ts";
+export { readOn } from "./src/eval/read_on.ts";
+export type { RunningCache } from "./src/recipes/running.ts";
 export {
   mapOption,
   readSharingMap,

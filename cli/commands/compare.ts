@@ -5,6 +5,7 @@
  */
 import type { Command } from "commander";
 import { chooseRecipe } from "../../src/codec/encode.ts";
+import { readDecode } from "../../src/eval/decode_option.ts";
 import { listRecipes } from "../../src/recipes/registry.ts";
 import { defaultSettings } from "../compare/defaults.ts";
 import { artefactBytes, type LeftOut, splitByNeeds } from "../compare/needs.ts";
@@ -91,7 +92,7 @@ async function run(context: CliContext, scope: Scope, flags: EvaluationFlags): P
 /** What recipes say of options, before any work begins. What they lack is for later. */
 async function checkOptions(settings: readonly Setting[], { map }: EvaluationFlags): Promise<void> {
   for (const { recipe, options } of settings) {
-    await asUsageLater(() => chooseRecipe({ ...options, recipe }, null));
+    await asUsageLater(async () => chooseRecipe({ ...(await readDecode(recipe, options)).own, recipe }, null));
   }
   if (map !== undefined && !settings.some(({ recipe }) => recipe === "kvsharer")) {
     throw new UsageError("Cannot use --map: kvsharer is not among the methods");

@@ -5,6 +5,7 @@
  */
 import type { Command } from "commander";
 import { chooseRecipe } from "../../src/codec/encode.ts";
+import { readDecode } from "../../src/eval/decode_option.ts";
 import type { EvalResult, EvalSummary } from "../../src/eval/point.ts";
 import type { Profile } from "../../src/profile/types.ts";
 import { createBackend, hostOptions } from "../../src/backend/select.ts";
@@ -58,7 +59,9 @@ async function chooseSettings(flags: EvaluationFlags, profiles: readonly Profile
   }
   for (const { recipe, options } of settings) {
     const named = profiles.find(({ method }) => method === recipe) ?? null;
-    const chosen = await asUsageLater(() => chooseRecipe({ ...options, recipe }, named));
+    const chosen = await asUsageLater(async () =>
+      chooseRecipe({ ...(await readDecode(recipe, options)).own, recipe }, named)
+    );
     const profile = profileFor(chosen.recipe, profiles);
     if (profile === undefined) {
       throw new UsageError(`Cannot use recipe ${recipe} without a profile for it: -p names one (.kvzp)`);
@@ -129,11 +132,13 @@ function describe(result: EvalResult): string[] {
 }
 
 function summaryTable(summaries: readonly EvalSummary[]): string[] {
+  const decoded = summaries.some(({ decodedRatio }) => decodedRatio !== undefined);
   return formatTable(
     [
       "method",
       "paper",
       "file",
+      ...(decoded ? ["decoded"] : []),
       "ppl before",
       "after",
       "KL",
@@ -148,6 +153,7 @@ function summaryTable(summaries: readonly EvalSummary[]): string[] {
       `${s.method} ${s.setting}`.trim(),
       formatRatio(s.ratios.paper),
       formatRatio(s.ratios.file),
+      ...(decoded ? [formatRatio(s.decodedRatio ?? null)] : []),
       s.perplexityBefore.toFixed(3),
       s.perplexityAfter.toFixed(3),
       formatError(s.kl),

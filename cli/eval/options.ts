@@ -145,6 +145,13 @@ export async function evaluationRequest(
   profiles: readonly Profile[],
   settings: readonly Setting[],
 ): Promise<Omit<EvalRequest, "signal" | "onProgress">> {
+  const deciding = settings.find(({ options }) => options.decode !== undefined);
+  if (flags.retrieval !== undefined && deciding !== undefined) {
+    throw new UsageError(
+      `Cannot use --retrieval with ${deciding.recipe}:decode=${deciding.options.decode}: questions are read at once, it ` +
+        "would act while they are",
+    );
+  }
   const texts = await loadTexts(
     flags.texts,
     model,

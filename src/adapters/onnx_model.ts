@@ -234,6 +234,34 @@ export class OnnxModel implements LanguageModel {
     });
   }
 
+  async unloadNewest(loaded: LoadedCache, tokens: number): Promise<KvCache> {
+    const past = this.#own(loaded);
+    const all = past?.tokens ?? 0;
+    const from = all - tokens;
+    if (past === null || tokens < 1 || from < 0 || past.nextPosition - past.positions[from] !== tokens) {
+      throw new RangeError(
+        `Cannot unload tokens: the newest ${tokens} of ${all} are wanted, expected at least one and no gaps among them`,
+      );
+    }
+    const { kvHeads } = this.spec;
+    const parts = await Promise.all(
+      this.#pastNames().map(async (name) => {
+        const tensor = past.tensors[name];
+        const data = await this.#readFloats(tensor, "cache");
+        const dim = tensor.dims[tensor.dims.length - 1];
+        const own = new Float32Array(kvHeads * tokens * dim);
+        for (let head = 0; head < kvHeads; head++) {
+          own.set(data.subarray((head * all + from) * dim, (head + 1) * all * dim), head * tokens * dim);
+        }
+        return [name, this.#parts.makeTensor("float32", own, [1, kvHeads, tokens, dim])] as const;
+      }),
+    );
+    return await fromTransformersJs(Object.fromEntries(parts), {
+      model: this.spec,
+      firstPosition: past.positions[from],
+    });
+  }
+
   /** Releases the session. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#parts.close?.();

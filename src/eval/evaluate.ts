@@ -13,6 +13,7 @@ import { type PrefillOptions, prefillWithQueries, STEP, withQueries } from "./ca
 import type { ComponentMeter } from "./component_meter.ts";
 import { type CacheErrors, measureErrors, type RestoredBlock } from "./error_meter.ts";
 import type { LanguageModel, LoadedCache, LoadOptions } from "./language_model.ts";
+import { readOn } from "./read_on.ts";
 import { anyNeedsQueries, type Method, type MethodOutcome } from "./method.ts";
 import type { EvalPoint, PerKind, TensorErrors } from "./point.ts";
 
@@ -87,7 +88,9 @@ export async function evaluateText(
       continue;
     }
     const meter = new AgreementMeter(model.vocabulary);
-    const after = await continueWith(model, restored, given, { onTokens, signal });
+    const after = outcome.running === undefined
+      ? await continueWith(model, restored, given, { onTokens, signal })
+      : await readOn(model, restored, given, outcome.running, { ...outcome, onTokens, signal });
     for (let row = 0; row < continuation; row += STEP) {
       const end = Math.min(row + STEP, continuation);
       const width = model.vocabulary;
@@ -105,6 +108,7 @@ export async function evaluateText(
       options: method.options,
       ratios: outcome.ratios,
       bytes: outcome.bytes,
+      ...(outcome.running === undefined ? {} : { decoded: decodedSize(cache, continuation, outcome.running) }),
       agreement: meter.result(),
       errors: await tensorErrors(castCache(taken, dtype), outcome, method.usesProfile ? components : undefined),
       seconds: outcome.seconds,
@@ -209,6 +213,17 @@ export function checkLength(
       `Cannot evaluate context ${context}: ${text} has ${ids.length} tokens, expected at least ${positions + 1}`,
     );
   }
+}
+
+/** What a method held after the continuation. */
+function decodedSize(
+  { model, tokens: context }: KvCache,
+  continuation: number,
+  { every, cache: { bytes } }: NonNullable<MethodOutcome["running"]>,
+): EvalPoint["decoded"] {
+  const tokens = context + continuation;
+  const whole = 2 * tokens * model.layers * model.kvHeads * (model.keyDim + model.valueDim);
+  return { every, tokens, bytes, ratio: whole / bytes };
 }
 
 async function tensorErrors(

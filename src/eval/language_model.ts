@@ -79,4 +79,11 @@ export interface LanguageModel extends AsyncDisposable {
   load(cache: KvCache, options?: LoadOptions): Promise<LoadedCache>;
   /** Copies a past that a forward pass made; f32 as the model computed it. `ids` are its token ids, if known. */
   unload(loaded: LoadedCache, ids?: Int32Array): Promise<KvCache>;
+  /**
+   * Copies the newest tokens of a past that a forward pass made, whatever is missing before them; f32. Absent where a model
+   * cannot: methods that act while it reads on need it.
+   *
+   * @throws {RangeError} There are fewer tokens, or their positions have gaps.
+   */
+  unloadNewest?(loaded: LoadedCache, tokens: number): Promise<KvCache>;
 }

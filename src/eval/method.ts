@@ -8,6 +8,8 @@ import type { KvCache } from "../cache/kv_cache.ts";
 import type { Codec } from "../codec/codec.ts";
 import { inspect } from "../codec/inspect.ts";
 import { findRecipe } from "../recipes/registry.ts";
+import type { RunningCache } from "../recipes/running.ts";
+import { readDecode } from "./decode_option.ts";
 import type { RegionCounts } from "./error_meter.ts";
 import type { LoadOptions } from "./language_model.ts";
 import type { EvalPoint, Ratios } from "./point.ts";
@@ -18,6 +20,8 @@ export interface MethodOutcome {
   readonly cache: KvCache;
   /** Layers that it shares; a model that takes them is needed. */
   readonly layerSource?: LoadOptions["layerSource"];
+  /** What the method does while the model reads on, every so many tokens. Absent: nothing. */
+  readonly running?: { readonly every: number; readonly cache: RunningCache };
   /** How small it was. */
   readonly ratios: Ratios;
   /** Bytes of the file, null without one. */
@@ -51,7 +55,10 @@ export async function anyNeedsQueries(methods: readonly Method[]): Promise<boole
   return (await Promise.all(methods.map(async (method) => await method.needsQueries?.() ?? false))).includes(true);
 }
 
-/** A recipe with options, run by an open codec. */
+/**
+ * A recipe with options, run by an open codec. Option `decode` is not the recipe's: every so many tokens of the continuation
+ * the recipe acts on the cache by its rule for decoding; without it the restored cache stays as it is.
+ */
 export function recipeMethod(codec: Codec, recipe: string, options: Method["options"]): Method {
   return {
     name: recipe,
@@ -59,14 +66,17 @@ export function recipeMethod(codec: Codec, recipe: string, options: Method["opti
     options,
     usesProfile: true,
     needsQueries: async () => (await findRecipe(recipe)).needs.includes("queries"),
-    layerSource: (layers) => layerSourceOf(recipe, options, layers),
+    layerSource: async (layers) => await layerSourceOf(recipe, (await readDecode(recipe, options)).own, layers),
     async run(cache, signal) {
-      const { bytes, report } = await codec.compress(cache, { ...options, recipe, ...(signal ? { signal } : {}) });
+      const { decode, own } = await readDecode(recipe, options);
+      const { bytes, report } = await codec.compress(cache, { ...own, recipe, ...(signal ? { signal } : {}) });
       const restored = await codec.decompress(bytes, signal ? { signal } : {});
       const { regions } = await inspect(bytes);
-      const layerSource = await layerSourceOf(recipe, options, cache.model.layers);
+      const layerSource = await layerSourceOf(recipe, own, cache.model.layers);
+      const running = decode === null ? undefined : await decode.rule(cache, restored.cache);
       return {
         cache: restored.cache,
+        ...(running === undefined ? {} : { running: { every: decode!.every, cache: running } }),
         ...(layerSource === undefined ? {} : { layerSource }),
         ratios: { target: report.targetRatio, paper: report.paperRatio, file: report.fileRatio },
         bytes: bytes.length,

@@ -71,6 +71,16 @@ export interface EvalPoint {
   readonly ratios: Ratios;
   /** Bytes of the file; null for controls. */
   readonly bytes: number | null;
+  /**
+   * What the method held after the continuation, where it acted on the cache every so many tokens of it; `ratio`: 16-bit
+   * bytes of all tokens ÷ bytes.
+   */
+  readonly decoded?: {
+    readonly every: number;
+    readonly tokens: number;
+    readonly bytes: number;
+    readonly ratio: number;
+  };
   /** How good. */
   readonly agreement: Agreement;
   /** Where the errors are. */
@@ -91,6 +101,8 @@ export interface EvalSummary {
   readonly texts: number;
   /** Geometric means over the texts. */
   readonly ratios: Ratios;
+  /** Geometric mean of the ratios after the continuation, where the method acted while it was read. */
+  readonly decodedRatio?: number;
   /** Geometric means over the texts. */
   readonly perplexityBefore: number;
   /** Geometric means over the texts. */

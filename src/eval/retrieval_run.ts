@@ -5,6 +5,7 @@
  */
 import { castCache } from "../cache/cast.ts";
 import type { DType } from "../cache/types.ts";
+import { KvzUnsupportedError } from "../errors.ts";
 import { prefillWithQueries, withQueries } from "./capture.ts";
 import { loadRestored, sharedCache } from "./evaluate.ts";
 import type { LanguageModel } from "./language_model.ts";
@@ -60,6 +61,7 @@ function questionTokens(questions: RetrievalPrompt["questions"]): number {
  * Prefills a prompt once and asks its questions after the cache itself and after what each method made of it.
  *
  * @throws {RangeError} the model has too few positions
+ * @throws {KvzUnsupportedError} a method acts while the model reads on
  * @throws what the methods throw
  */
 export async function evaluateRetrievalPrompt(
@@ -81,6 +83,11 @@ export async function evaluateRetrievalPrompt(
     // As in evaluateText: the control goes without the rounding to `dtype`.
     const taken = method.name === "untouched" ? original : await sharedCache(model, method, prompt, options) ?? cache;
     const outcome = await method.run(taken, signal);
+    if (outcome.running !== undefined) {
+      throw new KvzUnsupportedError(
+        `Cannot score retrieval of ${method.name} ${method.setting}: questions are read at once, and it would act while they are`,
+      );
+    }
     const after = await scoreRetrieval(
       model,
       await loadRestored(model, method, outcome, past),

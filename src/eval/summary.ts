@@ -21,12 +21,14 @@ function summarizeGroup(points: readonly EvalPoint[]): EvalSummary {
   const [{ context, method, setting }] = points;
   const worst = points.reduce((a, b) => b.agreement.kl > a.agreement.kl ? b : a);
   const ratio = (name: keyof Ratios) => geometricMean(points.map(({ ratios }) => ratios[name]));
+  const decoded = geometricMean(points.map((point) => point.decoded?.ratio ?? null));
   return {
     context,
     method,
     setting,
     texts: points.length,
     ratios: { target: ratio("target"), paper: ratio("paper"), file: ratio("file") },
+    ...(decoded === null ? {} : { decodedRatio: decoded }),
     perplexityBefore: geometricMean(points.map(({ agreement }) => agreement.perplexityBefore))!,
     perplexityAfter: geometricMean(points.map(({ agreement }) => agreement.perplexityAfter))!,
     kl: mean(points.map(({ agreement }) => agreement.kl))!,

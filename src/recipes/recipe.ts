@@ -6,9 +6,11 @@
  */
 import type { Backend, DeviceBuffer } from "../backend/backend.ts";
 import type { DeviceCache } from "../codec/device_cache.ts";
+import type { KvCache } from "../cache/kv_cache.ts";
 import type { CacheSource, DType, Kind, ModelSpec } from "../cache/types.ts";
 import type { Profile } from "../profile/types.ts";
 import type { CodedStream } from "../stages/entropy/deflate.ts";
+import type { RunningCache } from "./running.ts";
 
 /** Where a token range lies in the cache; each region has its own streams. */
 export type Region = "sinks" | "chunk" | "window";
@@ -213,6 +215,14 @@ export interface Recipe<Options extends object = Record<string, unknown>> extend
    * caches hold the source's in all of them. Absent: every layer has its own.
    */
   layerSource?(options: Options, layers: number): readonly number[];
+  /**
+   * What the method does to a cache while a model goes on after it. Absent: nothing, tokens that come stay as they are.
+   *
+   * @param source what was compressed
+   * @param restored what came back of it
+   * @throws {KvzUnsupportedError} The source lacks what the choice depends on, for instance queries.
+   */
+  running?(source: CacheSource, restored: KvCache, options: Options): Promise<RunningCache>;
   /** Makes the chunk codec in a lane. */
   open(backend: Backend, setup: Setup): ChunkCodec | Promise<ChunkCodec>;
 }

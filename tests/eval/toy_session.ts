@@ -60,6 +60,7 @@ export function toySession({ spec = SMALL_MODEL, bias = false, keepLogits = true
       ...(bias ? ["final_hidden"] : []),
       "logits",
       ...pasts.flat().map((name) => name.replace("past_key_values", "present")),
+      ...(bias ? Array.from({ length: layers }, (_, n) => `rotated_query.${n}`) : []),
     ],
     run(feeds) {
       const ids = Array.from(feeds.input_ids.data as BigInt64Array, Number);
@@ -76,6 +77,7 @@ export function toySession({ spec = SMALL_MODEL, bias = false, keepLogits = true
       for (let layer = 0; layer < layers; layer++) {
         const allKeys = new Float32Array(kvHeads * tokens * keyDim);
         const allValues = new Float32Array(kvHeads * tokens * valueDim);
+        const allQueries = new Float32Array(kvHeads * ids.length * keyDim);
         const oldKeys = feeds[`past_key_values.${layer}.key`].data as Float32Array;
         const oldValues = feeds[`past_key_values.${layer}.value`].data as Float32Array;
         held.push({ keys: allKeys, values: allValues });
@@ -96,6 +98,8 @@ export function toySession({ spec = SMALL_MODEL, bias = false, keepLogits = true
           ids.forEach((id, i) => {
             const at = (id * heads + h) * keyDim;
             const query = rotated(queries.subarray(at, at + keyDim), positions[i]);
+            // Scaled so that q · k ÷ √dim is the score below.
+            allQueries.set(query.map((x) => x * Math.sqrt(keyDim) / 3), (head * ids.length + i) * keyDim);
             let sum = 0;
             const mixed = new Float64Array(valueDim);
             for (let t = 0; t <= past + i; t++) {
@@ -113,6 +117,7 @@ export function toySession({ spec = SMALL_MODEL, bias = false, keepLogits = true
             }
           });
         }
+        outputs[`rotated_query.${layer}`] = makeTensor("float32", allQueries, [1, kvHeads, ids.length, keyDim]);
         outputs[`present.${layer}.key`] = makeTensor("float32", allKeys, [1, kvHeads, tokens, keyDim]);
         outputs[`present.${layer}.value`] = makeTensor("float32", allValues, [1, kvHeads, tokens, valueDim]);
       }

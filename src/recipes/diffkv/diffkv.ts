@@ -63,6 +63,8 @@ export const diffKv: Recipe<DiffKvOptions> = {
 
   select: async (source, options) => (await import("./select_classes.ts")).selectClasses(source, options),
 
+  running: async (source, restored, options) => (await import("./running.ts")).runDiffKv(source, restored, options),
+
   planSetup: async (_, facts, options) => (await codec()).planSetup(facts, options),
 
   loadSetup: async (_, facts, plan, _append, options) => (await codec()).loadSetup(facts, plan, options),

@@ -4,9 +4,12 @@
  *
  * @module
  */
+import type { KvCache } from "../../cache/kv_cache.ts";
 import type { CacheSource, Kind } from "../../cache/types.ts";
+import { KvzUnsupportedError } from "../../errors.ts";
 import { MAX_TOKENS, numberReader } from "../options.ts";
 import type { OptionSpec, Recipe, RecipeInfo, Selection } from "../recipe.ts";
+import type { RunningCache } from "../running.ts";
 import { checkCode, type CodeOptions } from "./codes.ts";
 
 /** Record tags, the same in chunks and window. */
@@ -33,6 +36,8 @@ export interface Evicting<Options extends object>
   readonly window?: (options: Options) => number;
   parse(number: NumberReader, options: Record<string, unknown>): Options;
   select(source: CacheSource, options: Options): Promise<Selection>;
+  /** See {@linkcode Recipe.running}; for what is kept as it is. */
+  readonly running?: (source: CacheSource, restored: KvCache, options: Options) => Promise<RunningCache>;
 }
 
 const codec = () => import("./kept_codec.ts");
@@ -45,7 +50,7 @@ const CODE: Evicting<object>["options"] = [
 
 /** Completes a declaration. */
 export function evicting<Options extends object>(
-  { options, prunes = false, window, parse, select, ...info }: Evicting<Options>,
+  { options, prunes = false, window, parse, select, running, ...info }: Evicting<Options>,
 ): Recipe<Options & CodeOptions> {
   const specs: OptionSpec[] = [...options, ...CODE].map(([name, value, description]) => ({
     name,
@@ -71,6 +76,15 @@ export function evicting<Options extends object>(
       await checkCode(info, chosen);
       return await select(source, chosen);
     },
+    ...(running === undefined ? {} : {
+      running: async (source: CacheSource, restored: KvCache, chosen: Options & CodeOptions) => {
+        if (chosen.code === "raw") return await running(source, restored, chosen);
+        throw new KvzUnsupportedError(
+          `Cannot go on with recipe ${info.name}: it keeps tokens as they are while a model decodes, option "code" is ` +
+            chosen.code,
+        );
+      },
+    }),
     planSetup: async (_, facts, chosen) => (await codec()).planSetup(info.name, facts, chosen),
     loadSetup: async (_, facts, plan, _append, chosen) =>
       (await codec()).loadSetup(info.name, facts, plan, prunes, chosen),

@@ -117,7 +117,7 @@ async function mark(
   return { marks };
 }
 
-function tooFew(name: string, value: number, budget: number): RangeError {
+export function tooFew(name: string, value: number, budget: number): RangeError {
   return new RangeError(
     `Cannot use option "${name}": it is ${value}, a head keeps ${budget} tokens, expected at most as many${
       name === "sinks" ? " less one" : ""

@@ -19,4 +19,6 @@ export const streamingLlm = evicting<StreamingLlmOptions>({
   options: [...budgetOptions(1024, null), ["sinks", 4, "oldest tokens that are kept"]],
   parse: (number) => ({ ...readBudget(number, 1024, null), sinks: number("sinks", 4, 0, 1 << 20, true) }),
   select: async (source, options) => (await import("./select_tokens.ts")).selectStreaming(source, options),
+  running: async (source, restored, options) =>
+    (await import("./run_streaming.ts")).runStreaming(source, restored, options),
 });

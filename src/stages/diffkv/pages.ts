@@ -172,6 +172,15 @@ export function readPages(
   }
 }
 
+/** A token as a page of this precision gives it back, with the score it came with. */
+export function throughPage(shape: PageShape, token: PageToken, refuse: (what: number) => never): PageToken {
+  const page = new Uint8Array(pagesLength(shape, 1));
+  writePages(shape, [token], page, (_, what) => refuse(what));
+  let back = token;
+  readPages(shape, page, 1, (_, { key, value }) => back = { ...token, key: key.slice(), value: value.slice() });
+  return back;
+}
+
 function restoreToken(
   x: Float32Array,
   bits: number,

@@ -38,6 +38,7 @@ Deno.test("the main entry carries the codec's kernels; the edge entry none, and 
     "calibrate.ts",
     "dense.ts",
     "entropy.ts",
+    "groups.ts",
     "huffman.ts",
     "integer.ts",
     "lossless.ts",

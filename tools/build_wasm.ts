@@ -9,7 +9,7 @@ import { WASM_BUILDS } from "../src/backend/wasm/exports.ts";
 import { inflateBuild, type InlinedModule } from "../src/backend/wasm/inflate.ts";
 import { compileAsm } from "./asc.ts";
 
-const MODULES = ["codec", "calibrate", "dense", "entropy", "huffman", "integer", "lossless", "trellis"];
+const MODULES = ["codec", "calibrate", "dense", "entropy", "groups", "huffman", "integer", "lossless", "trellis"];
 const OUT = "src/backend/wasm/bytes";
 
 function toSource(module: string, { lengths, deflated }: InlinedModule): string {

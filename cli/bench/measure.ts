@@ -5,6 +5,7 @@
  */
 import type { Backend } from "../../src/backend/backend.ts";
 import { denseKernels, entropyKernels, integerKernels } from "./gpu_cases.ts";
+import { quantizerKernels } from "./host_cases.ts";
 import { type Kernel, kernelsOf } from "./kernel_cases.ts";
 
 /** A kernel's rate. */
@@ -47,6 +48,7 @@ export async function measureBackend(backend: Backend, seconds: number, wanted?:
     ...await entropyKernels(backend, tokens),
     ...integerKernels(backend, tokens),
     ...denseKernels(backend, tokens),
+    ...await quantizerKernels(backend, tokens),
   ];
   const took: number[] = [];
   for (const { run } of kernels) took.push(await bestTime(backend, run, seconds));

@@ -24,7 +24,7 @@ for (const bits of [2, 4] as const) {
       const shape = { kind, layers: 1, heads: 1, dim: 64 };
       const { open } = await import("../../src/recipes/baselines/kivi_coder.ts");
       const options: KiviOptions = { bits, group: 32, residual: 0 };
-      const coder = open(options, { shapes: [shape], region: "chunk", storedDType: "f16", backend });
+      const coder = await open(options, { shapes: [shape], region: "chunk", storedDType: "f16", backend });
       const [packed, params] = await coder.encode([{ ...shape, x: x.slice(), tokens: 64, begin: 0 }]);
       const wanted = golden[bits][kind];
       const numbers = asUint16(params);

@@ -6,20 +6,17 @@
  */
 import { KvzFormatError, KvzUnsupportedError } from "../../errors.ts";
 import { joinRows } from "../../stages/tokens/join.ts";
-import {
-  BLOCK,
-  BLOCK_BYTES,
-  type BlockType,
-  dequantizeBlocks,
-  quantizeBlocks,
-} from "../../stages/quantize/ggml_blocks.ts";
+import { BLOCK, BLOCK_BYTES, type BlockType } from "../../stages/quantize/ggml_blocks.ts";
+import { type BlockKernels, openBlocks } from "../../stages/quantize/group_kernels.ts";
 import type { TensorBlock, TensorCoder, TensorModule, TensorRange, TensorShape } from "../tensor/coder.ts";
 import { requireHalves } from "../tensor/halves.ts";
 import { layerBytes } from "../tensor/rows.ts";
 
 /** The module of one type. */
 export function ggmlModule(type: BlockType): TensorModule<object> {
-  return { open: (_, { shapes: [shape] }) => new GgmlCoder(type, shape) };
+  return {
+    open: async (_, { shapes: [shape], backend }) => new GgmlCoder(type, shape, await openBlocks(backend)),
+  };
 }
 
 class GgmlCoder implements TensorCoder {
@@ -28,8 +25,11 @@ class GgmlCoder implements TensorCoder {
   /** Bytes of a head of a token. */
   readonly #row: number;
 
-  constructor(type: BlockType, shape: TensorShape) {
+  readonly #kernels: BlockKernels;
+
+  constructor(type: BlockType, shape: TensorShape, kernels: BlockKernels) {
     this.#type = type;
+    this.#kernels = kernels;
     this.#shape = shape;
     if (shape.dim % BLOCK !== 0) {
       throw new KvzUnsupportedError(
@@ -40,7 +40,7 @@ class GgmlCoder implements TensorCoder {
   }
 
   encode([block]: readonly TensorBlock[]): Uint8Array[] {
-    const out = quantizeBlocks(block.x, this.#type);
+    const out = this.#kernels.quantize(block.x, this.#type);
     const scales = Uint16Array.from({ length: block.x.length / BLOCK }, (_, i) => scaleBits(out, i, this.#type));
     requireHalves(scales, block, (i) => Math.floor(i * BLOCK / block.dim));
     return [out];
@@ -55,7 +55,7 @@ class GgmlCoder implements TensorCoder {
         );
       }
     }
-    return [dequantizeBlocks(bytes, this.#type)];
+    return [this.#kernels.dequantize(bytes, this.#type)];
   }
 
   limits(tokens: number): number[] {

@@ -1,6 +1,6 @@
 /**
  * Coder of recipe kivi, after the authors' code (quant/new_pack.py, models/llama_kivi.py): scale = range ÷ (2^bits − 1)
- * and zero = minimum in binary16. They compute codes in binary16, this in float64 through the same scale and zero: codes
+ * and zero = minimum in binary16. They compute codes in binary16, this in float32 through the same scale and zero: codes
  * that lie next to a rounding border may differ.
  *
  * Streams, every layer with as many bytes as the others:
@@ -13,15 +13,17 @@
 import { fromFloat32, toFloat32 } from "../../cache/elements.ts";
 import { BYTES_PER_ELEMENT, type DType } from "../../cache/types.ts";
 import { packBits, packedBytes, unpackBits } from "../../stages/quantize/bit_packing.ts";
-import { dequantizeRun, quantizeRun } from "../../stages/quantize/uniform.ts";
+import { type GroupKernels, openGroups } from "../../stages/quantize/group_kernels.ts";
+import type { GroupShape } from "../../stages/quantize/uniform.ts";
 import type { CoderContext, TensorBlock, TensorCoder, TensorRange, TensorShape } from "../tensor/coder.ts";
-import { finiteHalves, halfBytes, halfValues, requireHalves } from "../tensor/halves.ts";
+import { finiteHalves, halfBytes, requireHalves } from "../tensor/halves.ts";
 import { layerBytes } from "../tensor/rows.ts";
 import type { KiviOptions } from "./kivi.ts";
 
 /** Makes the coder of one kind and region. */
-export function open(options: KiviOptions, { shapes: [shape], region, storedDType }: CoderContext): TensorCoder {
-  return new KiviCoder(options, shape, region === "window", storedDType);
+export async function open(options: KiviOptions, context: CoderContext): Promise<TensorCoder> {
+  const { shapes: [shape], region, storedDType, backend } = context;
+  return new KiviCoder(options, shape, region === "window", storedDType, await openGroups(backend));
 }
 
 class KiviCoder implements TensorCoder {
@@ -29,26 +31,29 @@ class KiviCoder implements TensorCoder {
   readonly #shape: TensorShape;
   readonly #window: boolean;
   readonly #storedDType: DType;
+  readonly #kernels: GroupKernels;
 
-  constructor(options: KiviOptions, shape: TensorShape, window: boolean, storedDType: DType) {
+  constructor(
+    options: KiviOptions,
+    shape: TensorShape,
+    window: boolean,
+    storedDType: DType,
+    kernels: GroupKernels,
+  ) {
     this.#options = options;
     this.#shape = shape;
     this.#window = window;
     this.#storedDType = storedDType;
+    this.#kernels = kernels;
   }
 
-  encode([block]: readonly TensorBlock[]): Uint8Array[] {
+  async encode([block]: readonly TensorBlock[]): Promise<Uint8Array[]> {
     const { layers, heads, dim } = this.#shape;
     const { tokens } = block;
     const coded = this.#coded(tokens);
     const [x, raw] = cut(block.x, layers * heads, tokens, coded, dim);
-    const codes = new Uint8Array(x.length);
-    const params = new Uint16Array(2 * layers * heads * this.#groups(coded));
     const { bits } = this.#options;
-    const halves = halfValues();
-    this.#eachGroup(layers * heads, coded, (at, stride, count, p) => {
-      quantizeRun(x, at, stride, count, bits, codes, params, p, halves);
-    });
+    const { codes, params } = await this.#kernels.quantize(x, this.#groupShape(layers * heads, coded));
     requireHalves(params, block, (p) => this.#rowOfGroup(p >> 1, coded, tokens));
     const perLayer = codes.length / layers;
     const packed = new Uint8Array(layers * packedBytes(perLayer, bits));
@@ -59,7 +64,10 @@ class KiviCoder implements TensorCoder {
     return [packed, halfBytes(params), fromFloat32(raw, this.#storedDType)];
   }
 
-  decode([packed, paramBytes, rawBytes]: readonly Uint8Array[], range: TensorRange): Float32Array[] {
+  async decode(
+    [packed, paramBytes, rawBytes]: readonly Uint8Array[],
+    range: TensorRange,
+  ): Promise<Float32Array[]> {
     const { heads, dim, kind } = this.#shape;
     const { tokens, layerBegin, layerEnd } = range;
     const coded = this.#coded(tokens);
@@ -73,11 +81,7 @@ class KiviCoder implements TensorCoder {
     for (let l = 0; l < layers; l++) {
       codes.set(unpackBits(bytes.subarray(l * ofCodes, (l + 1) * ofCodes), perLayer, this.#options.bits), l * perLayer);
     }
-    const x = new Float32Array(codes.length);
-    const halves = halfValues();
-    this.#eachGroup(layers * heads, coded, (at, stride, count, p) => {
-      dequantizeRun(codes, at, stride, count, halves[params[p]], halves[params[p + 1]], x);
-    });
+    const x = await this.#kernels.dequantize({ codes, params }, this.#groupShape(layers * heads, coded));
     return [raw.length === 0 ? x : paste(x, raw, layers * heads, coded, tokens, dim)];
   }
 
@@ -110,28 +114,14 @@ class KiviCoder implements TensorCoder {
     ];
   }
 
-  /** Calls `body` with every group of [blocks][coded][dim] and the index of its parameters. */
-  #eachGroup(
-    blocks: number,
-    coded: number,
-    body: (at: number, stride: number, count: number, p: number) => void,
-  ): void {
+  /** Groups of [blocks][coded][dim]: of keys along tokens, of values along channels. */
+  #groupShape(blocks: number, coded: number): GroupShape {
     const { kind, dim } = this.#shape;
-    const { group } = this.#options;
-    let p = 0;
-    for (let block = 0; block < blocks; block++) {
-      const first = block * coded * dim;
-      if (kind === "key") {
-        for (let t = 0; t < coded; t += group) {
-          const count = Math.min(group, coded - t);
-          for (let i = 0; i < dim; i++, p += 2) body(first + t * dim + i, dim, count, p);
-        }
-      } else {
-        for (let row = first; row < first + coded * dim; row += dim) {
-          for (let i = 0; i < dim; i += group, p += 2) body(row + i, 1, Math.min(group, dim - i), p);
-        }
-      }
-    }
+    const { group, bits } = this.#options;
+    const quantizer = { group, bits, leastRange: 0, rotated: false };
+    return kind === "key"
+      ? { outer: blocks, length: coded, inner: dim, ...quantizer }
+      : { outer: blocks * coded, length: dim, inner: 1, ...quantizer };
   }
 
   /** Row [layers][heads][tokens] that a group begins in, for messages. */

@@ -10,11 +10,11 @@
  */
 import { KvzUnsupportedError } from "../../errors.ts";
 import { packedBytes, packRows, unpackRows } from "../../stages/quantize/bit_packing.ts";
-import { dequantizeRun, quantizeRun } from "../../stages/quantize/uniform.ts";
+import { openGroups } from "../../stages/quantize/group_kernels.ts";
+import type { GroupShape } from "../../stages/quantize/uniform.ts";
 import { joinRows } from "../../stages/tokens/join.ts";
-import { hadamard } from "../../stages/transform/hadamard.ts";
 import type { CoderContext, TensorBlock, TensorCoder, TensorRange } from "../tensor/coder.ts";
-import { finiteHalves, halfBytes, halfValues, requireHalves } from "../tensor/halves.ts";
+import { finiteHalves, halfBytes, requireHalves } from "../tensor/halves.ts";
 import { layerBytes } from "../tensor/rows.ts";
 import type { QuarotOptions } from "./quarot.ts";
 
@@ -25,7 +25,7 @@ const LEAST_RANGE = 1e-5;
  *
  * @throws {KvzUnsupportedError} The heads' dimension is no power of two: there is no Walsh–Hadamard matrix of it.
  */
-export function open({ bits }: QuarotOptions, { shapes: [shape] }: CoderContext): TensorCoder {
+export async function open({ bits }: QuarotOptions, { shapes: [shape], backend }: CoderContext): Promise<TensorCoder> {
   const { layers, heads, dim, kind } = shape;
   if ((dim & (dim - 1)) !== 0) {
     throw new KvzUnsupportedError(
@@ -33,34 +33,23 @@ export function open({ bits }: QuarotOptions, { shapes: [shape] }: CoderContext)
     );
   }
   const perRow = packedBytes(dim, bits);
+  const kernels = await openGroups(backend);
+  const shapeOf = (outer: number): GroupShape => {
+    return { outer, length: dim, inner: 1, group: dim, bits, leastRange: LEAST_RANGE, rotated: true };
+  };
   return {
-    encode([block]: readonly TensorBlock[]) {
-      const { x } = block;
-      const rows = x.length / dim;
-      hadamard(x, dim);
-      const codes = new Uint8Array(x.length);
-      const params = new Uint16Array(2 * rows);
-      const halves = halfValues();
-      for (let r = 0; r < rows; r++) {
-        quantizeRun(x, r * dim, 1, dim, bits, codes, params, 2 * r, halves, LEAST_RANGE);
-      }
+    async encode([block]: readonly TensorBlock[]) {
+      const { codes, params } = await kernels.quantize(block.x, shapeOf(block.x.length / dim));
       requireHalves(params, block, (i) => i >> 1);
       return [packRows(codes, dim, bits), halfBytes(params)];
     },
 
-    decode([packed, paramBytes], range: TensorRange) {
+    async decode([packed, paramBytes], range: TensorRange) {
       const bytes = layerBytes(packed, heads * range.tokens * perRow, shape, range);
       const perLayer = 4 * heads * range.tokens;
       const params = finiteHalves(layerBytes(paramBytes, perLayer, shape, range), `scales of ${kind}s`);
-      const rows = params.length / 2;
       const codes = unpackRows(bytes, dim, bits);
-      const x = new Float32Array(rows * dim);
-      const halves = halfValues();
-      for (let r = 0; r < rows; r++) {
-        dequantizeRun(codes, r * dim, 1, dim, halves[params[2 * r]], halves[params[2 * r + 1]], x);
-      }
-      hadamard(x, dim);
-      return [x];
+      return [await kernels.dequantize({ codes, params }, shapeOf(params.length / 2))];
     },
 
     limits: (tokens) => [layers * heads * tokens * perRow, 4 * layers * heads * tokens],

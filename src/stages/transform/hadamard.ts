@@ -4,9 +4,14 @@
  * @module
  */
 
-/** Multiplies every block of a row by the orthonormal Walsh–Hadamard matrix, in place; it is its own inverse. */
+/** What every result is multiplied by: 1 ÷ √block as float32. */
+export function hadamardScale(block: number): number {
+  return Math.fround(1 / Math.sqrt(block));
+}
+
+/** Multiplies every block of a row by the orthonormal Walsh–Hadamard matrix, in place; it is its own inverse. Rounded to float32. */
 export function hadamard(values: Float32Array, block: number): void {
-  const scale = 1 / Math.sqrt(block);
+  const scale = hadamardScale(block);
   for (let begin = 0; begin < values.length; begin += block) {
     for (let half = 1; half < block; half *= 2) {
       for (let i = begin; i < begin + block; i += 2 * half) {

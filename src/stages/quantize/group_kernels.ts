@@ -1,0 +1,50 @@
+/**
+ * The quantizers of rows in few bits, as interfaces with two forms: plain TypeScript defines them (uniform.ts,
+ * ggml_blocks.ts), WebAssembly runs them (asm/groups.ts). Both give the same bits.
+ *
+ * @module
+ */
+import type { Backend } from "../../backend/backend.ts";
+import { GroupsModule } from "../../backend/wasm/group_kernels.ts";
+import { KvzBackendError } from "../../errors.ts";
+import { hostBuild } from "../entropy/rans_factory.ts";
+import { type BlockType, dequantizeBlocks, quantizeBlocks } from "./ggml_blocks.ts";
+import { type CodedGroups, dequantizeGroups, type GroupShape, quantizeGroups } from "./uniform.ts";
+
+/** Uniform quantization of groups. */
+export interface GroupKernels {
+  /** As `quantizeGroups`. `x` may be overwritten. */
+  quantize(x: Float32Array, shape: GroupShape): CodedGroups | Promise<CodedGroups>;
+  /** As `dequantizeGroups`. */
+  dequantize(coded: CodedGroups, shape: GroupShape): Float32Array | Promise<Float32Array>;
+}
+
+/** ggml's blocks. */
+export interface BlockKernels {
+  /** As `quantizeBlocks`. */
+  quantize(values: Float32Array, type: BlockType): Uint8Array;
+  /** As `dequantizeBlocks`. */
+  dequantize(bytes: Uint8Array, type: BlockType): Float32Array;
+}
+
+/** The quantizer of groups on a backend. */
+export async function openGroups(backend: Backend): Promise<GroupKernels> {
+  return (await openModule(backend))?.groups ?? { quantize: quantizeGroups, dequantize: dequantizeGroups };
+}
+
+/** The quantizer of blocks on the host of a backend. */
+export async function openBlocks(backend: Backend): Promise<BlockKernels> {
+  return (await openModule(backend))?.blocks ?? { quantize: quantizeBlocks, dequantize: dequantizeBlocks };
+}
+
+/** The kernels; null for plain TypeScript: on the reference backend, and on edge runtimes that compile no WebAssembly. */
+async function openModule(backend: Backend): Promise<GroupsModule | null> {
+  const build = hostBuild(backend);
+  if (build === null) return null;
+  try {
+    return await GroupsModule.open(build);
+  } catch (error) {
+    if (error instanceof KvzBackendError) return null;
+    throw error;
+  }
+}

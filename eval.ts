@@ -84,6 +84,17 @@ export {
   type SharingSearchOptions,
   type TriedPair,
 } from "./src/eval/sharing_search.ts";
+export {
+  type DiffKvThresholds,
+  searchThresholds,
+  THRESHOLD_GRID,
+  type ThresholdMeans,
+  type ThresholdMeasurement,
+  type ThresholdOptions,
+  thresholdPairs,
+  type ThresholdSearch,
+} from "./src/eval/diffkv_thresholds.ts";
+export type { PrecisionName } from "./src/stages/diffkv/presets.ts";
 export type { LayerMap } from "./src/stages/sharing/layer_map.ts";
 export { summarize } from "./src/eval/summary.ts";
 export {

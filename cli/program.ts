@@ -18,6 +18,7 @@ import { addInspect } from "./commands/inspect.ts";
 import { addProfile } from "./commands/profile.ts";
 import { addRecipes } from "./commands/recipes.ts";
 import { addSharing } from "./commands/sharing.ts";
+import { addThresholds } from "./commands/thresholds.ts";
 import { addVerify } from "./commands/verify.ts";
 import { type CliContext, withContext } from "./context.ts";
 import { EXIT, EXIT_CODES_HELP, exitCodeOf, UsageError } from "./exit_codes.ts";
@@ -56,6 +57,7 @@ export function makeProgram(context: CliContext): Command {
   addAppend(program, context);
   addProfile(program, context);
   addSharing(program, context);
+  addThresholds(program, context);
   addRecipes(program, context);
   addEval(program, context);
   addCompare(program, context);

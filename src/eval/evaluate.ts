@@ -77,20 +77,28 @@ export async function evaluateText(
     // The control goes without the rounding to `dtype`.
     const taken = method.name === "untouched" ? original : await sharedCache(model, method, prompt, options) ?? cache;
     let outcome: MethodOutcome;
-    let restored: LoadedCache;
+    let after: Float32Array;
+    let read = 0;
+    const steps: StepOptions = {
+      onTokens: (tokens) => {
+        read += tokens;
+        onTokens?.(tokens);
+      },
+      ...(signal ? { signal } : {}),
+    };
     try {
       outcome = await method.run(taken, signal);
-      restored = await loadRestored(model, method, outcome, past);
+      const restored = await loadRestored(model, method, outcome, past);
+      after = outcome.running === undefined
+        ? await continueWith(model, restored, given, steps)
+        : await readOn(model, restored, given, outcome.running, { ...outcome, ...steps });
     } catch (error) {
       if (onFailure === undefined || !isRefusal(error)) throw error;
-      onTokens?.(continuation);
+      onTokens?.(continuation - read);
       onFailure(method, error);
       continue;
     }
     const meter = new AgreementMeter(model.vocabulary);
-    const after = outcome.running === undefined
-      ? await continueWith(model, restored, given, { onTokens, signal })
-      : await readOn(model, restored, given, outcome.running, { ...outcome, onTokens, signal });
     for (let row = 0; row < continuation; row += STEP) {
       const end = Math.min(row + STEP, continuation);
       const width = model.vocabulary;

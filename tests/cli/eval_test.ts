@@ -29,6 +29,8 @@ Deno.test("kvz eval names what is wrong before any work", () =>
       [["--method", "zip"], 'Cannot find recipe "zip"'],
       [["--method", "kvtc:speed=1"], 'Cannot use option "speed"'],
       [["--method", "kvtc:ratio"], '"ratio" is not option=value'],
+      [["--method", "kvtc:decode=8"], "recipe kvtc does nothing while a model decodes; diffkv, streamingllm do"],
+      [["--method", "diffkv:decode=0"], 'Cannot use option "decode": it is 0'],
       [["--contexts", "12,x"], "--contexts takes a whole number"],
       [["-o", "-"], "Cannot write the page to standard output"],
     ];

@@ -2,7 +2,7 @@ import { assert, assertAlmostEquals, assertEquals, assertRejects } from "deno-st
 import { KvCache } from "../../src/cache/kv_cache.ts";
 import { openCodec } from "../../src/codec/open.ts";
 import { KvzMismatchError, KvzUnsupportedError } from "../../src/errors.ts";
-import { continueWith, evaluateText } from "../../src/eval/evaluate.ts";
+import { continueWith, evaluateText, evaluationTokens } from "../../src/eval/evaluate.ts";
 import type { LanguageModel } from "../../src/eval/language_model.ts";
 import { type Method, recipeMethod } from "../../src/eval/method.ts";
 import type { EvalPoint } from "../../src/eval/point.ts";
@@ -188,6 +188,38 @@ Deno.test("streamingllm while the model reads on holds as many tokens as before,
     () => pointsOf([["streamingllm", { capacity: 24, code: "q8_0", decode: 10 }]]),
     KvzUnsupportedError,
   );
+});
+
+Deno.test("a method that cannot go on is told of, and the others are measured", async () => {
+  await using codec = await openCodec(null, { threads: 1 });
+  const stream = recipeMethod(codec, "streamingllm", { capacity: 24, decode: 10 });
+  const broken: Method = {
+    ...stream,
+    async run(cache) {
+      const outcome = await stream.run(cache);
+      const { every, cache: running } = outcome.running!;
+      let steps = 0;
+      const append: RunningCache["append"] = (read) => {
+        if (++steps === 3) throw new KvzUnsupportedError("Cannot go on: no more room");
+        running.append(read);
+      };
+      return {
+        ...outcome,
+        running: { every, cache: { needsQueries: false, bytes: 0, append, cache: () => running.cache() } },
+      };
+    },
+  };
+  const told: string[] = [];
+  let tokens = 0;
+  const points: EvalPoint[] = [];
+  await evaluateText(toyModel({ bias: true }), "toy", ids, {
+    ...{ context: CONTEXT, continuation: CONTINUATION, dtype: "f32", methods: [broken, stream] },
+    onPoint: (point) => void points.push(point),
+    onTokens: (n) => tokens += n,
+    onFailure: (method, error) => void told.push(`${method.setting}: ${error.message}`),
+  });
+  assertEquals(told, ["capacity 24, decode 10: Cannot go on: no more room"]);
+  assertEquals([points.length, tokens], [1, evaluationTokens(CONTEXT, CONTINUATION, 2)]);
 });
 
 Deno.test("option decode: which recipes have a rule, its range, and no retrieval with it", async () => {

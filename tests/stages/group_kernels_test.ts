@@ -1,4 +1,4 @@
-import { assert, assertEquals } from "deno-std/assert";
+import { assert, assertEquals, assertThrows } from "deno-std/assert";
 import fc from "fast-check";
 import { createBackend } from "../../src/backend/select.ts";
 import { supportsBuild } from "../../src/backend/wasm/detect.ts";
@@ -29,6 +29,23 @@ const shapes = fc.oneof(
     group: fc.integer({ min: 1, max: 40 }),
     rotated: fc.constant(false),
   }),
+  // Of those that GPUs take.
+  fc.record({
+    outer: fc.integer({ min: 1, max: 70 }),
+    length: fc.constantFrom(4, 36, 64, 100),
+    inner: fc.constantFrom(1, 4, 12, 64),
+    group: fc.constantFrom(4, 32, 64),
+    rotated: fc.constant(false),
+  }),
+  fc.integer({ min: 2, max: 11 }).chain((log) =>
+    fc.record({
+      outer: fc.integer({ min: 1, max: 40 }),
+      length: fc.constant(1 << log),
+      inner: fc.constant(1),
+      group: fc.constantFrom(1 << log, 32),
+      rotated: fc.constant(true),
+    })
+  ),
   fc.integer({ min: 0, max: 8 }).chain((log) =>
     fc.record({
       outer: fc.integer({ min: 0, max: 5 }),
@@ -57,7 +74,9 @@ async function checkGroups(kernels: GroupKernels, numRuns: number): Promise<void
       const wanted = quantizeGroups(x.slice(), shape);
       const found = await kernels.quantize(x, shape);
       // What is not finite is refused, NaN may have either sign, and codes are anything.
-      const finite = (params: Uint16Array) => params.map((half) => (half & 0x7c00) === 0x7c00 ? 0x7c00 : half);
+      const special = (half: number) => (half & 0x7c00) === 0x7c00;
+      const finite = (params: Uint16Array) =>
+        params.map((half, i) => special(half) || special(params[i ^ 1]) ? 0x7c00 : half);
       assertEquals(firstDifference(finite(found.params), finite(wanted.params)), -1);
       if (finite(wanted.params).includes(0x7c00)) return;
       assertEquals(firstDifference(found.codes, wanted.codes), -1);
@@ -116,7 +135,23 @@ for (const build of WASM_BUILDS.filter(supportsBuild)) {
 for (const [label, options] of BACKENDS) {
   Deno.test(`${label}: the quantizer of groups gives the reference's bits`, async () => {
     using backend = await createBackend(options);
-    await checkGroups(await openGroups(backend), 40);
+    if (backend.gpu !== null && !await backend.gpu.groups!.exact()) console.error(`${label}: the host computes groups`);
+    await checkGroups(await openGroups(backend), 80);
+  });
+}
+
+for (const [label, options] of BACKENDS.filter(([label]) => label === "cuda" || label === "webgpu")) {
+  Deno.test(`${label}: groups that the kernels do not take are refused`, async () => {
+    using backend = await createBackend(options);
+    const kernels = backend.gpu!.groups!;
+    const [long, short] = [backend.alloc(4096), backend.alloc(16)];
+    const shape: GroupShape = { outer: 2, length: 64, inner: 1, group: 64, bits: 4, leastRange: 0, rotated: true };
+    for (const change of [{ length: 62 }, { group: 6 }, { inner: 3 }, { inner: 4 }, { length: 4096 }]) {
+      assertThrows(() => kernels.quantize(long, { ...shape, ...change }, long, long), RangeError, "multiples of 4");
+    }
+    assertThrows(() => kernels.quantize(short, shape, long, long), RangeError, '"x" has 16 bytes');
+    assertThrows(() => kernels.quantize(long, shape, short, long), RangeError, '"codes" has 16 bytes');
+    assertThrows(() => kernels.dequantize(long, backend.alloc(4), shape, long), RangeError, '"params" has 4 bytes');
   });
 }
 

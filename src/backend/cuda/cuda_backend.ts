@@ -11,6 +11,7 @@ import { buildOf } from "./detect.ts";
 import { CudaDense } from "./dense.ts";
 import { CudaDevice, type CudaDeviceOptions } from "./device.ts";
 import { CudaEntropy } from "./entropy.ts";
+import { CudaGroups } from "./groups.ts";
 import { CudaHuffman } from "./huffman.ts";
 import { CudaInteger } from "./integer.ts";
 import { CudaMemoryKernels } from "./memory.ts";
@@ -41,6 +42,7 @@ export class CudaBackend implements Backend {
       memory: new CudaMemoryKernels(device),
       dense: new CudaDense(device),
       entropy: new CudaEntropy(device),
+      groups: new CudaGroups(device),
       huffman: new CudaHuffman(device),
       integer: new CudaInteger(device),
       trellis: new CudaTrellis(device),

@@ -6,6 +6,7 @@
  */
 import type { GpuDense } from "./dense.ts";
 import type { GpuEntropy } from "./entropy.ts";
+import type { GpuGroups } from "./groups.ts";
 import type { GpuHuffman } from "./huffman.ts";
 import type { GpuInteger } from "./integer.ts";
 import type { GpuMemory } from "./memory.ts";
@@ -16,6 +17,7 @@ export interface GpuKernels {
   readonly memory: GpuMemory | null;
   readonly dense: GpuDense | null;
   readonly entropy: GpuEntropy | null;
+  readonly groups: GpuGroups | null;
   readonly huffman: GpuHuffman | null;
   readonly integer: GpuInteger | null;
   readonly trellis: GpuTrellis | null;

@@ -23,6 +23,7 @@ import { WebGpuDense } from "./dense.ts";
 import type { WebGpuDevice } from "./device.ts";
 import { WebGpuEntropy } from "./entropy.ts";
 import { decodeFp8Rows, Fp8Encoder } from "./fp8.ts";
+import { WebGpuGroups } from "./groups.ts";
 import { WebGpuHuffman } from "./huffman.ts";
 import { WebGpuInteger } from "./integer.ts";
 import { runLayout } from "./layout.ts";
@@ -52,6 +53,7 @@ export class WebGpuBackend implements Backend {
       memory: new WebGpuSharedMemory(device),
       dense: new WebGpuDense(device),
       entropy: new WebGpuEntropy(device),
+      groups: new WebGpuGroups(device),
       huffman: new WebGpuHuffman(device),
       integer: new WebGpuInteger(device),
       trellis: new WebGpuTrellis(device),

@@ -1,6 +1,6 @@
 /**
- * The quantizers of rows in few bits, as interfaces with two forms: plain TypeScript defines them (uniform.ts,
- * ggml_blocks.ts), WebAssembly runs them (asm/groups.ts). Both give the same bits.
+ * The quantizers of rows in few bits, as interfaces: plain TypeScript defines them (uniform.ts,
+ * ggml_blocks.ts), WebAssembly runs them (asm/groups.ts), and a GPU the groups. All give the same bits.
  *
  * @module
  */
@@ -29,7 +29,11 @@ export interface BlockKernels {
 
 /** The quantizer of groups on a backend. */
 export async function openGroups(backend: Backend): Promise<GroupKernels> {
-  return (await openModule(backend))?.groups ?? { quantize: quantizeGroups, dequantize: dequantizeGroups };
+  const host = (await openModule(backend))?.groups ?? { quantize: quantizeGroups, dequantize: dequantizeGroups };
+  const groups = backend.gpu?.groups ?? null;
+  if (groups === null || !await groups.exact()) return host;
+  const { GpuGroupKernels } = await import("./groups_gpu.ts");
+  return new GpuGroupKernels(backend, groups, host);
 }
 
 /** The quantizer of blocks on the host of a backend. */

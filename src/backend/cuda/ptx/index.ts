@@ -5,6 +5,7 @@ export const MODULES = {
   dense: (): Promise<{ readonly ptx: string }> => import("./dense.ts"),
   elementwise: (): Promise<{ readonly ptx: string }> => import("./elementwise.ts"),
   gemm: (): Promise<{ readonly ptx: string }> => import("./gemm.ts"),
+  groups: (): Promise<{ readonly ptx: string }> => import("./groups.ts"),
   huffman: (): Promise<{ readonly ptx: string }> => import("./huffman.ts"),
   integer: (): Promise<{ readonly ptx: string }> => import("./integer.ts"),
   quantize: (): Promise<{ readonly ptx: string }> => import("./quantize.ts"),

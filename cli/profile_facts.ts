@@ -21,6 +21,14 @@ export interface Facts {
 
 /** Facts about a profile. */
 export function profileFacts(profile: Profile): Facts {
+  const { layerMap } = profile;
+  const { json, lines } = factsOf(profile);
+  if (layerMap === undefined) return { json, lines };
+  const shared = ["layers", `those that map ${layerMap} leaves, for recipe kvsharer`] as const;
+  return { json: { ...json, layerMap }, lines: [...lines.slice(0, 2), shared, ...lines.slice(2)] };
+}
+
+function factsOf(profile: Profile): Facts {
   switch (profile.method) {
     case "kvz":
       return kvzFacts(profile);

@@ -5,6 +5,7 @@
  */
 import type { Command } from "commander";
 import { openCodec } from "../../src/codec/open.ts";
+import { servedModel } from "../../src/profile/served.ts";
 import { openCache } from "../cache_input.ts";
 import type { CliContext } from "../context.ts";
 import { UsageError } from "../exit_codes.ts";
@@ -61,7 +62,7 @@ async function append(
   const profile = await readOptionalProfile(flags);
   const old = await readInput(file);
   const input = scope.use(await openInput(cachePath));
-  const { cache } = await openCache(input, flags, profile?.model);
+  const { cache } = await openCache(input, flags, profile ? servedModel(profile) : undefined);
   const codec = scope.use(await openCodec(profile, laneOptions(flags)));
   const secondsLoad = (performance.now() - begin) / 1000;
 

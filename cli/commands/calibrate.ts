@@ -43,6 +43,8 @@ import {
   wholeNumber,
 } from "../options.ts";
 import { addTextOptions, makeOnModel, TEXT_FLAGS, type TextFlags } from "../calibrate/text_options.ts";
+import { mapOption } from "../../src/eval/sharing_map.ts";
+import { addMapOption, type MapFlag, readOptionalMap } from "../sharing_input.ts";
 import { type Scope, scoped } from "../scope.ts";
 import { type Facts, profileFacts } from "../profile_facts.ts";
 import { progressLine, type ProgressUpdate } from "../progress.ts";
@@ -59,7 +61,7 @@ type CalibrateFlags = BackendFlags & JsonFlag & OutputFlags & CacheFlags & TextF
   readonly seed?: number;
   readonly sinks?: number;
   readonly heldOut?: string[];
-};
+} & MapFlag;
 
 /** Adds the command. */
 export function addCalibrate(program: Command, context: CliContext): void {
@@ -94,6 +96,7 @@ export function addCalibrate(program: Command, context: CliContext): void {
     .option("--seed <n>", "seed of the sample and of the decomposition", wholeNumber("--seed", 0, 2 ** 32 - 1))
     .option("--sinks <n>", "leading tokens of each cache left out (default 4)", wholeNumber("--sinks", 0, 1 << 20))
     .option("--held-out <files...>", "caches of texts kept for evaluation: what shares 32 tokens with them is refused");
+  addMapOption(command);
   addCacheOptions(command);
   addBackendOptions(command);
   addJsonOption(command).action((files: string[], flags: CalibrateFlags) => runCalibrate(context, files, flags));
@@ -112,6 +115,7 @@ async function runCalibrate(context: CliContext, files: readonly string[], flags
     ...given(flags, ["seed", "sinks"]),
   };
   const fit = given(flags, ["rank", "ratios", "svd"]);
+  const sharing = await readOptionalMap(flags);
   const notes: string[] = [];
 
   const work = (): Promise<Profile | Statistics> =>
@@ -130,6 +134,7 @@ async function runCalibrate(context: CliContext, files: readonly string[], flags
       const caches: NamedCache[] = [];
       for (const file of files) caches.push(await openNamed(file, flags, scope));
       const heldOut = await readHeldOut(flags.heldOut ?? [], flags);
+      const shared = sharing === null ? {} : { layerMap: mapOption(sharing, caches[0].cache.model, files[0]) };
       if (flags.recipe === "kvz") {
         const { sensitivity: path } = flags;
         const sensitivity = path === undefined || path === "none"
@@ -141,11 +146,12 @@ async function runCalibrate(context: CliContext, files: readonly string[], flags
           ...rest,
           ...given(flags, ["rank", "ratio", "svd"]),
           ...sensitivity,
+          ...shared,
           heldOut,
         });
       }
       if (flags.partial) return await calibratePartial(caches, { ...options, heldOut });
-      return await calibrate(caches, { ...options, ...fit, heldOut });
+      return await calibrate(caches, { ...options, ...fit, ...shared, heldOut });
     });
   let bytesOut = 0;
   const made = await writeOutput(flags.output, flags.force ?? false, async (sink) => {
@@ -178,7 +184,7 @@ async function runCalibrate(context: CliContext, files: readonly string[], flags
 
 function checkFlags(files: readonly string[], flags: CalibrateFlags): void {
   checkOneStdout(flags);
-  checkOneStdin(...files, ...(flags.heldOut ?? []), flags.sensitivity ?? "");
+  checkOneStdin(...files, ...(flags.heldOut ?? []), flags.sensitivity ?? "", flags.map ?? "");
   const refuse = (names: readonly (keyof CalibrateFlags)[], mode: string, why: string) => {
     const found = names.find((name) => flags[name] !== undefined);
     if (found === undefined) return;
@@ -188,7 +194,7 @@ function checkFlags(files: readonly string[], flags: CalibrateFlags): void {
   if (flags.model !== undefined) {
     if (files.length > 0) throw new UsageError("Cannot calibrate on caches and on --model at once: give one of them");
     if (flags.recipe !== "kvz") throw new UsageError(`Cannot use --model with --recipe ${flags.recipe}: it is for kvz`);
-    refuse(["heldOut", "modelId", "architecture", "rope", "gguf"], "--model", "it is for caches from files");
+    refuse(["heldOut", "map", "modelId", "architecture", "rope", "gguf"], "--model", "it is for caches from files");
   } else {
     refuse(TEXT_FLAGS, "caches from files", "it belongs to --model");
     if (files.length === 0) throw new UsageError("Cannot calibrate on nothing: give caches, or --model and --texts");
@@ -201,6 +207,12 @@ function checkFlags(files: readonly string[], flags: CalibrateFlags): void {
     refuse(["partial", "merge", "ratios"], "--recipe kvz", "it is an option of --recipe kvtc");
   } else {
     refuse(["sensitivity", "ratio"], "--recipe kvtc", "it is an option of --recipe kvz");
+  }
+  if (flags.map !== undefined) {
+    refuse(["partial", "merge"], "--map", "statistics do not say which layers they are of");
+    if (flags.sensitivity !== undefined && flags.sensitivity !== "none") {
+      throw new UsageError("Cannot use --sensitivity with --map: it is measured on the layers of the whole model");
+    }
   }
   if (flags.partial) refuse(["merge", "rank", "ratios", "svd"], "--partial", "nothing is fitted");
   if (flags.merge) {

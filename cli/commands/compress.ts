@@ -7,6 +7,7 @@ import { type Command, Option } from "commander";
 import { openCodec } from "../../src/codec/open.ts";
 import { chooseRecipe } from "../../src/codec/encode.ts";
 import type { CompressOptions } from "../../src/codec/options.ts";
+import { servedModel } from "../../src/profile/served.ts";
 import { openCache } from "../cache_input.ts";
 import type { CliContext } from "../context.ts";
 import { checkOneStdin, openInput, writeOutput } from "../files.ts";
@@ -43,6 +44,7 @@ type CompressFlags = BackendFlags & JsonFlag & OutputFlags & CacheFlags & Profil
   readonly window?: number;
   readonly sinks?: number;
   readonly entropy?: CompressOptions["entropy"];
+  readonly inner?: CompressOptions["inner"];
   readonly quality?: CompressOptions["quality"];
   readonly maxKl?: number;
   readonly step?: number;
@@ -80,6 +82,10 @@ export function addCompress(program: Command, context: CliContext): void {
       new Option("--entropy <coder>", "coder of kvtc's codes (default deflate) or kvcar's latents (default none)")
         .choices(["none", "deflate", "rans"]),
     )
+    .addOption(
+      new Option("--inner <name>", "how kvsharer stores the layers that are left (default raw)")
+        .choices(["raw", "q8_0", "q4_0", "kvtc", "kvz"]),
+    )
     .option("--no-token-ids", "leave the token ids (the prompt) out of the file");
   addMapOption(command);
   addCacheOptions(command);
@@ -99,7 +105,7 @@ async function compress(context: CliContext, scope: Scope, path: string, flags: 
   const sharing = await readOptionalMap(flags);
   await asUsageLater(() => chooseRecipe(options, profile));
   const input = scope.use(await openInput(path));
-  const { cache, streamed, layout } = await openCache(input, flags, profile?.model);
+  const { cache, streamed, layout } = await openCache(input, flags, profile ? servedModel(profile) : undefined);
   const codec = scope.use(await openCodec(profile, laneOptions(flags)));
   const secondsLoad = (performance.now() - begin) / 1000;
 
@@ -150,6 +156,7 @@ function compressOptions(flags: CompressFlags): CompressOptions {
       "window",
       "sinks",
       "entropy",
+      "inner",
       "quality",
       "maxKl",
       "step",

@@ -7,6 +7,7 @@ import type { Command } from "commander";
 import { chooseRecipe } from "../../src/codec/encode.ts";
 import { readDecode } from "../../src/eval/decode_option.ts";
 import type { EvalResult, EvalSummary } from "../../src/eval/point.ts";
+import { servedModel } from "../../src/profile/served.ts";
 import type { Profile } from "../../src/profile/types.ts";
 import { createBackend, hostOptions } from "../../src/backend/select.ts";
 import { QUALITIES } from "../../src/recipes/kvz.ts";
@@ -69,7 +70,7 @@ async function chooseSettings(flags: EvaluationFlags, profiles: readonly Profile
     // A trimmed profile may lack the components for a ratio.
     if (profile === null || options.fileRatio !== undefined) continue;
     const facts = {
-      model: profile.model,
+      model: servedModel(profile),
       storedDType: flags.dtype,
       dtype: flags.dtype,
       openBackend: () => createBackend(hostOptions()),

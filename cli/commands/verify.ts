@@ -11,6 +11,7 @@ import { KvzMismatchError } from "../../src/errors.ts";
 import { openCache } from "../cache_input.ts";
 import type { CliContext } from "../context.ts";
 import { measureErrors } from "../../src/eval/error_meter.ts";
+import { servedModel } from "../../src/profile/served.ts";
 import { EXIT } from "../exit_codes.ts";
 import { checkOneStdin, openInput } from "../files.ts";
 import { formatError, formatTable } from "../format.ts";
@@ -56,7 +57,7 @@ async function verify(
   const profile = await readOptionalProfile(flags);
   const input = scope.use(await openInput(file));
   const original = scope.use(await openInput(cachePath));
-  const { cache } = await openCache(original, flags, profile?.model);
+  const { cache } = await openCache(original, flags, profile ? servedModel(profile) : undefined);
   const facts = await inspect(input.source);
   resolveModel(cache.model, facts.header.model, { found: "the original", wanted: "the file" });
   if (cache.dtype !== facts.header.dtype) {

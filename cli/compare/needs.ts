@@ -4,7 +4,7 @@
  * @module
  */
 import type { OnnxModel } from "../../src/adapters/onnx_model.ts";
-import { findRecipe } from "../../src/recipes/registry.ts";
+import { chooseRecipe } from "../../src/codec/encode.ts";
 import type { RecipeInfo } from "../../src/recipes/recipe.ts";
 import { profileFor } from "../eval/codec_pool.ts";
 import type { Artefacts } from "../eval/options.ts";
@@ -30,11 +30,15 @@ export async function splitByNeeds(
   const ready: Setting[] = [];
   const leftOut = new Map<string, LeftOut>();
   for (const setting of settings) {
-    const reason = lacking(await findRecipe(setting.recipe), setting, artefacts, model);
+    const reason = lacking(await settledRecipe(setting), setting, artefacts, model);
     if (reason === null) ready.push(setting);
     else leftOut.set(setting.recipe, { method: setting.recipe, setting: "", reason });
   }
   return { ready, leftOut: [...leftOut.values()] };
+}
+
+async function settledRecipe({ recipe, options }: Setting): Promise<RecipeInfo> {
+  return (await chooseRecipe({ ...options, recipe }, null)).recipe;
 }
 
 function lacking(
@@ -43,7 +47,7 @@ function lacking(
   { profiles, sharing }: Artefacts,
   model: ModelAbilities,
 ): string | null {
-  const { name } = recipe;
+  const name = recipe.profile ?? recipe.name;
   for (const need of recipe.needs) {
     if (need === "profile") {
       if (profileFor(recipe, profiles) !== undefined) continue;

@@ -5,16 +5,19 @@
  */
 import type { Codec } from "../../src/codec/codec.ts";
 import type { LaneOptions } from "../../src/codec/lanes.ts";
+import { chooseRecipe } from "../../src/codec/encode.ts";
 import { openCodec } from "../../src/codec/open.ts";
 import { type Method, recipeMethod } from "../../src/eval/method.ts";
 import type { Profile } from "../../src/profile/types.ts";
-import { findRecipe } from "../../src/recipes/registry.ts";
 import type { RecipeInfo } from "../../src/recipes/recipe.ts";
 import type { Scope } from "../scope.ts";
 
 /** The profile that a recipe takes of some, null where it needs none, undefined where it needs one that is not there. */
-export function profileFor({ name, needs }: RecipeInfo, profiles: readonly Profile[]): Profile | null | undefined {
-  return needs.includes("profile") ? profiles.find(({ method }) => method === name) : null;
+export function profileFor(
+  { name, needs, profile = name }: RecipeInfo,
+  profiles: readonly Profile[],
+): Profile | null | undefined {
+  return needs.includes("profile") ? profiles.find(({ method }) => method === profile) : null;
 }
 
 /** One codec a profile, and one without. */
@@ -33,7 +36,8 @@ export class CodecPool {
 
   /** A recipe with options, run by the codec with its profile. Without the one that it needs, running it says so. */
   async method(recipe: string, options: Method["options"]): Promise<Method> {
-    const profile = profileFor(await findRecipe(recipe), this.#profiles) ?? null;
+    const chosen = await chooseRecipe({ ...options, recipe }, null);
+    const profile = profileFor(chosen.recipe, this.#profiles) ?? null;
     const method = recipeMethod(await this.#open(profile), recipe, options);
     this.#used.set(method, profile);
     return method;

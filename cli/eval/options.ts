@@ -9,6 +9,7 @@ import { resolveModel } from "../../src/cache/fingerprint.ts";
 import type { DType } from "../../src/cache/types.ts";
 import { parseMethodSpec } from "../../src/eval/method.ts";
 import type { SharingMap } from "../../src/eval/sharing_map.ts";
+import { servedModel } from "../../src/profile/served.ts";
 import type { Profile } from "../../src/profile/types.ts";
 import { UsageError } from "../exit_codes.ts";
 import { type LoadedModel, loadModel } from "../model_input.ts";
@@ -125,7 +126,7 @@ export async function openModel(
   const loaded = await loadModel(flags.model, { graph: flags.graph, dtype: flags.weights });
   const model = scope.use(loaded.model);
   for (const profile of profiles) {
-    resolveModel(model.spec, profile.model, { found: "the model", wanted: "the profile" });
+    resolveModel(model.spec, servedModel(profile), { found: "the model", wanted: "the profile" });
   }
   const context = Math.max(...flags.contexts);
   const most = context + flags.continuation;

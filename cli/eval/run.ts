@@ -13,6 +13,7 @@ import { CONTROLS, type Method } from "../../src/eval/method.ts";
 import type { EvalPoint, EvalResult, RetrievalPoint } from "../../src/eval/point.ts";
 import { summarize } from "../../src/eval/summary.ts";
 import { sequenceHash } from "../../src/profile/shingles.ts";
+import { servedModel } from "../../src/profile/served.ts";
 import type { Profile } from "../../src/profile/types.ts";
 import { scoped } from "../scope.ts";
 import { VERSION } from "../version.ts";
@@ -69,7 +70,8 @@ export async function evaluate(request: EvalRequest): Promise<EvalResult> {
   return await scoped(async (scope) => {
     const { model, identity, profiles, texts, contexts, continuation, dtype, signal, onFailure } = request;
     const { threads: _, createWorker: _c, ...backend } = request.lanes;
-    const kvtc = profiles.find((profile) => profile.method === "kvtc");
+    // Components are of all layers.
+    const kvtc = profiles.filter((profile) => profile.method === "kvtc").find(({ layerMap }) => layerMap === undefined);
     const components = kvtc === undefined ? undefined : scope.use(await ComponentMeter.open(kvtc, backend));
     const journal = await Journal.open(request.journal, request.fresh);
     const codecs = new CodecPool(profiles, request.lanes, scope);
@@ -141,7 +143,7 @@ export async function evaluate(request: EvalRequest): Promise<EvalResult> {
     return {
       version: VERSION,
       model: profile?.model.id ?? model.spec.id ?? "an unnamed model",
-      geometry: describeModel(profile?.model ?? model.spec),
+      geometry: describeModel(profile === null ? model.spec : servedModel(profile)),
       profile: profile && {
         fingerprint: profile.fingerprint,
         tokens: profile.calibration.tokens,

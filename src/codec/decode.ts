@@ -7,6 +7,7 @@ import { modelFingerprint } from "../cache/fingerprint.ts";
 import { BYTES_PER_ELEMENT, type DType, type Kind, KINDS, type ModelSpec } from "../cache/types.ts";
 import type { KvzHeader } from "../container/header.ts";
 import { KvzFormatError, KvzLimitError, KvzMismatchError } from "../errors.ts";
+import { servedModel } from "../profile/served.ts";
 import type { Profile } from "../profile/types.ts";
 import type { Recipe, TaggedStream } from "../recipes/recipe.ts";
 import { recipeNamed } from "../recipes/registry.ts";
@@ -141,13 +142,13 @@ export class FileDecoder {
       throw new KvzMismatchError(
         `Cannot decompress: the file was made with profile ${header.profileFingerprint?.slice(0, 12)} for ` +
           `${describeModel(header.model)}, the profile given is ${profile.fingerprint.slice(0, 12)} for ` +
-          `${describeModel(profile.model)}`,
+          `${describeModel(servedModel(profile))}`,
       );
     }
-    if (own !== await modelFingerprint(profile.model)) {
+    if (own !== await modelFingerprint(servedModel(profile))) {
       throw new KvzMismatchError(
         `Cannot decompress: the file is of ${describeModel(header.model)}, the profile of ${
-          describeModel(profile.model)
+          describeModel(servedModel(profile))
         }`,
       );
     }
@@ -334,11 +335,10 @@ export async function recipeOf(header: KvzHeader): Promise<Recipe<object>> {
     throw new KvzFormatError(`Cannot read file: recipe ${name} has version ${version}, expected ${recipe.version}`);
   }
   try {
-    recipe.parseOptions({ ...options });
+    return await recipe.settle?.(recipe.parseOptions({ ...options })) ?? recipe;
   } catch (cause) {
     throw new KvzFormatError(`Cannot read file: options of recipe ${name} are out of range`, { cause });
   }
-  return recipe;
 }
 
 /** A model in a few words. */

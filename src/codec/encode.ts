@@ -10,6 +10,7 @@ import type { JsonObject } from "../container/canonical_json.ts";
 import { FrameWriter } from "../container/frame_writer.ts";
 import { encodeHeader } from "../container/header.ts";
 import { KvzUnsupportedError } from "../errors.ts";
+import { servedModel } from "../profile/served.ts";
 import type { Profile } from "../profile/types.ts";
 import type { EncodeJob, Recipe, Setup, TaggedStream } from "../recipes/recipe.ts";
 import { findRecipe } from "../recipes/registry.ts";
@@ -44,7 +45,8 @@ export async function chooseRecipe(
 ): Promise<{ recipe: Recipe<object>; recipeOptions: object }> {
   const recipe = await findRecipe(options.recipe ?? defaultRecipe(profile));
   const own = Object.entries(options).filter(([name, value]) => !CODEC_OPTIONS.has(name) && value !== undefined);
-  return { recipe, recipeOptions: recipe.parseOptions(Object.fromEntries(own)) };
+  const recipeOptions = recipe.parseOptions(Object.fromEntries(own));
+  return { recipe: await recipe.settle?.(recipeOptions) ?? recipe, recipeOptions };
 }
 
 /** The recipe that a profile is for. */
@@ -84,7 +86,7 @@ export async function prepareEncode(
   }
   const model = profile === null
     ? source.model
-    : resolveModel(source.model, profile.model, { found: "the cache", wanted: "the profile" });
+    : resolveModel(source.model, servedModel(profile), { found: "the cache", wanted: "the profile" });
   const key = JSON.stringify([recipe.name, recipeOptions, source.dtype, model]);
   const selection = await recipe.select?.(source, recipeOptions);
   // What was selected is this cache's alone.

@@ -39,7 +39,7 @@ export interface CompressOptions extends CallOptions {
   readonly sinks?: number;
   /** Newest tokens kept bit-exact; default 0 in kvz, 128 in kvtc. In snapkv and pyramidkv their queries choose; default 64. */
   readonly window?: number;
-  /** Quality of recipe kvz, default "balanced". */
+  /** Quality of recipe kvz and of code kvz of recipes that evict, default "balanced". */
   readonly quality?: "small" | "balanced" | "high";
   /** Largest predicted KL of recipe kvz in nats, instead of a quality. */
   readonly maxKl?: number;
@@ -118,9 +118,9 @@ export interface CompressOptions extends CallOptions {
   readonly latents?: "f16" | "int8";
   /** Shared layers of recipe kvsharer with their sources, "27:3+28:5" (`kvz sharing`). */
   readonly map?: string;
-  /** How recipe kvsharer stores the other layers, default "raw". */
-  readonly inner?: "raw" | "q8_0" | "q4_0";
-  /** How recipes that evict code what is kept: "raw" (default), "kivi", "quarot", "turboquant", "q8_0", "q4_0". */
+  /** How recipe kvsharer stores the other layers, default "raw"; "kvtc" and "kvz" need a profile made with the map. */
+  readonly inner?: "raw" | "q8_0" | "q4_0" | "kvtc" | "kvz";
+  /** How recipes that evict code what is kept: "raw" (default), "kivi", "quarot", "turboquant", "q8_0", "q4_0", "kvz". */
   readonly code?: string;
   /** Whether to store the token ids where the cache has them, default true. They are the prompt: leave them out of files that others see. */
   readonly tokenIds?: boolean;

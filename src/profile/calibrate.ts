@@ -10,6 +10,7 @@ import type { WorkerHandle } from "../platform/worker.ts";
 import { type CalibrationInput, Gatherer } from "./gatherer.ts";
 import { fitFingerprint } from "./fingerprint.ts";
 import type { Statistics } from "./statistics.ts";
+import { ownLayersOfAll } from "./own_layers.ts";
 import { trimProfile } from "./trim.ts";
 import type { KvtcProfile } from "./types.ts";
 
@@ -61,8 +62,14 @@ export interface FitProfileOptions {
   readonly ratios?: readonly number[];
 }
 
+/** An option of calibration on caches. */
+export interface LayerMapOption {
+  /** Shared layers with their sources, 27:3+28:5: they are left out, and the profile is one for kvsharer with this map. */
+  readonly layerMap?: string;
+}
+
 /** Options of {@linkcode calibrate}. */
-export type CalibrateOptions = PartialOptions & FitProfileOptions;
+export type CalibrateOptions = PartialOptions & FitProfileOptions & LayerMapOption;
 
 /** Options of {@linkcode mergeCalibration}: seed, sinks and sample are those of the partials. */
 export type MergeOptions =
@@ -83,9 +90,10 @@ export type CalibrationInputs = Iterable<CalibrationInput> | AsyncIterable<Calib
  */
 export async function calibrate(caches: CalibrationInputs, options: CalibrateOptions = {}): Promise<KvtcProfile> {
   const { threads, rank, svd, ratios } = checkOptions(options);
+  const { layerMap } = options;
   const gatherer = new Gatherer({ ...options, threads });
   try {
-    await readAll(gatherer, caches, options);
+    await readAll(gatherer, layerMap === undefined ? caches : ownLayersOfAll(caches, layerMap), options);
     return await fit(gatherer, { rank, svd, ratios }, options);
   } finally {
     gatherer.close();
@@ -173,7 +181,7 @@ function sourceOf(input: CalibrationInput): CacheSource {
 async function fit(
   gatherer: Gatherer,
   { rank, svd, ratios }: { rank: number; svd: "randomized" | "exact"; ratios: readonly number[] },
-  { onProgress, signal }: Pick<PartialOptions, "onProgress" | "signal">,
+  { onProgress, signal, layerMap }: Pick<PartialOptions, "onProgress" | "signal"> & LayerMapOption,
 ): Promise<KvtcProfile> {
   const { tokens, sinks } = gatherer;
   if (tokens < 2) {
@@ -186,10 +194,11 @@ async function fit(
     onProgress?.({ phase: "fit", fraction: (fractions.key + fractions.value) / 2, tokens });
   });
   const model = gatherer.model!;
+  const facts = { model, ...(layerMap === undefined ? {} : { layerMap }) };
   const profile: KvtcProfile = {
     method: "kvtc",
-    model,
-    fingerprint: await fitFingerprint(model, kinds),
+    ...facts,
+    fingerprint: await fitFingerprint(model, kinds, layerMap),
     calibration: { tokens, sinks, sequences: gatherer.sequences, svd, seed: gatherer.seed, ratios: [] },
     shingles: gatherer.shingles(),
     kinds,

@@ -12,14 +12,24 @@ async function sha256(data: ArrayBufferView): Promise<Uint8Array> {
   return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
 }
 
+/** The text that fingerprints begin with: the model's fingerprint and, where layers share, a space and their map. */
+export async function modelText(model: ModelSpec, layerMap?: string): Promise<string> {
+  const fingerprint = await modelFingerprint(model);
+  return layerMap === undefined ? fingerprint : `${fingerprint} ${layerMap}`;
+}
+
 /**
- * Fingerprint of an untrimmed fit, 64 hexadecimal digits: SHA-256 over the model's fingerprint (as text) and, for keys
+ * Fingerprint of an untrimmed fit, 64 hexadecimal digits: SHA-256 over the model's text (above) and, for keys
  * and then for values, the SHA-256 digests of [features, components, rank, rows] as u32, mean, basis, energy and errors,
  * all little-endian. Trimmed forms keep the fingerprint of their fit.
  */
-export async function fitFingerprint(model: ModelSpec, kinds: Readonly<Record<Kind, KindProfile>>): Promise<string> {
+export async function fitFingerprint(
+  model: ModelSpec,
+  kinds: Readonly<Record<Kind, KindProfile>>,
+  layerMap?: string,
+): Promise<string> {
   return await joinDigests(
-    await modelFingerprint(model),
+    await modelText(model, layerMap),
     [kinds.key, kinds.value].flatMap(({ features, components, mean, basis, table }) => [
       Uint32Array.of(features, components, table.rank, table.rows),
       mean,

@@ -23,6 +23,7 @@ import { FrameWriter } from "../container/frame_writer.ts";
 import { modelToJson, parseModel } from "../container/model_json.ts";
 import { KvzFormatError } from "../errors.ts";
 import { readSection, requireKnownTags, writeSection } from "./sections.ts";
+import { parseProfileMap } from "./served.ts";
 import { featuresOf } from "./statistics.ts";
 import { GROUP_SIZES, GROUP_TYPES, type KindProfile, type KvtcCalibrationFacts, type Profile } from "./types.ts";
 
@@ -49,9 +50,10 @@ export async function writeProfile(profile: Profile, sink: ByteSink): Promise<vo
     const { writeLowRankProfile } = await import("./lowrank/format.ts");
     return await writeLowRankProfile(profile, sink);
   }
-  const { model, fingerprint, calibration, shingles, kinds } = profile;
+  const { model, layerMap, fingerprint, calibration, shingles, kinds } = profile;
   const writer = new FrameWriter(sink, "profile", {
     model: modelToJson(model),
+    ...(layerMap === undefined ? {} : { layerMap }),
     fingerprint,
     calibration: { ...calibration, ratios: [...calibration.ratios] },
     shingles: shingles.length,
@@ -97,6 +99,7 @@ export async function parseProfile(input: Uint8Array | ByteSource): Promise<Prof
   }
   requireKnownTags(reader, WHAT, TAGS);
   const model = parseModel(header.value("model"), WHAT, "model");
+  const map = parseProfileMap(header, model.layers);
   const fingerprint = header.sha256("fingerprint");
   const calibration = parseFacts(header.fields("calibration"));
   const shingleCount = header.integer("shingles", 0, MAX_SHINGLES);
@@ -111,6 +114,7 @@ export async function parseProfile(input: Uint8Array | ByteSource): Promise<Prof
   return {
     method: "kvtc",
     model,
+    ...map,
     fingerprint,
     calibration,
     shingles: new BigUint64Array(await readSection(reader, WHAT, "SHNG", shingleCount * 8)),

@@ -22,5 +22,11 @@ export function requireProfile<Method extends Profile["method"]>(
         `recipe ${method} (docs/recipes.md says how it is made)`,
     );
   }
+  if (profile.layerMap !== undefined) {
+    throw new KvzMismatchError(
+      `Cannot use profile ${profile.fingerprint.slice(0, 12)} with recipe ${method}: it is of the layers that map ` +
+        `${profile.layerMap} leaves, for recipe kvsharer with inner ${method}`,
+    );
+  }
   return profile as Extract<Profile, { method: Method }>;
 }

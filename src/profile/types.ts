@@ -80,6 +80,11 @@ export interface ProfileBase {
   readonly model: ModelSpec;
   /** Names the fit, hex SHA-256; equal for all trimmed forms of one fit. */
   readonly fingerprint: string;
+  /**
+   * Layers of the model that take keys and values from others, with their sources (27:3+28:5): `model` has only the layers
+   * that are left, and recipe kvsharer with this map takes the profile. Absent: `model` has all layers.
+   */
+  readonly layerMap?: string;
   /** How it was made. */
   readonly calibration: TrainingFacts;
   /** 64-bit hashes of the 32-token shingles of the calibration texts, for held-out checks. */

@@ -8,13 +8,15 @@ import type { RecipeInfo } from "./recipe.ts";
 
 /** What a stage does to what follows, by its name in {@linkcode RecipeInfo}. */
 const TRAITS: Readonly<Record<string, readonly Trait[]>> = {
-  keep: ["chooses tokens"],
+  keep: ["chooses tokens", "by head"],
+  "keep alike": ["chooses tokens"],
   prune: ["chooses channels"],
   repack: ["permutes tokens"],
   hadamard: ["rotates"],
   rotation: ["rotates"],
   pca: ["rotates", "joins heads"],
-  "joint transform": ["rotates", "joins heads"],
+  // Whole tokens, also those that not all heads keep (src/recipes/evict/kept_kvz_codec.ts).
+  "joint transform": ["rotates", "joins all of a token"],
   svd: ["rotates", "joins heads"],
   features: ["joins heads"],
   rows: ["joins tokens"],
@@ -27,7 +29,7 @@ const TRAITS: Readonly<Record<string, readonly Trait[]>> = {
   fp8: ["quantizes"],
   q8_0: ["quantizes"],
   q4_0: ["quantizes"],
-  classes: ["chooses tokens", "quantizes"],
+  classes: ["chooses tokens", "by head", "quantizes"],
   reuse: ["joins heads"],
   autoencoder: ["rotates", "joins heads"],
   lowrank: ["rotates", "joins heads"],
@@ -46,10 +48,12 @@ const TRAITS: Readonly<Record<string, readonly Trait[]>> = {
 
 type Trait =
   | "chooses tokens"
+  | "by head"
   | "chooses channels"
   | "permutes tokens"
   | "rotates"
   | "joins heads"
+  | "joins all of a token"
   | "joins tokens"
   | "quantizes";
 
@@ -66,10 +70,11 @@ const RULES: readonly (readonly [first: Trait, second: Trait, why: string])[] = 
   ["chooses channels", "chooses tokens", "the attention that chooses tokens needs whole keys: choose tokens first"],
   ["chooses channels", "chooses channels", "channels are chosen once"],
   ["chooses tokens", "chooses tokens", "tokens are chosen once: what one method evicted another cannot weigh"],
-  ["chooses tokens", "joins heads", "it codes the heads of a token together, and they hold different tokens now"],
+  ["by head", "joins heads", "it codes the heads of a token together, and they hold different tokens now"],
   ["chooses tokens", "joins tokens", "it follows channels over neighbouring tokens, which are no neighbours any more"],
-  ["chooses tokens", "permutes tokens", "it permutes the tokens of all heads alike, and they hold different ones now"],
+  ["by head", "permutes tokens", "it permutes the tokens of all heads alike, and they hold different ones now"],
   ["chooses channels", "joins heads", "it codes the heads of a token together, and they hold different channels now"],
+  ["chooses channels", "joins all of a token", "it codes a token as a whole, and its keys lack channels now"],
   ["chooses channels", "joins tokens", "its contexts are those of RoPE's pairs of channels, which are torn apart"],
 ];
 

@@ -124,6 +124,8 @@ export interface RecipeInfo {
   readonly options: readonly OptionSpec[];
   /** What must be given: "profile", "queries", … Without "profile" a file stands alone. */
   readonly needs: readonly string[];
+  /** The recipe whose profiles it takes, where it needs one and that is not its own name. */
+  readonly profile?: string;
   /** Stages in encoding order, by name. */
   readonly stages: readonly string[];
 }
@@ -183,6 +185,13 @@ export interface Recipe<Options extends object = Record<string, unknown>> extend
   readonly ratioOfFile: boolean;
   /** Fills in defaults and checks ranges. Throws RangeError or TypeError naming the option. */
   parseOptions(options: Record<string, unknown>): Options;
+  /**
+   * The recipe as its options make it, where they hand a part of the work to another method: of the same name and version,
+   * with that method's groups, chunks, tags and needs. Absent: it is always as it stands.
+   *
+   * @throws {KvzUnsupportedError} The two do not compose; the message says why.
+   */
+  settle?(options: Options): Promise<Recipe<Options>>;
   /** Oldest and newest tokens kept out of the chunks of a cache of `tokens` tokens. */
   regions(options: Options, tokens: number): { sinks: number; window: number };
   /**

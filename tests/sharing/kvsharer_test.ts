@@ -70,9 +70,10 @@ Deno.test("kvsharer: what is wrong with a map is said, in options and in files",
     await assertRejects(() => codec.compress(cache, { recipe: "kvsharer", ...options }), Error, message);
   await refused({}, 'option "map" is missing; kvz sharing searches one');
   await refused({ map: "5:0" }, "it names layer 5, the model has 5");
-  await refused({ map: MAP, inner: "kvz" }, 'option "inner": it is kvz, expected raw, q8_0, q4_0');
+  await refused({ map: MAP, inner: "q5_0" }, 'option "inner": it is q5_0, expected raw, q8_0, q4_0, kvtc, kvz');
+  await refused({ map: MAP, inner: "kvtc" }, "recipe kvsharer with inner kvtc: it needs a profile");
   await refused({ map: MAP, sinks: 4 }, 'Cannot use option "sinks": recipe kvsharer has map, inner');
-  await refused({ map: MAP, ratio: 4 }, 'option "ratio"');
+  await refused({ map: MAP, ratio: 4 }, 'option "ratio": inner raw has none');
 });
 
 Deno.test("kvsharer: a scale beyond binary16 is told with its layer in the model", async () => {

@@ -11,8 +11,9 @@ import { type Kind, KINDS, type ModelSpec } from "../../cache/types.ts";
 import type { ByteSource } from "../../container/bytes.ts";
 import { stepOf } from "../../stages/quantize/trellis/step.ts";
 import { openIntegerTransform } from "../../stages/transform/integer.ts";
-import { type CalibrationInputs, type PartialOptions, readAll } from "../calibrate.ts";
+import { type CalibrationInputs, type LayerMapOption, type PartialOptions, readAll } from "../calibrate.ts";
 import { Gatherer } from "../gatherer.ts";
+import { ownLayersOfAll } from "../own_layers.ts";
 import { featuresOf } from "../statistics.ts";
 import { kvzFingerprint } from "./fingerprint.ts";
 import { forwardMatrix } from "./forward.ts";
@@ -37,7 +38,7 @@ import type { KvzProfile } from "./types.ts";
 
 /** Options of {@linkcode calibrateKvz}. */
 export interface CalibrateKvzOptions
-  extends Pick<PartialOptions, "seed" | "sinks" | "heldOut" | "backend" | "onProgress" | "signal"> {
+  extends Pick<PartialOptions, "seed" | "sinks" | "heldOut" | "backend" | "onProgress" | "signal">, LayerMapOption {
   /**
    * What errors cost: a file of tools/sensitivity.py, or blocks (forwardBlocks of `@kvz/kvz/eval`). Default: errors count
    * relative to the spread of their layer.
@@ -78,6 +79,7 @@ export async function calibrateKvz(caches: CalibrationInputs, options: Calibrate
     ratio = DEFAULT_RATIO,
     svd = "randomized",
     trainingChunks = 24,
+    layerMap,
     onProgress,
     signal,
   } = options;
@@ -85,6 +87,11 @@ export async function calibrateKvz(caches: CalibrationInputs, options: Calibrate
     if (!(Number.isInteger(value) && value >= 1 && value <= max)) {
       throw new RangeError(`Cannot calibrate: ${name} is ${value}, expected a whole number from 1 to ${max}`);
     }
+  }
+  if (layerMap !== undefined && options.sensitivity !== undefined) {
+    throw new TypeError(
+      'Cannot calibrate: "sensitivity" is of all layers of the model, and "layerMap" leaves some out',
+    );
   }
   if (!(ratio >= 1 && ratio <= 10000)) {
     throw new RangeError(`Cannot calibrate: ratio is ${ratio}, expected 1 to 10000`);
@@ -103,7 +110,7 @@ export async function calibrateKvz(caches: CalibrationInputs, options: Calibrate
     },
   });
   try {
-    await readAll(gatherer, caches, options);
+    await readAll(gatherer, layerMap === undefined ? caches : ownLayersOfAll(caches, layerMap), options);
     const { tokens } = gatherer;
     if (reader === null || tokens < 2) {
       throw new RangeError(`Cannot calibrate: ${tokens} tokens are left after ${sinks} sinks a sequence, expected 2`);
@@ -123,6 +130,7 @@ export async function calibrateKvz(caches: CalibrationInputs, options: Calibrate
     const untrained: Omit<KvzProfile, "fingerprint" | "stepSets" | "stepBits" | "tables"> = {
       method: "kvz",
       model,
+      ...(layerMap === undefined ? {} : { layerMap }),
       calibration: { tokens, sinks, sequences: gatherer.sequences, svd, seed },
       shingles: gatherer.shingles(),
       ...fitted.profile,

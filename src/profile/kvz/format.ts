@@ -30,6 +30,7 @@ import { MODES, type StepSet, tableLimits, TABLES } from "../../stages/quantize/
 import { MAX_S } from "../../stages/quantize/trellis/side.ts";
 import { MAX_COMPONENTS } from "../../stages/transform/integer_basis.ts";
 import { readSection, requireKnownTags, writeSection } from "../sections.ts";
+import { parseProfileMap } from "../served.ts";
 import { featuresOf } from "../statistics.ts";
 import { type CodedBasis, decodeBasis, encodeBasis, TABLE_SYMBOLS } from "./basis_coding.ts";
 import { fromTriangles, toTriangles, trianglesLength } from "./sensitivity.ts";
@@ -94,6 +95,7 @@ export async function readKvzProfile(reader: FrameReader): Promise<KvzProfile> {
   const fields = new Fields(reader.header, WHAT);
   fields.oneOf("method", ["kvz"]);
   const model = parseModel(fields.value("model"), WHAT, "model");
+  const map = parseProfileMap(fields, model.layers);
   const { key, value } = featuresOf(model);
   const features = key + value;
   const fingerprint = fields.sha256("fingerprint");
@@ -165,6 +167,7 @@ export async function readKvzProfile(reader: FrameReader): Promise<KvzProfile> {
   return {
     method: "kvz",
     model,
+    ...map,
     fingerprint,
     calibration,
     sensitivity,
@@ -193,11 +196,23 @@ export async function readKvzProfile(reader: FrameReader): Promise<KvzProfile> {
 }
 
 function header(profile: KvzProfile, coded: CodedBasis): JsonObject {
-  const { model, fingerprint, calibration, sensitivity, components, finestS, stepSets, stepBits, curve, shingles } =
-    profile;
+  const {
+    model,
+    layerMap,
+    fingerprint,
+    calibration,
+    sensitivity,
+    components,
+    finestS,
+    stepSets,
+    stepBits,
+    curve,
+    shingles,
+  } = profile;
   return {
     method: "kvz",
     model: modelToJson(model),
+    ...(layerMap === undefined ? {} : { layerMap }),
     fingerprint,
     calibration: { ...calibration },
     sensitivity,

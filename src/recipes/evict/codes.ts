@@ -11,6 +11,7 @@ import { kivi } from "../baselines/kivi.ts";
 import { quarot } from "../baselines/quarot.ts";
 import { turboquant } from "../baselines/turboquant.ts";
 import { compositionError } from "../composition.ts";
+import { kvz, type KvzQuality } from "../kvz.ts";
 import type { RecipeInfo } from "../recipe.ts";
 import { findRecipe } from "../registry.ts";
 import type { TensorCoder, TensorModule } from "../tensor/coder.ts";
@@ -21,6 +22,9 @@ export interface CodeOptions {
   readonly code: string;
   /** Bits of its codes; null: the recipe's default. */
   readonly bits: number | null;
+  /** Of code kvz: one of both. */
+  readonly quality?: KvzQuality;
+  readonly step?: number;
 }
 
 /** A method of codes whose length follows from the number of tokens. */
@@ -71,6 +75,10 @@ export async function checkCode(
   }
   const why = compositionError(recipe, await findRecipe(name));
   if (why !== null) throw new KvzUnsupportedError(why);
+  if (name === kvz.name) {
+    if (bits !== null) throw new RangeError(`Cannot use option "bits": it is ${bits}, code kvz has none`);
+    return;
+  }
   const found = CODES.get(name);
   if (found === undefined) {
     throw new KvzUnsupportedError(

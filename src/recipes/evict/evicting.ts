@@ -7,7 +7,9 @@
 import type { KvCache } from "../../cache/kv_cache.ts";
 import type { CacheSource, Kind } from "../../cache/types.ts";
 import { KvzUnsupportedError } from "../../errors.ts";
-import { MAX_TOKENS, numberReader } from "../options.ts";
+import { compositionError } from "../composition.ts";
+import { kvz, QUALITIES } from "../kvz.ts";
+import { MAX_TOKENS, numberReader, readChoice } from "../options.ts";
 import type { OptionSpec, Recipe, RecipeInfo, Selection } from "../recipe.ts";
 import type { RunningCache } from "../running.ts";
 import { checkCode, type CodeOptions } from "./codes.ts";
@@ -44,8 +46,10 @@ const codec = () => import("./kept_codec.ts");
 
 /** Options that all of them have. */
 const CODE: Evicting<object>["options"] = [
-  ["code", "raw", "how what is kept is coded: raw, kivi, quarot, turboquant, q8_0, q4_0"],
+  ["code", "raw", "how what is kept is coded: raw, kivi, quarot, turboquant, q8_0, q4_0; kvz (needs its profile)"],
   ["bits", null, "bits of kivi, quarot or turboquant"],
+  ["quality", null, "quality of kvz: small, balanced (default) or high"],
+  ["step", null, "quantization step of kvz instead of a quality"],
 ];
 
 /** Completes a declaration. */
@@ -69,7 +73,14 @@ export function evicting<Options extends object>(
       const number = numberReader(recipe, given);
       const { code = "raw" } = given;
       if (typeof code !== "string") throw new TypeError(`Cannot use option "code": it is ${code}, expected a name`);
-      return { ...parse(number, given), code, bits: number("bits", null, 1, 8, true) };
+      const own = { ...parse(number, given), code, bits: number("bits", null, 1, 8, true) };
+      return { ...own, ...readKvz(number, given, code) };
+    },
+    async settle(chosen) {
+      if (chosen.code !== kvz.name) return recipe;
+      const why = compositionError(info, kvz);
+      if (why !== null) throw new KvzUnsupportedError(why);
+      return (await import("./with_kvz.ts")).withKvz(recipe);
     },
     regions: (chosen) => ({ sinks: 0, window: window?.(chosen) ?? 0 }),
     async select(source, chosen) {
@@ -89,9 +100,29 @@ export function evicting<Options extends object>(
     loadSetup: async (_, facts, plan, _append, chosen) =>
       (await codec()).loadSetup(info.name, facts, plan, prunes, chosen),
     tags: (region, [kind]) => region === "sinks" ? [] : [KEPT_TAGS[kind]],
-    open: async (backend, setup) => (await codec()).openCodec(backend, setup),
+    open: async (backend, setup) =>
+      "kvz" in setup
+        ? await (await import("./kept_kvz_codec.ts")).openCodec(backend, setup)
+        : (await codec()).openCodec(backend, setup),
   };
   return recipe;
+}
+
+/** Options of code kvz: none with another, so that files of those say nothing of them. */
+function readKvz(
+  number: NumberReader,
+  options: Record<string, unknown>,
+  code: string,
+): Pick<CodeOptions, "quality" | "step"> {
+  const step = number("step", null, 1e-9, 1e9);
+  const quality = options.quality ?? null;
+  if (code !== kvz.name) {
+    const named = step !== null ? "step" : quality !== null ? "quality" : null;
+    if (named === null) return {};
+    throw new RangeError(`Cannot use option "${named}": code ${code} has none, it is one of code kvz`);
+  }
+  if (step !== null && quality !== null) throw new TypeError('Cannot use options "quality" and "step" together');
+  return step !== null ? { step } : { quality: readChoice(options, "quality", QUALITIES, "balanced") };
 }
 
 /** Declarations of the options of {@linkcode readBudget}. */

@@ -15,7 +15,7 @@ export const streamingLlm = evicting<StreamingLlmOptions>({
   name: "streamingllm",
   description: "attention sinks and the newest tokens",
   needs: [],
-  stages: ["keep"],
+  stages: ["keep alike"],
   options: [...budgetOptions(1024, null), ["sinks", 4, "oldest tokens that are kept"]],
   parse: (number) => ({ ...readBudget(number, 1024, null), sinks: number("sinks", 4, 0, 1 << 20, true) }),
   select: async (source, options) => (await import("./select_tokens.ts")).selectStreaming(source, options),

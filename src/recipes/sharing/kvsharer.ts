@@ -2,31 +2,30 @@
  * KVSharer (arXiv 2410.18517): whole layers go without keys and values and attend to those of an earlier layer, the most
  * dissimilar one that the model still bears. Which ones, is searched on the model (`searchSharing`, `kvz sharing`).
  *
- *     [chunk] layers with keys and values of their own → elements as they are, or blocks of q8_0, q4_0
+ *     [chunk] layers with keys and values of their own → elements as they are, blocks of q8_0 or q4_0, or kvtc or kvz
  *
  * @module
  */
 import { KvzFormatError } from "../../errors.ts";
 import { type LayerMap, layerMapOf, parseLayerMap } from "../../stages/sharing/layer_map.ts";
-import { readChoice } from "../options.ts";
+import { numberReader } from "../options.ts";
 import type { OptionSpec, Recipe } from "../recipe.ts";
 import { type TensorMethod, tensorRecipe } from "../tensor/tensor_recipe.ts";
+import { type InnerOptions, isProfiled, readInner } from "./inner.ts";
 
 /** Options of recipe kvsharer. */
-export interface KvSharerOptions {
+export interface KvSharerOptions extends InnerOptions {
   /** Shared layers, `layer:source` joined by `+`. */
   readonly map: string;
-  /** How the layers that are left are stored. */
-  readonly inner: Inner;
 }
 
-/** What stores the layers that are left. */
-export type Inner = "raw" | "q8_0" | "q4_0";
-
-const INNER: readonly Inner[] = ["raw", "q8_0", "q4_0"];
 const OPTIONS: readonly OptionSpec[] = [
   { name: "map", default: null, description: "shared layers with their sources, 27:3+28:5; of kvz sharing" },
-  { name: "inner", default: "raw", description: "how the others are stored: raw (as they are), q8_0 or q4_0" },
+  { name: "inner", default: "raw", description: "how the others are stored: raw (as they are), q8_0, q4_0; kvtc, kvz" },
+  { name: "ratio", default: null, description: "that of inner kvtc" },
+  { name: "quality", default: null, description: "that of inner kvz" },
+  { name: "step", default: null, description: "that of inner kvz" },
+  { name: "window", default: null, description: "that of inner kvtc or kvz" },
 ];
 
 const method: TensorMethod<KvSharerOptions> = {
@@ -38,7 +37,7 @@ const method: TensorMethod<KvSharerOptions> = {
     if (typeof map !== "string") throw new TypeError(`Cannot use option "map": it is ${map}, expected a text`);
     // Whether there is one at all is asked when a cache is there: options alone must be readable.
     if (map !== "") parseLayerMap(map);
-    return { map, inner: readChoice(options, "inner", INNER, "raw") };
+    return { map, ...readInner(options) };
   },
   needs: ["map"],
   stages: ["split", "share", "inner"],
@@ -56,8 +55,11 @@ export const kvsharer: Recipe<KvSharerOptions> = {
   options: OPTIONS,
 
   parseOptions(options) {
-    const { map, inner } = base.parseOptions.call(this, options);
-    return { map, inner };
+    return method.parse(numberReader(this, options), options);
+  },
+
+  async settle({ inner }) {
+    return isProfiled(inner) ? (await import("./with_profile.ts")).withProfile(kvsharer, inner) : kvsharer;
   },
 
   regions: () => ({ sinks: 0, window: 0 }),
@@ -79,6 +81,11 @@ export const kvsharer: Recipe<KvSharerOptions> = {
     const all = (own: KvSharerOptions) => ({ ...own, sinks: 0 });
     return base.loadSetup(profile, facts, plan, append && all(append), all(options));
   },
+
+  open: async (backend, setup) =>
+    "own" in setup
+      ? await (await import("./own_layers_codec.ts")).openCodec(backend, setup)
+      : await base.open(backend, setup),
 
   layerSource: ({ map }, layers): LayerMap => layerMapOf(map, layers),
 };

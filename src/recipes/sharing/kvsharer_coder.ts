@@ -20,9 +20,10 @@ export const kvSharerModule: TensorModule<KvSharerOptions> = {
     const map = layerMapOf(text, shape.layers);
     const stored = storedLayers(map);
     const own = { ...shape, layers: stored.length };
+    // Inner recipes with a profile have a codec of their own (own_layers_codec.ts).
     const coder = inner === "raw"
       ? new RawCoder(own, storedDType)
-      : await ggmlModule(inner).open({}, { ...context, shapes: [own] });
+      : await ggmlModule(inner as "q8_0" | "q4_0").open({}, { ...context, shapes: [own] });
     return new SharingCoder(coder, map.map((source) => stored.indexOf(source)), stored);
   },
 };

@@ -27,6 +27,14 @@ export function storedLayers(map: LayerMap): number[] {
   return ownLayers(map.length).filter((layer) => map[layer] === layer);
 }
 
+/** Some layers, in the order given, of bytes [layers][…]. */
+export function pickLayers(bytes: Uint8Array, layers: number, chosen: readonly number[]): Uint8Array {
+  const perLayer = bytes.length / layers;
+  const out = new Uint8Array(chosen.length * perLayer);
+  chosen.forEach((layer, i) => out.set(bytes.subarray(layer * perLayer, (layer + 1) * perLayer), i * perLayer));
+  return out;
+}
+
 /** A pair `layer:source` for every shared layer, joined by `+`: "27:3+28:5"; "" where none is shared. */
 export function formatLayerMap(map: LayerMap): string {
   return map.flatMap((source, layer) => source === layer ? [] : [`${layer}:${source}`]).join("+");

@@ -7,7 +7,7 @@ import { modelFingerprint } from "../cache/fingerprint.ts";
 import { BYTES_PER_ELEMENT, type DType, type Kind, KINDS, type ModelSpec } from "../cache/types.ts";
 import type { KvzHeader } from "../container/header.ts";
 import { KvzFormatError, KvzLimitError, KvzMismatchError } from "../errors.ts";
-import { servedModel } from "../profile/served.ts";
+import { modelOf } from "../profile/model_of.ts";
 import type { Profile } from "../profile/types.ts";
 import type { Recipe, TaggedStream } from "../recipes/recipe.ts";
 import { recipeNamed } from "../recipes/registry.ts";
@@ -138,18 +138,17 @@ export class FileDecoder {
           `${describeModel(header.model)}, none is given`,
       );
     }
+    const served = await modelOf(profile);
     if (header.profileFingerprint !== profile.fingerprint) {
       throw new KvzMismatchError(
         `Cannot decompress: the file was made with profile ${header.profileFingerprint?.slice(0, 12)} for ` +
           `${describeModel(header.model)}, the profile given is ${profile.fingerprint.slice(0, 12)} for ` +
-          `${describeModel(servedModel(profile))}`,
+          `${describeModel(served)}`,
       );
     }
-    if (own !== await modelFingerprint(servedModel(profile))) {
+    if (own !== await modelFingerprint(served)) {
       throw new KvzMismatchError(
-        `Cannot decompress: the file is of ${describeModel(header.model)}, the profile of ${
-          describeModel(servedModel(profile))
-        }`,
+        `Cannot decompress: the file is of ${describeModel(header.model)}, the profile of ${describeModel(served)}`,
       );
     }
     return decoder;

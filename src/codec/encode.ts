@@ -10,7 +10,7 @@ import type { JsonObject } from "../container/canonical_json.ts";
 import { FrameWriter } from "../container/frame_writer.ts";
 import { encodeHeader } from "../container/header.ts";
 import { KvzUnsupportedError } from "../errors.ts";
-import { servedModel } from "../profile/served.ts";
+import { modelOf } from "../profile/model_of.ts";
 import type { Profile } from "../profile/types.ts";
 import type { EncodeJob, Recipe, Setup, TaggedStream } from "../recipes/recipe.ts";
 import { findRecipe } from "../recipes/registry.ts";
@@ -86,7 +86,7 @@ export async function prepareEncode(
   }
   const model = profile === null
     ? source.model
-    : resolveModel(source.model, servedModel(profile), { found: "the cache", wanted: "the profile" });
+    : resolveModel(source.model, await modelOf(profile), { found: "the cache", wanted: "the profile" });
   const key = JSON.stringify([recipe.name, recipeOptions, source.dtype, model]);
   const selection = await recipe.select?.(source, recipeOptions);
   // What was selected is this cache's alone.

@@ -23,7 +23,6 @@ import { FrameWriter } from "../container/frame_writer.ts";
 import { modelToJson, parseModel } from "../container/model_json.ts";
 import { KvzFormatError } from "../errors.ts";
 import { readSection, requireKnownTags, writeSection } from "./sections.ts";
-import { parseProfileMap } from "./served.ts";
 import { featuresOf } from "./statistics.ts";
 import { GROUP_SIZES, GROUP_TYPES, type KindProfile, type KvtcCalibrationFacts, type Profile } from "./types.ts";
 
@@ -99,7 +98,8 @@ export async function parseProfile(input: Uint8Array | ByteSource): Promise<Prof
   }
   requireKnownTags(reader, WHAT, TAGS);
   const model = parseModel(header.value("model"), WHAT, "model");
-  const map = parseProfileMap(header, model.layers);
+  // Imported when used: few profiles have one.
+  const map = header.has("layerMap") ? (await import("./served.ts")).parseProfileMap(header, model.layers) : {};
   const fingerprint = header.sha256("fingerprint");
   const calibration = parseFacts(header.fields("calibration"));
   const shingleCount = header.integer("shingles", 0, MAX_SHINGLES);

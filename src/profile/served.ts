@@ -21,8 +21,7 @@ export function servedModel({ model, layerMap }: Pick<Profile, "model" | "layerM
  *
  * @throws {KvzFormatError} It is no map in its plain form, or names layers that such a model does not have.
  */
-export function parseProfileMap(header: Fields, layers: number): { readonly layerMap?: string } {
-  if (!header.has("layerMap")) return {};
+export function parseProfileMap(header: Fields, layers: number): { readonly layerMap: string } {
   const layerMap = header.string("layerMap", MAX_MAP_LENGTH);
   let plain = "";
   try {

@@ -95,7 +95,7 @@ export async function readKvzProfile(reader: FrameReader): Promise<KvzProfile> {
   const fields = new Fields(reader.header, WHAT);
   fields.oneOf("method", ["kvz"]);
   const model = parseModel(fields.value("model"), WHAT, "model");
-  const map = parseProfileMap(fields, model.layers);
+  const map = fields.has("layerMap") ? parseProfileMap(fields, model.layers) : {};
   const { key, value } = featuresOf(model);
   const features = key + value;
   const fingerprint = fields.sha256("fingerprint");

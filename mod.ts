@@ -35,6 +35,7 @@ export {
   type CalibrationInputs,
   type CalibrationProgress,
   type FitProfileOptions,
+  type LayerMapOption,
   mergeCalibration,
   type MergeOptions,
   type NamedCache,

@@ -7,6 +7,7 @@ import type { Backend, DeviceBuffer } from "../../src/backend/backend.ts";
 import { mostBytes } from "../../src/backend/gpu/entropy.ts";
 import { frequenciesOf } from "../../src/stages/entropy/packed_tables.ts";
 import { RANS_SYMBOLS } from "../../src/stages/entropy/rans_tables.ts";
+import { type GroupShape, paramCount } from "../../src/stages/quantize/uniform.ts";
 import type { Kernel } from "./kernel_cases.ts";
 
 /** Streams of the entropy coder: 256 tokens of 64 components each. */
@@ -100,6 +101,30 @@ export function denseKernels(backend: Backend, tokens: number): Kernel[] {
     flop: 2 * rows * width * width,
     run: () => dense.run(layer, from, rows, Math.fround(0.01), to),
   }];
+}
+
+/** Rotation and quantization of heads (quarot), and groups of tokens (kivi), at SmolLM2's size. */
+export function groupKernels(backend: Backend, tokens: number): Kernel[] {
+  const groups = backend.gpu?.groups;
+  if (!groups) return [];
+  const [heads, dim] = [90, DIM];
+  const values = heads * tokens * dim;
+  const [x, codes, params] = [4 * values, values, 4 * values / 32].map((bytes) => backend.alloc(bytes));
+  const some = Float32Array.from({ length: Math.min(values, 1 << 20) }, () => Math.random() - 0.5);
+  for (let at = 0; at < values; at += some.length) backend.write(x, some.subarray(0, values - at), at * 4);
+  const rest = { bits: 4, leastRange: 0 };
+  const shapes: readonly (readonly [name: string, shape: GroupShape])[] = [
+    ["rotated heads", { outer: heads * tokens, length: dim, inner: 1, group: dim, rotated: true, ...rest }],
+    ["groups of tokens", { outer: heads, length: tokens, inner: dim, group: 32, rotated: false, ...rest }],
+  ];
+  return shapes.flatMap(([name, shape]) => {
+    // Rotating reads and writes the numbers once more.
+    const bytes = (shape.rotated ? 13 : 5) * values + 2 * paramCount(shape);
+    return [
+      { name: `quantize ${name}`, bytes, run: () => groups.quantize(x, shape, codes, params) },
+      { name: `restore ${name}`, bytes, run: () => groups.dequantize(codes, params, shape, x) },
+    ];
+  });
 }
 
 async function requireSame(backend: Backend, a: DeviceBuffer, b: DeviceBuffer, bytes: number): Promise<void> {

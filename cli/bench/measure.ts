@@ -4,7 +4,7 @@
  * @module
  */
 import type { Backend } from "../../src/backend/backend.ts";
-import { denseKernels, entropyKernels, integerKernels } from "./gpu_cases.ts";
+import { denseKernels, entropyKernels, groupKernels, integerKernels } from "./gpu_cases.ts";
 import { quantizerKernels } from "./host_cases.ts";
 import { type Kernel, kernelsOf } from "./kernel_cases.ts";
 
@@ -48,6 +48,7 @@ export async function measureBackend(backend: Backend, seconds: number, wanted?:
     ...await entropyKernels(backend, tokens),
     ...integerKernels(backend, tokens),
     ...denseKernels(backend, tokens),
+    ...groupKernels(backend, tokens),
     ...await quantizerKernels(backend, tokens),
   ];
   const took: number[] = [];

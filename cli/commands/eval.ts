@@ -67,6 +67,8 @@ async function chooseSettings(flags: EvaluationFlags, profiles: readonly Profile
     if (profile === undefined) {
       throw new UsageError(`Cannot use recipe ${recipe} without a profile for it: -p names one (.kvzp)`);
     }
+    // It comes with the model.
+    if (chosen.recipe.needs.includes("map") && options.map === undefined) continue;
     // A trimmed profile may lack the components for a ratio.
     if (profile === null || options.fileRatio !== undefined) continue;
     const facts = {

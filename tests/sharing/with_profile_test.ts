@@ -135,6 +135,9 @@ Deno.test("kvsharer with kvtc: profiles of all layers, of another map, of anothe
     "for recipe kvsharer with inner kvtc",
   );
   await refused(null, {}, "it needs a profile, none is given");
+  await using mapless = await openCodec(profiles.kvtc, { threads: 1 });
+  const without = { recipe: "kvsharer", inner: "kvtc" } as const;
+  await assertRejects(() => mapless.compress(cache, without), TypeError, 'option "map" is missing');
   await using codec = await openCodec(profiles.kvtc, { threads: 1 });
   const { bytes } = await codec.compress(cache, options);
   await using other = await openCodec(whole, { threads: 1 });

@@ -60,6 +60,16 @@ export function readInner(options: Record<string, unknown>): InnerOptions {
   return { inner, ...own };
 }
 
+/**
+ * Asks for the map where a cache is there.
+ *
+ * @throws {TypeError} It is missing.
+ */
+export function requireMap(map: string): void {
+  if (map !== "") return;
+  throw new TypeError('Cannot use recipe kvsharer: option "map" is missing; kvz sharing searches one on the model');
+}
+
 /** The inner recipe's own options, with its defaults. */
 export function innerOptions(inner: ProfiledInner, { ratio, quality, step, window }: InnerOptions): object {
   const given = Object.entries({ ratio, quality, step, window }).filter(([, value]) => value !== undefined);

@@ -11,7 +11,7 @@ import { type LayerMap, layerMapOf, parseLayerMap } from "../../stages/sharing/l
 import { numberReader } from "../options.ts";
 import type { OptionSpec, Recipe } from "../recipe.ts";
 import { type TensorMethod, tensorRecipe } from "../tensor/tensor_recipe.ts";
-import { type InnerOptions, isProfiled, readInner } from "./inner.ts";
+import { type InnerOptions, isProfiled, readInner, requireMap } from "./inner.ts";
 
 /** Options of recipe kvsharer. */
 export interface KvSharerOptions extends InnerOptions {
@@ -65,9 +65,7 @@ export const kvsharer: Recipe<KvSharerOptions> = {
   regions: () => ({ sinks: 0, window: 0 }),
 
   planSetup(profile, facts, options) {
-    if (options.map === "") {
-      throw new TypeError('Cannot use recipe kvsharer: option "map" is missing; kvz sharing searches one on the model');
-    }
+    requireMap(options.map);
     layerMapOf(options.map, facts.model.layers);
     return base.planSetup(profile, facts, { ...options, sinks: 0 });
   },

@@ -11,7 +11,7 @@ import { requireProfile } from "../../profile/require.ts";
 import type { Profile } from "../../profile/types.ts";
 import { formatLayerMap, layerMapOf, storedLayers } from "../../stages/sharing/layer_map.ts";
 import type { Recipe, Setup, SetupFacts } from "../recipe.ts";
-import { innerOptions, innerRecipe, type ProfiledInner } from "./inner.ts";
+import { innerOptions, innerRecipe, type ProfiledInner, requireMap } from "./inner.ts";
 import type { KvSharerOptions } from "./kvsharer.ts";
 
 /** Setup of the lanes: that of the inner recipe for the layers of their own. */
@@ -48,11 +48,12 @@ export function withProfile(recipe: Recipe<KvSharerOptions>, name: ProfiledInner
     regions: (options, tokens) => inner.regions(own(options), tokens),
     tags: inner.tags,
     async planSetup(profile, facts, options) {
+      requireMap(options.map);
       const plain = requireOwnLayers(profile, name, options.map, facts.model.layers);
       return wrap(facts, options, await inner.planSetup(plain, ownFacts(facts, options.map), own(options)));
     },
     async loadSetup(profile, facts, plan, append, options) {
-      requireMap(options.map, facts.model.layers);
+      requireMapOf(options.map, facts.model.layers);
       const plain = requireOwnLayers(profile, name, options.map, facts.model.layers);
       const fewer = ownFacts(facts, options.map);
       return wrap(facts, options, await inner.loadSetup(plain, fewer, plan, append && own(append), own(options)));
@@ -65,7 +66,7 @@ function ownFacts(facts: SetupFacts, map: string): SetupFacts {
   return { ...facts, model: { ...facts.model, layers } };
 }
 
-function requireMap(map: string, layers: number): void {
+function requireMapOf(map: string, layers: number): void {
   try {
     layerMapOf(map, layers);
   } catch (cause) {

@@ -3,17 +3,19 @@
 // columns, an invocation 4 × 4; 16 rows of weights and as many columns of rows lie in workgroup memory at a time.
 
 struct Sizes {
-  // Rows; vectors of a row; vectors of a row of results.
+  // Rows; vectors of a row; vectors of columns of these weights.
   rows: u32,
   depth: u32,
   columns: u32,
-  // Vectors at which rows and results begin.
+  // Vectors at which rows begin, and the results of these columns.
   rows_begin: u32,
   out_begin: u32,
   // Bits of the factor for negative results.
   slope: u32,
   // Always 0, which no compiler knows.
   zero: u32,
+  // Vectors of a row of results, of which the columns may be some.
+  stride: u32,
 }
 
 @group(0) @binding(0) var<storage, read> rows: array<vec4<f32>>;
@@ -42,7 +44,7 @@ fn finish(row: u32, column: u32, sum: vec4<f32>, zero: vec4<u32>) {
   }
   let value = rounded(sum + bias[column], zero);
   let scaled = value * bitcast<f32>(sizes.slope);
-  result[sizes.out_begin + row * sizes.columns + column] = select(value, scaled, value < vec4(0.0));
+  result[sizes.out_begin + row * sizes.stride + column] = select(value, scaled, value < vec4(0.0));
 }
 
 @compute @workgroup_size(256)

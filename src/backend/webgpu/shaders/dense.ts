@@ -12,6 +12,7 @@ rows_begin: u32,
 out_begin: u32,
 slope: u32,
 zero: u32,
+stride: u32,
 }
 @group(0) @binding(0) var<storage, read> rows: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> weights: array<vec4<f32>>;
@@ -32,7 +33,7 @@ return;
 }
 let value = rounded(sum + bias[column], zero);
 let scaled = value * bitcast<f32>(sizes.slope);
-result[sizes.out_begin + row * sizes.columns + column] = select(value, scaled, value < vec4(0.0));
+result[sizes.out_begin + row * sizes.stride + column] = select(value, scaled, value < vec4(0.0));
 }
 @compute @workgroup_size(256)
 fn layer(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) id: u32) {

@@ -7,6 +7,7 @@ import type { Codec } from "../../src/codec/codec.ts";
 import type { LaneOptions } from "../../src/codec/lanes.ts";
 import { chooseRecipe } from "../../src/codec/encode.ts";
 import { openCodec } from "../../src/codec/open.ts";
+import { readDecode } from "../../src/eval/decode_option.ts";
 import { type Method, recipeMethod } from "../../src/eval/method.ts";
 import type { Profile } from "../../src/profile/types.ts";
 import type { RecipeInfo } from "../../src/recipes/recipe.ts";
@@ -36,7 +37,7 @@ export class CodecPool {
 
   /** A recipe with options, run by the codec with its profile. Without the one that it needs, running it says so. */
   async method(recipe: string, options: Method["options"]): Promise<Method> {
-    const chosen = await chooseRecipe({ ...options, recipe }, null);
+    const chosen = await chooseRecipe({ ...(await readDecode(recipe, options)).own, recipe }, null);
     const profile = profileFor(chosen.recipe, this.#profiles) ?? null;
     const method = recipeMethod(await this.#open(profile), recipe, options);
     this.#used.set(method, profile);

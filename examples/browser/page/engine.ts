@@ -55,10 +55,12 @@ export class Engine {
    */
   static async open(emit: Emit): Promise<Engine> {
     const store = await openStore();
-    const [config, tokenizerJson, tokenizerConfig] = await Promise.all(
-      ["config.json", "tokenizer.json", "tokenizer_config.json"].map(fetchModelJson),
-    );
+    // First, so that a folder that is none of a model's is always named by the same file.
+    const config = await fetchModelJson("config.json");
     const spec = parseHfModel(config);
+    const [tokenizerJson, tokenizerConfig] = await Promise.all(
+      ["tokenizer.json", "tokenizer_config.json"].map(fetchModelJson),
+    );
     const { response, name } = await fetchProfile();
     const profile = await loadProfile(response);
     requireProfile(profile, name, spec);

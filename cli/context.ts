@@ -54,8 +54,9 @@ async function finish(
   result: object,
   lines: readonly string[],
 ): Promise<void> {
-  const { fallback, backend } = result as { fallback?: string; backend?: string };
+  const { fallback, backend, host } = result as { fallback?: string; backend?: string; host?: readonly string[] };
   if (fallback !== undefined) process.stderr.write(`kvz: computed with ${backend}: ${fallback}\n`);
+  if (host !== undefined) process.stderr.write(`kvz: beside ${backend}, on the host: ${host.join(", ")}\n`);
   if (json) await writeStdout(`${JSON.stringify(result)}\n`);
   else if (output === "-") process.stderr.write(`${lines.join("\n")}\n`);
   else await writeStdout(`${lines.join("\n")}\n`);

@@ -5,7 +5,7 @@
  */
 import type { Backend } from "../../src/backend/backend.ts";
 import { GroupsModule } from "../../src/backend/wasm/group_kernels.ts";
-import { hostBuild } from "../../src/stages/entropy/rans_factory.ts";
+import { hostBuild } from "../../src/backend/host.ts";
 import type { GroupShape } from "../../src/stages/quantize/uniform.ts";
 import type { Kernel } from "./kernel_cases.ts";
 
@@ -14,7 +14,7 @@ const [HEADS, DIM] = [90, 64];
 
 /** Quantizers of rows in few bits on so many tokens, copies in and out of the kernels' memory included. */
 export async function quantizerKernels(backend: Backend, tokens: number): Promise<Kernel[]> {
-  const build = hostBuild(backend);
+  const build = hostBuild(backend, "quantizers");
   if (backend.name !== "wasm" || build === null) return [];
   const { groups, blocks } = await GroupsModule.open(build);
   const values = HEADS * tokens * DIM;

@@ -9,7 +9,10 @@ import process from "node:process";
 import { detectBuild, supportsBuild } from "../../src/backend/wasm/detect.ts";
 import { WASM_BUILDS } from "../../src/backend/wasm/exports.ts";
 import { type BackendOptions, type BackendStatus, createBackend, listBackends } from "../../src/backend/select.ts";
+import { hostWorkOf } from "../../src/backend/host_work.ts";
 import { Lanes } from "../../src/codec/lanes.ts";
+import { openGroups } from "../../src/stages/quantize/group_kernels.ts";
+import { openNets } from "../../src/stages/transform/dense.ts";
 import type { CliContext } from "../context.ts";
 import { EXIT } from "../exit_codes.ts";
 import { formatFacts } from "../format.ts";
@@ -57,9 +60,10 @@ export function addDoctor(program: Command, context: CliContext): void {
         ["workers", said(workers)],
       ]),
       "",
-      ...backends.map(({ name, build, available, reason }) =>
-        `${available ? "yes" : "no "}  ${name.padEnd(9)} ${build.padEnd(8)} ${reason}`
-      ),
+      ...backends.flatMap(({ name, build, available, reason, host = [] }) => [
+        `${available ? "yes" : "no "}  ${name.padEnd(9)} ${build.padEnd(8)} ${reason}`,
+        ...(host.length === 0 ? [] : [`${" ".repeat(24)}not with the host's bits, so in WASM: ${host.join(", ")}`]),
+      ]),
     ]);
   });
 }
@@ -78,17 +82,27 @@ async function probe(check: () => Promise<string>): Promise<Probe> {
   }
 }
 
-/** What a backend says of itself is tried: kernels are loaded and memory is taken. */
-async function tryBackend(status: BackendStatus): Promise<BackendStatus> {
+/** A backend, and what WebAssembly computes beside it. */
+type TriedBackend = BackendStatus & { readonly host?: readonly string[] };
+
+/** What a backend says of itself is tried: kernels are loaded, memory is taken, a GPU's roundings are compared. */
+async function tryBackend(status: BackendStatus): Promise<TriedBackend> {
   if (!status.available) return status;
   const named = { backend: status.name, ...(status.name === "wasm" ? { build: status.build } : {}) };
+  let host: readonly string[] | undefined;
   const { ok, detail } = await probe(() =>
     scoped(async (scope) => {
-      scope.use(await createBackend(named as BackendOptions)).alloc(1024).free();
+      const backend = scope.use(await createBackend(named as BackendOptions));
+      backend.alloc(1024).free();
+      if (backend.gpu !== null) {
+        await openNets(backend);
+        await openGroups(backend);
+        host = hostWorkOf(backend) ?? [];
+      }
       return "";
     })
   );
-  return ok ? status : { ...status, available: false, reason: detail };
+  return ok ? { ...status, ...(host && { host }) } : { ...status, available: false, reason: detail };
 }
 
 /** DEFLATE there and back through the platform. */

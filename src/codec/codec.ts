@@ -48,12 +48,16 @@ export class Codec implements AsyncDisposable {
     this.#lanes = lanes;
   }
 
-  /** Backend in use, its build, the number of lanes, and why it stands in for a GPU that failed. */
+  /**
+   * Backend in use, its build, the number of lanes, why it stands in for a GPU that failed, and what WebAssembly computes
+   * beside it.
+   */
   get info(): {
     readonly backend: string;
     readonly build: string;
     readonly threads: number;
     readonly fallback?: string;
+    readonly host?: readonly string[];
   } {
     return { ...this.#lanes.info, threads: this.#lanes.size };
   }

@@ -15,7 +15,7 @@ import { kvCompShapes, parseStreams } from "../recipes/kvcomp_codec.ts";
 import { decodeStream } from "../stages/entropy/deflate.ts";
 import { type OpenTensor, ReferenceCodedTensor } from "../stages/entropy/huffman_dots.ts";
 import { GpuCodedTensor } from "../stages/entropy/huffman_gpu.ts";
-import { hostBuild } from "../stages/entropy/rans_factory.ts";
+import { hostBuild } from "../backend/host.ts";
 import { ChunkProducts } from "../stages/kvcomp/products.ts";
 import { rawTokenBytes } from "../stages/kvcomp/shape.ts";
 import { openFile, readGroup, requireRecord } from "./groups.ts";
@@ -210,7 +210,7 @@ export class CodedAttention implements Disposable {
 async function tensorsOn(backend: Backend): Promise<OpenTensor> {
   const huffman = backend.gpu?.huffman ?? null;
   if (huffman !== null) return (...args) => new GpuCodedTensor(backend, huffman, ...args);
-  const build = hostBuild(backend);
+  const build = hostBuild(backend, "Huffman codes");
   if (build === null) return (...args) => new ReferenceCodedTensor(...args);
   const kernels = await HuffmanKernels.open(build);
   return (...args) => new WasmCodedTensor(kernels, ...args);

@@ -6,6 +6,7 @@
  */
 import type { Backend } from "../backend/backend.ts";
 import { fallbackOf } from "../backend/fallback.ts";
+import { forgetHostWork, hostWorkOf } from "../backend/host_work.ts";
 import { KvzBackendError } from "../errors.ts";
 import type { ChunkCodec, Job, Setup, TaggedStream } from "../recipes/recipe.ts";
 import { findRecipe } from "../recipes/registry.ts";
@@ -19,6 +20,8 @@ export interface LaneInfo {
   readonly build: string;
   /** Why this backend stands in for a GPU that is there but failed. */
   readonly fallback?: string;
+  /** Steps of the recipe in hand that WebAssembly computes beside it: a GPU without their kernels, or with other bits. */
+  readonly host?: readonly string[];
 }
 
 /** One worker of the codec. */
@@ -57,7 +60,13 @@ export class InlineLane implements Lane {
   get info(): LaneInfo {
     const { name, build } = this.#backend;
     const fallback = fallbackOf(this.#backend);
-    return { backend: name, build, ...(fallback === undefined ? {} : { fallback }) };
+    const host = hostWorkOf(this.#backend);
+    return {
+      backend: name,
+      build,
+      ...(fallback === undefined ? {} : { fallback }),
+      ...(host === undefined ? {} : { host }),
+    };
   }
 
   get jobs(): number {
@@ -104,6 +113,7 @@ export class InlineLane implements Lane {
     this.#loaded?.codec[Symbol.dispose]();
     this.#loaded = null;
     this.#setup = setup;
+    forgetHostWork(this.backend);
     this.#loaded = { key: setup.key, codec: await (await findRecipe(setup.recipe)).open(this.backend, setup) };
   }
 

@@ -166,6 +166,8 @@ export interface WorkReport {
   readonly threads: number;
   /** Why `backend` stands in for a GPU that is there but failed; absent otherwise. */
   readonly fallback?: string;
+  /** Steps that WebAssembly computed beside a GPU that lacks their kernels or gives other bits; absent: none. */
+  readonly host?: readonly string[];
 }
 
 /** Result figures of compressing. */

@@ -10,7 +10,7 @@ import type { DType, Kind, ModelSpec } from "../cache/types.ts";
 import { KvzFormatError } from "../errors.ts";
 import { decodeStream, rawStream } from "../stages/entropy/deflate.ts";
 import { decodeBlocks } from "../stages/entropy/huffman_blocks.ts";
-import { hostBuild } from "../stages/entropy/rans_factory.ts";
+import { hostBuild } from "../backend/host.ts";
 import {
   chunkLimits,
   decodeChunk,
@@ -86,7 +86,7 @@ export function kvCompShapes(model: ModelSpec, dtype: DType, plan: Uint8Array): 
 
 /** Loads the kernels of the backend's build. */
 export async function openCodec(backend: Backend, setup: Setup): Promise<ChunkCodec> {
-  const build = hostBuild(backend);
+  const build = hostBuild(backend, "Huffman codes");
   const kernels = build === null ? null : await HuffmanKernels.open(build);
   const decode: DecodeSymbols = kernels === null ? decodeBlocks : (blocks, shape, lengths, begin, end) => {
     const tensor = new WasmCodedTensor(kernels, blocks, shape, lengths);

@@ -8,7 +8,8 @@ import { WasmLossless } from "../backend/wasm/lossless_kernels.ts";
 import type { DType, Kind, ModelSpec } from "../cache/types.ts";
 import { KvzFormatError } from "../errors.ts";
 import { decodeStream, encodeStream, rawStream } from "../stages/entropy/deflate.ts";
-import { hostBuild, openRans, type RansFactory } from "../stages/entropy/rans_factory.ts";
+import { hostBuild } from "../backend/host.ts";
+import { openRans, type RansFactory } from "../stages/entropy/rans_factory.ts";
 import { LosslessCoder } from "../stages/lossless/coder.ts";
 import type { LosslessKernels } from "../stages/lossless/kernels.ts";
 import { ReferenceLossless } from "../stages/lossless/reference.ts";
@@ -75,7 +76,7 @@ export async function openCodec(
   setup: Setup,
   tags: Readonly<Record<Kind, readonly string[]>>,
 ): Promise<ChunkCodec> {
-  const build = hostBuild(backend);
+  const build = hostBuild(backend, "lossless planes");
   const [kernels, rans] = await Promise.all([
     build === null ? new ReferenceLossless() : WasmLossless.open(build),
     openRans(backend),

@@ -4,9 +4,8 @@
  * @module
  */
 import type { Backend } from "../../backend/backend.ts";
+import { hostBuild } from "../../backend/host.ts";
 import { EntropyKernels } from "../../backend/wasm/entropy_kernels.ts";
-import { detectBuild } from "../../backend/wasm/detect.ts";
-import type { WasmBuild } from "../../backend/wasm/exports.ts";
 import { WasmRans } from "./rans.ts";
 import { ReferenceRans } from "./rans_reference.ts";
 import type { Rans } from "./rans_stream.ts";
@@ -25,20 +24,10 @@ export async function openRans(backend: Backend): Promise<RansFactory> {
     const { GpuRans } = await import("./rans_gpu.ts");
     return (tables) => new GpuRans(backend, entropy, tables);
   }
-  const build = hostBuild(backend);
+  const build = hostBuild(backend, "rANS");
   if (build === null) return (tables) => new ReferenceRans(tables);
   const kernels = await EntropyKernels.open(build);
   return (tables) => new WasmRans(kernels, tables);
-}
-
-/**
- * The build of the WebAssembly kernels that serves a backend on the host: its own for wasm, the best that the engine runs
- * beside a GPU, none (plain TypeScript) for the reference.
- */
-export function hostBuild({ name, build }: Backend): WasmBuild | null {
-  if (name === "reference") return null;
-  // WebGPU has a build "base" as well.
-  return name === "wasm" ? build as WasmBuild : detectBuild();
 }
 
 /** Runs `body` with a coder that is given back when it is done or fails. */

@@ -7,7 +7,8 @@
 import type { Backend } from "../../backend/backend.ts";
 import { GroupsModule } from "../../backend/wasm/group_kernels.ts";
 import { KvzBackendError } from "../../errors.ts";
-import { hostBuild } from "../entropy/rans_factory.ts";
+import { hostBuild } from "../../backend/host.ts";
+import { noteHostWork } from "../../backend/host_work.ts";
 import { type BlockType, dequantizeBlocks, quantizeBlocks } from "./ggml_blocks.ts";
 import { type CodedGroups, dequantizeGroups, type GroupShape, quantizeGroups } from "./uniform.ts";
 
@@ -29,26 +30,28 @@ export interface BlockKernels {
 
 /** The quantizer of groups on a backend. */
 export async function openGroups(backend: Backend): Promise<GroupKernels> {
-  const host = (await openModule(backend))?.groups ?? { quantize: quantizeGroups, dequantize: dequantizeGroups };
+  const openHost = async () =>
+    (await openModule(backend, "groups"))?.groups ?? { quantize: quantizeGroups, dequantize: dequantizeGroups };
   const groups = backend.gpu?.groups ?? null;
-  if (groups === null || !await groups.exact()) return host;
+  if (groups === null || !await groups.exact()) return await openHost();
   const { GpuGroupKernels } = await import("./groups_gpu.ts");
-  return new GpuGroupKernels(backend, groups, host);
+  return new GpuGroupKernels(backend, groups, openHost);
 }
 
 /** The quantizer of blocks on the host of a backend. */
 export async function openBlocks(backend: Backend): Promise<BlockKernels> {
-  return (await openModule(backend))?.blocks ?? { quantize: quantizeBlocks, dequantize: dequantizeBlocks };
+  return (await openModule(backend, "blocks"))?.blocks ?? { quantize: quantizeBlocks, dequantize: dequantizeBlocks };
 }
 
 /** The kernels; null for plain TypeScript: on the reference backend, and on edge runtimes that compile no WebAssembly. */
-async function openModule(backend: Backend): Promise<GroupsModule | null> {
-  const build = hostBuild(backend);
+async function openModule(backend: Backend, work: string): Promise<GroupsModule | null> {
+  const build = hostBuild(backend, work);
   if (build === null) return null;
   try {
     return await GroupsModule.open(build);
   } catch (error) {
-    if (error instanceof KvzBackendError) return null;
-    throw error;
+    if (!(error instanceof KvzBackendError)) throw error;
+    noteHostWork(backend, `${work} (in TypeScript)`);
+    return null;
   }
 }

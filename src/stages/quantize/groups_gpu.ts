@@ -16,16 +16,18 @@ const SLICE = 1 << 24;
 export class GpuGroupKernels implements GroupKernels {
   readonly #backend: Backend;
   readonly #kernels: GpuGroups;
-  readonly #host: GroupKernels;
+  readonly #openHost: () => Promise<GroupKernels>;
+  #host: Promise<GroupKernels> | null = null;
 
-  constructor(backend: Backend, kernels: GpuGroups, host: GroupKernels) {
+  /** @param openHost makes the quantizer of the shapes that the device's kernels do not take */
+  constructor(backend: Backend, kernels: GpuGroups, openHost: () => Promise<GroupKernels>) {
     this.#backend = backend;
     this.#kernels = kernels;
-    this.#host = host;
+    this.#openHost = openHost;
   }
 
   async quantize(x: Float32Array, shape: GroupShape): Promise<CodedGroups> {
-    if (!fits(shape)) return await this.#host.quantize(x, shape);
+    if (!fits(shape)) return await (await this.#onHost()).quantize(x, shape);
     const codes = new Uint8Array(x.length);
     const params = new Uint16Array(paramCount(shape));
     await this.#eachSlice(shape, async (part, at, ofParams) => {
@@ -47,7 +49,7 @@ export class GpuGroupKernels implements GroupKernels {
   }
 
   async dequantize(coded: CodedGroups, shape: GroupShape): Promise<Float32Array> {
-    if (!fits(shape)) return await this.#host.dequantize(coded, shape);
+    if (!fits(shape)) return await (await this.#onHost()).dequantize(coded, shape);
     const { codes, params } = coded;
     const x = new Float32Array(codes.length);
     await this.#eachSlice(shape, async (part, at, ofParams) => {
@@ -61,6 +63,10 @@ export class GpuGroupKernels implements GroupKernels {
       });
     });
     return x;
+  }
+
+  #onHost(): Promise<GroupKernels> {
+    return this.#host ??= this.#openHost();
   }
 
   /** Some of the outermost axis at a time, with the places where its values and parameters begin. */

@@ -11,7 +11,7 @@ import type { Backend, DeviceBuffer } from "../../backend/backend.ts";
 import { IntegerKernels } from "../../backend/wasm/integer_kernels.ts";
 import { rotationTable } from "../../cache/rope.ts";
 import { BYTES_PER_ELEMENT, type DType, type Kind, KINDS } from "../../cache/types.ts";
-import { hostBuild } from "../entropy/rans_factory.ts";
+import { hostBuild } from "../../backend/host.ts";
 import type { ChunkContext } from "../stage.ts";
 import {
   dimOf,
@@ -39,7 +39,7 @@ export async function openIntegerTransform(
   geometry: IntegerGeometry,
   basis: IntegerBasis,
 ): Promise<IntegerTransform> {
-  const build = hostBuild(backend);
+  const build = hostBuild(backend, "integer product");
   const kernels = build === null ? null : await IntegerKernels.open(build);
   return new IntegerTransform(backend, kernels, geometry, basis);
 }

@@ -7,7 +7,7 @@
  */
 import type { Backend } from "../../backend/backend.ts";
 import { DenseKernels } from "../../backend/wasm/dense_kernels.ts";
-import { hostBuild } from "../entropy/rans_factory.ts";
+import { hostBuild } from "../../backend/host.ts";
 
 /** A matrix [k][n] that rows are multiplied by. */
 export interface RowProduct extends Disposable {
@@ -20,7 +20,7 @@ export type ProductFactory = (matrix: Float32Array, k: number, n: number) => Row
 
 /** Products on the host's kernels; in plain TypeScript on the reference backend. */
 export async function openProducts(backend: Backend): Promise<ProductFactory> {
-  const build = hostBuild(backend);
+  const build = hostBuild(backend, "dense layers");
   if (build === null) return referenceProduct;
   const kernels = await DenseKernels.open(build);
   return (matrix, k, n) => kernels.product(matrix, k, n);

@@ -9,7 +9,7 @@ import { TrellisKernels } from "../../../backend/wasm/trellis_kernels.ts";
 import { type EscapedLevels, escapeLevels, unescapeLevels } from "../../entropy/escapes.ts";
 import { WasmRans } from "../../entropy/rans.ts";
 import type { RansContexts } from "../../entropy/rans_contexts.ts";
-import { hostBuild } from "../../entropy/rans_factory.ts";
+import { hostBuild } from "../../../backend/host.ts";
 import { escapeLevelsOn, unescapeLevelsOn } from "../../entropy/rans_levels.ts";
 import { ReferenceRans } from "../../entropy/rans_reference.ts";
 import type { HostRans } from "../../entropy/rans_stream.ts";
@@ -47,7 +47,7 @@ export interface TrellisEngine {
 /** The loops on the backend's build of the kernels, the reference on the reference backend. */
 export async function openTrellisEngine(backend: Backend, tables: RansTables): Promise<TrellisEngine> {
   const limits = tableLimits(tables);
-  const build = hostBuild(backend);
+  const build = hostBuild(backend, "trellis");
   if (build === null) {
     return {
       encode: encodeTrellisReference,

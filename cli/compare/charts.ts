@@ -32,7 +32,8 @@ export function drawComparePage(
   const hover = (row: EvalSummary) =>
     [
       `${row.method} ${row.setting}`.trim(),
-      `file ${times(row.ratios.file)}, paper ${times(row.ratios.paper)}`,
+      `file ${times(row.ratios.file)}, paper ${times(row.ratios.paper)}` +
+      (row.decodedRatio === undefined ? "" : `, decoded ${times(row.decodedRatio)}`),
       `KL ${round(row.kl)} nats`,
       `perplexity ${round(row.perplexityBefore)} → ${round(row.perplexityAfter)}`,
       `same top token ${kit.percent(row.topOne)}`,

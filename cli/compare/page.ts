@@ -65,7 +65,7 @@ const ratios = (${ratioCharts})(kit, scales);
 const NOTE =
   `needs: what a method must be given beside the cache. artefact: bytes of what was fitted for it on the model,
 which are in no ratio. paper: ratio of the tokens before the raw window, without headers; file: of the whole cache and the
-whole file. ppl and + %: perplexity after the restored cache, and its increase. KL: divergence from the original cache,
+whole file; decoded: of what a method held after the continuation, where its rule for decoding acted. ppl and + %: perplexity after the restored cache, and its increase. KL: divergence from the original cache,
 nats a token. encode, decode: wall time of one cache.`;
 
 function header(result: CompareResult): string {

@@ -16,10 +16,10 @@ export interface CompareRow {
 }
 
 /** Heads of the columns, the first three of text. */
-export function heads({ retrieval }: CompareResult): string[] {
-  const tasks = [...new Set(retrieval.map(columnOf))];
-  return ["method", "setting", "needs", "artefact", "paper", "file", "ppl", "+ %", "KL", "top-1", ...tasks, "encode"]
-    .concat("decode");
+export function heads(result: CompareResult): string[] {
+  const tasks = [...new Set(result.retrieval.map(columnOf))];
+  const sizes = ["artefact", "paper", "file", ...decodes(result) ? ["decoded"] : []];
+  return ["method", "setting", "needs", ...sizes, "ppl", "+ %", "KL", "top-1", ...tasks, "encode", "decode"];
 }
 
 /** Contexts of the summaries, ascending. */
@@ -45,6 +45,7 @@ export function rowsOf(result: CompareResult, context: number): CompareRow[] {
         megabytes(recipe?.artefactBytes ?? null),
         formatRatio(row.ratios.paper),
         formatRatio(row.ratios.file),
+        ...decodes(result) ? [formatRatio(row.decodedRatio ?? null)] : [],
         number(row.perplexityAfter, 2),
         increase(row),
         formatError(row.kl),
@@ -90,6 +91,11 @@ ${bodies.join("\n")}</table></div>`;
 /** The column of a retrieval score. */
 export function columnOf({ task, context }: Pick<RetrievalPoint, "task" | "context">): string {
   return `${task} ${context}`;
+}
+
+/** Whether a method acted on the cache while the model read on. */
+function decodes({ summaries }: CompareResult): boolean {
+  return summaries.some(({ decodedRatio }) => decodedRatio !== undefined);
 }
 
 function increase({ perplexityBefore, perplexityAfter }: EvalSummary): string {

@@ -99,6 +99,22 @@ Deno.test("the table has a row a setting and context, with needs, artefact, retr
   assertEquals(cell(`${task.task} ${task.context}`), `${(100 * score.after).toFixed(1)} %`);
 });
 
+Deno.test("a method that acts while the model reads on has a ratio for what it then holds", () => {
+  const plain = compared();
+  assertEquals(heads(plain).includes("decoded"), false);
+  const summaries = plain.summaries.map((row) => row.method === "evict" ? { ...row, decodedRatio: 3.5 } : row);
+  const result = { ...plain, summaries };
+  const at = heads(result).indexOf("decoded");
+  assertEquals(heads(result)[at - 1], "file");
+  const decoded = rowsOf(result, 1024).map(({ method, cells }) => [method, cells.length, cells[at]]);
+  assert(decoded.length > 1);
+  for (const row of decoded) assertEquals(row, [row[0], heads(result).length, row[0] === "evict" ? "3.50×" : "–"]);
+  const page = runPage(renderComparePage(result, { script: "", style: "" }));
+  page.change("context", "1024");
+  const { ratios, kl } = summaries.find(({ context, method }) => context === 1024 && method === "evict")!;
+  assertStringIncludes(page.charts.get("chart-compare")!.hover(ratios.file!, kl)!, "decoded 3.50×");
+});
+
 Deno.test("the page is one file; its plot follows the selects", async () => {
   const result = compared();
   const html = renderComparePage(result, await readPlotLibrary());

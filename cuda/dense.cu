@@ -1,5 +1,5 @@
 // A dense layer in one order of rounding: out[r][j] = f(Σ_i rows[r][i] · weights[i][j] + bias[j]), sums from the first i to the
-// last, each product and each sum rounded by itself (src/stages/transform/products.ts). A block gives 64 rows × 64 columns,
+// last, each product and each sum rounded by itself (src/stages/transform/dense.ts). A block gives 64 rows × 64 columns,
 // a thread 4 × 4; 16 rows of weights and as many columns of rows lie in shared memory at a time.
 #include "common.cuh"
 

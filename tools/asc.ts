@@ -31,6 +31,9 @@ export async function compileAsm(module: string, build: WasmBuild): Promise<Uint
       "abort=",
       "-O3",
       "--noAssert",
+      // Engines that check bounds (Deno's) need one comparison less where memory has a page from the start.
+      "--initialMemory",
+      "1",
       ...FLAGS[build],
     ],
     {

@@ -1,5 +1,5 @@
 // A dense layer in one order of rounding: out[r][j] = f(Σ_i rows[r][i] · weights[i][j] + bias[j]), sums from the first i to the
-// last, each product and each sum rounded by itself (src/stages/transform/products.ts). A workgroup gives 64 rows × 64
+// last, each product and each sum rounded by itself (src/stages/transform/dense.ts). A workgroup gives 64 rows × 64
 // columns, an invocation 4 × 4; 16 rows of weights and as many columns of rows lie in workgroup memory at a time.
 
 struct Sizes {

@@ -7,9 +7,10 @@ import { WebGpuDense } from "../../src/backend/webgpu/dense.ts";
 import type { Dispatch, WebGpuDevice } from "../../src/backend/webgpu/device.ts";
 import type { WebGpuBackend } from "../../src/backend/webgpu/webgpu_backend.ts";
 import { KvzBackendError } from "../../src/errors.ts";
-import { type DenseLayer, HostNet, openNets, productLayer } from "../../src/stages/transform/dense.ts";
+import { type DenseLayer, openNets, productLayer } from "../../src/stages/transform/dense.ts";
 import { GpuNet } from "../../src/stages/transform/dense_gpu.ts";
-import { referenceProduct } from "../../src/stages/transform/products.ts";
+import { HostNet } from "../../src/stages/transform/dense_host.ts";
+import { ReferenceNet } from "../../src/stages/transform/dense_reference.ts";
 import { BACKENDS, dirty, firstDifference, generator, uniform } from "./backends.ts";
 
 const GPUS = BACKENDS.filter(([label]) => label === "cuda" || label === "webgpu");
@@ -64,7 +65,7 @@ testGpus("dense layers give the reference's bits", async (backend, dense) => {
       const layers = layersOf(widths, slope, seed, spread);
       const x = numbers(rows * widths[0], seed + 100, spread);
       using gpu = new GpuNet(backend, dense, layers);
-      using host = new HostNet(referenceProduct, layers);
+      using host = new ReferenceNet(layers);
       assertEquals(firstDifference(await gpu.run(x), host.run(x.slice())), -1);
     }),
     { numRuns: 40 },
@@ -107,7 +108,7 @@ testGpus("padding of results is zero; views begin where they do; many rows go in
   const layers = layersOf([30, 70, 3], 0.1, 5, 0);
   const many = uniform(700 * 30, 3);
   using gpu = new GpuNet(backend, dense, layers, 100 * 72 * 4);
-  using host = new HostNet(referenceProduct, layers);
+  using host = new ReferenceNet(layers);
   assertEquals(firstDifference(await gpu.run(many), host.run(many.slice())), -1);
 });
 

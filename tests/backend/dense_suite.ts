@@ -4,9 +4,8 @@
  * @module
  */
 import type { Backend } from "../../src/backend/backend.ts";
-import { HostNet } from "../../src/stages/transform/dense.ts";
 import { GpuNet } from "../../src/stages/transform/dense_gpu.ts";
-import { referenceProduct } from "../../src/stages/transform/products.ts";
+import { ReferenceNet } from "../../src/stages/transform/dense_reference.ts";
 
 /**
  * Checks by kernel, each giving what differs, or "". A device that does not round as the host does has to say so: nothing
@@ -32,7 +31,7 @@ export function denseChecks(backend: Backend): (readonly [kernel: string, run: (
         slope: i === 0 ? 0.01 : 1,
       }));
       const x = numbers(rows * widths[0]);
-      const [gpu, host] = [new GpuNet(backend, dense, layers), new HostNet(referenceProduct, layers)];
+      const [gpu, host] = [new GpuNet(backend, dense, layers), new ReferenceNet(layers)];
       const [found, wanted] = [await gpu.run(x), host.run(x)];
       const at = found.findIndex((value, i) => !Object.is(value, wanted[i]));
       for (const net of [gpu, host]) net[Symbol.dispose]();

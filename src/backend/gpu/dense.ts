@@ -1,5 +1,5 @@
 /**
- * Dense layers on a GPU, with the bits of the host's products (src/stages/transform/products.ts): every sum runs from the
+ * Dense layers on a GPU, with the bits of the host's (src/stages/transform/dense.ts): every sum runs from the
  * first to the last of its terms, each product and each sum rounded to float32 by itself.
  *
  * @module

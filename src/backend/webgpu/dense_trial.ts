@@ -50,7 +50,7 @@ function trialOperands(): { rows: Float32Array; weights: Float32Array; bias: Flo
   return { rows, weights, bias };
 }
 
-/** What the host gives: operation by operation, as `referenceProduct` (src/stages/transform/products.ts). */
+/** What the host gives: operation by operation, as `ReferenceNet` (src/stages/transform/dense_reference.ts). */
 function trialResults(rows: Float32Array, weights: Float32Array, bias: Float32Array): Float32Array {
   const out = new Float32Array(ROWS * OUTPUTS);
   for (let r = 0; r < ROWS; r++) {

@@ -10,6 +10,7 @@
  * @module
  */
 import { asUint16, fromFloat32, toFloat32 } from "../../cache/elements.ts";
+import { findNonFinite } from "../../cache/finite.ts";
 import { BYTES_PER_ELEMENT, type DType } from "../../cache/types.ts";
 import { KvzFormatError } from "../../errors.ts";
 import { type KvcarKind, storedHeads } from "../../profile/kvcar/types.ts";
@@ -104,7 +105,7 @@ class KvcarCoder implements TensorCoder {
       heads.forEach((head, i) => streams[2].set(fromFloat32(ofHead(head), this.#dtype), raw[0] + i * perHead * width));
       return;
     }
-    const latents = await coded.net.encode(toRows(heads.map(ofHead), tokens, block.dim));
+    const latents = await coded.net.encode(together(heads.map(ofHead)), heads.length);
     const rowOf = (row: number) => layer * block.heads * tokens + row;
     if (this.#int8) this.#encodeInt8(latents, coded.latent, streams, lat[0], scl[0], block, rowOf);
     else {
@@ -180,9 +181,9 @@ class KvcarCoder implements TensorCoder {
         ? decodeInt8(streams[0].subarray(...lat), streams[1].subarray(...scl), tokens, what)
         : toFloat32(streams[0].slice(...lat), "f16");
       if (!allFinite(latents)) throw new KvzFormatError(`Cannot decode ${what}: a number is not finite`);
-      const rows = await part.coded.net.decode(latents);
-      if (!allFinite(rows)) throw new KvzFormatError(`Cannot decode ${what}: they give infinities`);
-      restored = (head, to) => fromRows(rows, head, part.heads.length, tokens, dim, to);
+      const heads = await part.coded.net.decode(latents, part.heads.length);
+      if (!allFinite(heads)) throw new KvzFormatError(`Cannot decode ${what}: they give infinities`);
+      restored = (head, to) => to.set(heads.subarray(head * to.length, (head + 1) * to.length));
     }
     const perHead = tokens * dim;
     for (const [head, slot] of places) restored(head, out.subarray(slot * perHead, (slot + 1) * perHead));
@@ -236,34 +237,19 @@ class KvcarCoder implements TensorCoder {
   }
 }
 
-/** Heads [tokens][dim] side by side: [tokens][heads · dim]. */
-function toRows(heads: readonly Float32Array[], tokens: number, dim: number): Float32Array {
-  const width = heads.length * dim;
-  const rows = new Float32Array(tokens * width);
-  heads.forEach((x, h) => {
-    for (let t = 0; t < tokens; t++) rows.set(x.subarray(t * dim, (t + 1) * dim), t * width + h * dim);
-  });
-  return rows;
-}
-
-/** One head of rows [tokens][heads · dim]. */
-function fromRows(
-  rows: Float32Array,
-  head: number,
-  heads: number,
-  tokens: number,
-  dim: number,
-  to: Float32Array,
-): void {
-  for (let t = 0; t < tokens; t++) {
-    const at = (t * heads + head) * dim;
-    to.set(rows.subarray(at, at + dim), t * dim);
+/** Blocks one after another. Views that lie so already are not copied. */
+function together(blocks: readonly Float32Array[]): Float32Array {
+  const [{ buffer, byteOffset, length, byteLength }] = blocks;
+  if (blocks.every((block, i) => block.byteOffset === byteOffset + i * byteLength)) {
+    return new Float32Array(buffer, byteOffset, blocks.length * length);
   }
+  const out = new Float32Array(blocks.length * length);
+  blocks.forEach((block, i) => out.set(block, i * length));
+  return out;
 }
 
 function allFinite(x: Float32Array): boolean {
-  for (let i = 0; i < x.length; i++) if (!Number.isFinite(x[i])) return false;
-  return true;
+  return findNonFinite(new Uint8Array(x.buffer, x.byteOffset, x.byteLength), "f32") < 0;
 }
 
 function decodeInt8(codes: Uint8Array, scales: Uint8Array, tokens: number, what: string): Float32Array {

@@ -52,8 +52,9 @@ export function elementsOf(values: Float32Array, dtype: DType): Uint8Array {
  * @throws {KvzUnsupportedError} One is beyond binary16.
  */
 export function requireHalves(numbers: Uint16Array, block: TensorBlock, rowOf: (i: number) => number): void {
-  const i = numbers.findIndex((bits) => (bits & 0x7c00) === 0x7c00);
-  if (i < 0) return;
+  let i = 0;
+  while (i < numbers.length && (numbers[i] & 0x7c00) !== 0x7c00) i++;
+  if (i === numbers.length) return;
   const { kind, heads, tokens, begin, layerNumbers } = block;
   const row = rowOf(i);
   const head = Math.floor(row / tokens);

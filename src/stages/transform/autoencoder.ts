@@ -18,14 +18,14 @@ export class AutoencoderNet implements Disposable {
     this.#decoder = nets(halfNet(parameters.subarray(encoder), [latent, hidden, inputs], slope));
   }
 
-  /** [tokens][inputs] → [tokens][latent]. */
-  async encode(rows: Float32Array): Promise<Float32Array> {
-    return await this.#encoder.run(rows);
+  /** [heads][tokens][inputs / heads] → [tokens][latent]. */
+  async encode(rows: Float32Array, heads: number): Promise<Float32Array> {
+    return await this.#encoder.run(rows, { from: heads });
   }
 
-  /** [tokens][latent] → [tokens][inputs]. */
-  async decode(latents: Float32Array): Promise<Float32Array> {
-    return await this.#decoder.run(latents);
+  /** [tokens][latent] → [heads][tokens][inputs / heads]. */
+  async decode(latents: Float32Array, heads: number): Promise<Float32Array> {
+    return await this.#decoder.run(latents, { into: heads });
   }
 
   [Symbol.dispose](): void {

@@ -1,11 +1,16 @@
 /**
- * Dense layers that round the same everywhere (products.ts): rows times weights, plus biases, negative results times a slope.
- * On a GPU whose kernels give those bits, else on the host's.
+ * Dense layers that round the same everywhere: rows times weights, plus biases, negative results times a slope. Every sum
+ * runs from the first to the last of its terms, each product and each sum rounded to float32 by itself; the bias comes last.
+ * On a GPU whose kernels give those bits, else in WebAssembly (asm/dense.ts), or, for the reference backend, in plain
+ * TypeScript.
  *
  * @module
  */
 import type { Backend } from "../../backend/backend.ts";
-import { openProducts, type ProductFactory, type RowProduct } from "./products.ts";
+import { DenseKernels } from "../../backend/wasm/dense_kernels.ts";
+import { hostBuild } from "../../backend/host.ts";
+import { HostNet } from "./dense_host.ts";
+import { ReferenceNet } from "./dense_reference.ts";
 
 /** A layer. */
 export interface DenseLayer {
@@ -19,10 +24,18 @@ export interface DenseLayer {
   readonly slope: number;
 }
 
+/** Blocks that lie side by side in rows, such as heads: [blocks][rows][width of a row / blocks] instead of [rows][width]. */
+export interface RowBlocks {
+  /** Of what comes. Default 1. */
+  readonly from?: number;
+  /** Of what goes. Default 1. */
+  readonly into?: number;
+}
+
 /** Layers one after another. */
 export interface RowNet extends Disposable {
   /** [rows][inputs of the first] → [rows][outputs of the last]. Of several at once, a GPU begins all before any is waited for. */
-  run(rows: Float32Array): Float32Array | Promise<Float32Array>;
+  run(rows: Float32Array, blocks?: RowBlocks): Float32Array | Promise<Float32Array>;
 }
 
 /** Makes nets. */
@@ -35,46 +48,13 @@ export async function openNets(backend: Backend): Promise<NetFactory> {
     const { GpuNet } = await import("./dense_gpu.ts");
     return (layers) => new GpuNet(backend, dense, layers);
   }
-  const products = await openProducts(backend);
-  return (layers) => new HostNet(products, layers);
+  const build = hostBuild(backend, "dense layers");
+  if (build === null) return (layers) => new ReferenceNet(layers);
+  const kernels = await DenseKernels.open(build);
+  return (layers) => new HostNet(kernels, layers);
 }
 
 /** A layer that only multiplies. */
 export function productLayer(weights: Float32Array, inputs: number, outputs: number): DenseLayer {
   return { inputs, outputs, weights, bias: null, slope: 1 };
-}
-
-/** Layers on the host's products. */
-export class HostNet implements RowNet {
-  readonly #layers: readonly {
-    readonly product: RowProduct;
-    readonly bias: Float32Array | null;
-    readonly slope: number;
-  }[];
-
-  constructor(products: ProductFactory, layers: readonly DenseLayer[]) {
-    this.#layers = layers.map(({ weights, inputs, outputs, bias, slope }) => ({
-      product: products(weights, inputs, outputs),
-      bias,
-      slope: Math.fround(slope),
-    }));
-  }
-
-  run(rows: Float32Array): Float32Array {
-    for (const { product, bias, slope } of this.#layers) {
-      rows = product.multiply(rows);
-      if (bias !== null) addBias(rows, bias);
-      if (slope !== 1) { for (let i = 0; i < rows.length; i++) if (rows[i] < 0) rows[i] *= slope; }
-    }
-    return rows;
-  }
-
-  [Symbol.dispose](): void {
-    for (const { product } of this.#layers) product[Symbol.dispose]();
-  }
-}
-
-function addBias(rows: Float32Array, bias: Float32Array): void {
-  const n = bias.length;
-  for (let at = 0; at < rows.length; at += n) for (let j = 0; j < n; j++) rows[at + j] += bias[j];
 }

@@ -6,7 +6,8 @@
 import { type Backend, type DeviceBuffer, paddedLength } from "../../backend/backend.ts";
 import type { DeviceLayer, GpuDense } from "../../backend/gpu/dense.ts";
 import { withScratch } from "../scratch.ts";
-import type { DenseLayer, RowNet } from "./dense.ts";
+import type { DenseLayer, RowBlocks, RowNet } from "./dense.ts";
+import { joinBlocks, splitBlocks } from "./row_blocks.ts";
 
 /** What every WebGPU device binds, twice. */
 const SLICE_BYTES = 1 << 26;
@@ -29,9 +30,10 @@ export class GpuNet implements RowNet {
     }));
   }
 
-  async run(rows: Float32Array): Promise<Float32Array> {
+  async run(blocks: Float32Array, { from = 1, into = 1 }: RowBlocks = {}): Promise<Float32Array> {
     const widths = [this.#layers[0].layer.inputs, ...this.#layers.map(({ layer }) => layer.outputs)];
     const [inputs, outputs] = [widths[0], widths[widths.length - 1]];
+    const rows = joinBlocks(blocks, from, inputs);
     const count = rows.length / inputs;
     const step = Math.max(1, Math.floor(this.#sliceBytes / (4 * paddedLength(Math.max(...widths)))));
     const out = new Float32Array(count * outputs);
@@ -40,7 +42,7 @@ export class GpuNet implements RowNet {
       const part = rows.subarray(begin * inputs, end * inputs);
       narrow(await this.#slice(part, end - begin), outputs, out.subarray(begin * outputs, end * outputs));
     }
-    return out;
+    return splitBlocks(out, into, outputs);
   }
 
   [Symbol.dispose](): void {

@@ -1,0 +1,43 @@
+/**
+ * The definition of dense layers: each product and each sum rounded to float32 by itself, in order, then the bias, then the
+ * slope.
+ *
+ * @module
+ */
+import type { DenseLayer, RowBlocks, RowNet } from "./dense.ts";
+import { joinBlocks, splitBlocks } from "./row_blocks.ts";
+
+/** The layers in plain TypeScript. */
+export class ReferenceNet implements RowNet {
+  readonly #layers: readonly DenseLayer[];
+
+  constructor(layers: readonly DenseLayer[]) {
+    this.#layers = layers;
+  }
+
+  run(rows: Float32Array, { from = 1, into = 1 }: RowBlocks = {}): Float32Array {
+    const layers = this.#layers;
+    const results = layers.reduce(applyLayer, joinBlocks(rows, from, layers[0].inputs));
+    return splitBlocks(results, into, layers[layers.length - 1].outputs);
+  }
+
+  [Symbol.dispose](): void {}
+}
+
+function applyLayer(rows: Float32Array, layer: DenseLayer): Float32Array {
+  const { inputs, outputs, weights, bias } = layer;
+  const slope = Math.fround(layer.slope);
+  const count = rows.length / inputs;
+  const out = new Float32Array(count * outputs);
+  for (let r = 0; r < count; r++) {
+    const sums = out.subarray(r * outputs, (r + 1) * outputs);
+    for (let i = 0; i < inputs; i++) {
+      const x = rows[r * inputs + i];
+      // Storing rounds the sum; the product of two float32 is exact in float64 and has to be rounded first.
+      for (let j = 0; j < outputs; j++) sums[j] += Math.fround(x * weights[i * outputs + j]);
+    }
+    if (bias !== null) { for (let j = 0; j < outputs; j++) sums[j] += bias[j]; }
+    if (slope !== 1) { for (let j = 0; j < outputs; j++) if (sums[j] < 0) sums[j] *= slope; }
+  }
+  return out;
+}

@@ -1,0 +1,30 @@
+/**
+ * Blocks [blocks][rows][width / blocks], heads for instance, and rows [rows][width] in which they lie side by side.
+ *
+ * @module
+ */
+
+/** Blocks as rows; those of one block as they are. */
+export function joinBlocks(x: Float32Array, blocks: number, width: number): Float32Array {
+  if (blocks === 1) return x;
+  const [rows, part] = [x.length / width, width / blocks];
+  const out = new Float32Array(x.length);
+  for (let b = 0, from = 0; b < blocks; b++) {
+    for (let r = 0; r < rows; r++, from += part) out.set(x.subarray(from, from + part), r * width + b * part);
+  }
+  return out;
+}
+
+/** The inverse. */
+export function splitBlocks(rows: Float32Array, blocks: number, width: number): Float32Array {
+  if (blocks === 1) return rows;
+  const [count, part] = [rows.length / width, width / blocks];
+  const out = new Float32Array(rows.length);
+  for (let b = 0, to = 0; b < blocks; b++) {
+    for (let r = 0; r < count; r++, to += part) {
+      const from = r * width + b * part;
+      out.set(rows.subarray(from, from + part), to);
+    }
+  }
+  return out;
+}

@@ -1,0 +1,84 @@
+import { assert, assertEquals } from "deno-std/assert";
+import fc from "fast-check";
+import { WASM_BUILDS } from "../../src/backend/wasm/exports.ts";
+import { supportsBuild } from "../../src/backend/wasm/detect.ts";
+import { DenseKernels } from "../../src/backend/wasm/dense_kernels.ts";
+import type { DenseLayer } from "../../src/stages/transform/dense.ts";
+import { HostNet } from "../../src/stages/transform/dense_host.ts";
+import { ReferenceNet } from "../../src/stages/transform/dense_reference.ts";
+import { random } from "../synthetic.ts";
+
+/** Numbers of sizes from 2^-spread to 1, some zero. */
+function numbers(length: number, seed: number, spread: number): Float32Array {
+  const next = random(seed);
+  return Float32Array.from({ length }, () => next() < 0.05 ? 0 : (2 * next() - 1) * 2 ** -Math.floor(spread * next()));
+}
+
+function layersOf(widths: readonly number[], slope: number, seed: number, spread: number): DenseLayer[] {
+  return widths.slice(1).map((outputs, i) => ({
+    inputs: widths[i],
+    outputs,
+    weights: numbers(widths[i] * outputs, seed + i, spread),
+    bias: i % 2 === 0 ? numbers(outputs, seed + 10 + i, spread) : null,
+    slope: i + 2 < widths.length ? slope : 1,
+  }));
+}
+
+const bits = (x: Float32Array) => new Uint32Array(x.buffer, x.byteOffset, x.length);
+
+const anyNet = fc.record({
+  rows: fc.integer({ min: 0, max: 29 }),
+  // The factors of widths are blocks: of what comes, and of what goes.
+  from: fc.integer({ min: 1, max: 3 }),
+  into: fc.integer({ min: 1, max: 3 }),
+  widths: fc.array(fc.integer({ min: 1, max: 13 }), { minLength: 2, maxLength: 4 }),
+  slope: fc.constantFrom(1, 0, 0.01, 2),
+  // Products of numbers of 2^-80 are subnormal.
+  spread: fc.constantFrom(0, 8, 80),
+  seed: fc.nat({ max: 1 << 20 }),
+});
+
+Deno.test("dense layers: every build gives the reference's bits, whatever the sizes, in blocks or not", async () => {
+  for (const build of WASM_BUILDS.filter(supportsBuild)) {
+    const kernels = await DenseKernels.open(build);
+    fc.assert(
+      fc.property(anyNet, ({ rows, from, into, widths: some, slope, spread, seed }) => {
+        const widths = some.map((width, i) => (i === 0 ? from : i === some.length - 1 ? into : 1) * width);
+        const layers = layersOf(widths, slope, seed, spread);
+        const x = numbers(rows * widths[0], seed + 100, spread);
+        using host = new HostNet(kernels, layers);
+        const wanted = new ReferenceNet(layers).run(x, { from, into });
+        // Twice: what the first left in memory must not matter.
+        for (let i = 0; i < 2; i++) assertEquals(bits(host.run(x, { from, into })), bits(wanted));
+      }),
+      { numRuns: 100 },
+    );
+    assertEquals(kernels.bytesInUse, 0);
+  }
+});
+
+Deno.test("dense layers: memory that infinities were in does not matter", async () => {
+  const kernels = await DenseKernels.open();
+  const layers = layersOf([3, 5, 2], 0.1, 1, 0);
+  using net = new HostNet(kernels, layers);
+  net.run(new Float32Array(48).fill(Infinity));
+  const x = numbers(27, 7, 0);
+  assertEquals(bits(net.run(x)), bits(new ReferenceNet(layers).run(x)));
+});
+
+Deno.test("dense layers: many rows go through in slices, and sums are sums", async () => {
+  const kernels = await DenseKernels.open();
+  const [rows, inputs, outputs] = [9000, 64, 66];
+  const layer = { inputs, outputs, weights: numbers(inputs * outputs, 2, 0), bias: null, slope: 1 };
+  const x = numbers(rows * inputs, 3, 0);
+  using net = new HostNet(kernels, [layer]);
+  const out = net.run(x, { into: 2 });
+  for (const r of [0, 1, 3967, 3968, 8999]) {
+    for (const j of [0, 65]) {
+      let sum = 0;
+      for (let i = 0; i < inputs; i++) sum += x[r * inputs + i] * layer.weights[i * outputs + j];
+      const block = Math.floor(j / 33);
+      assert(Math.abs(out[(block * rows + r) * 33 + j % 33] - sum) < 1e-5);
+    }
+  }
+});

@@ -9,6 +9,9 @@
 import { powerOfTwo } from "./power.ts";
 import { BYTES_PER_ELEMENT, type DType } from "./types.ts";
 
+/** The largest finite number of binary16. */
+export const MOST_F16 = 65504;
+
 /** What the last bit of a binary16 fraction weighs, by exponent field. */
 const UNITS = Float64Array.from({ length: 31 }, (_, exponent) => powerOfTwo(Math.max(exponent, 1) - 25));
 
@@ -119,7 +122,13 @@ export function toFloat32(bytes: Uint8Array, dtype: DType): Float32Array {
     const words = new Uint32Array(out.buffer);
     for (let i = 0; i < length; i++) words[i] = bits[i] << 16;
   } else {
-    for (let i = 0; i < length; i++) out[i] = f16ToNumber(bits[i]);
+    const words = new Int32Array(out.buffer);
+    for (let i = 0; i < length; i++) {
+      const magnitude = bits[i] & 0x7fff;
+      // Of normal numbers exponent and fraction move up, and the bias grows.
+      if (magnitude - 0x400 >>> 0 < 0x7800) words[i] = (bits[i] & 0x8000) << 16 | (magnitude << 13) + 0x38000000;
+      else out[i] = f16ToNumber(bits[i]);
+    }
   }
   return out;
 }
@@ -130,8 +139,28 @@ export function fromFloat32(values: Float32Array | Float64Array, dtype: DType): 
     const copy = values instanceof Float32Array ? values.slice() : Float32Array.from(values);
     return new Uint8Array(copy.buffer);
   }
+  if (dtype === "f16") {
+    return new Uint8Array(toHalves(values instanceof Float32Array ? values : Float32Array.from(values)).buffer);
+  }
   const bits = new Uint16Array(values.length);
-  const convert = dtype === "f16" ? numberToF16 : numberToBf16;
-  for (let i = 0; i < bits.length; i++) bits[i] = convert(values[i]);
+  for (let i = 0; i < bits.length; i++) bits[i] = numberToBf16(values[i]);
   return new Uint8Array(bits.buffer);
+}
+
+/**
+ * Float32 as bits of binary16, to nearest even. What is finite and beyond ±65504 becomes infinite from 65520 on, or ±65504
+ * with `saturate`.
+ */
+export function toHalves(values: Float32Array, saturate: boolean = false): Uint16Array<ArrayBuffer> {
+  const words = new Int32Array(values.buffer, values.byteOffset, values.length);
+  const bits = new Uint16Array(values.length);
+  for (let i = 0; i < bits.length; i++) {
+    const magnitude = words[i] & 0x7fffffff;
+    const sign = words[i] >>> 16 & 0x8000;
+    if (magnitude - 0x38800000 >>> 0 < 0x477fe000 - 0x38800000) {
+      bits[i] = sign | (magnitude - 0x38000000 + 0xfff + (magnitude >>> 13 & 1)) >>> 13;
+    } else if (saturate && magnitude >= 0x477fe000 && magnitude < 0x7f800000) bits[i] = sign | 0x7bff;
+    else bits[i] = numberToF16(values[i]);
+  }
+  return bits;
 }

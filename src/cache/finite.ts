@@ -27,9 +27,15 @@ export interface BlockPlace {
 
 /** Index of the first element whose exponent bits are all ones, or −1. */
 export function findNonFinite(bytes: Uint8Array, dtype: DType): number {
-  const bits = dtype === "f32" ? asUint32(bytes) : asUint16(bytes);
-  const mask = dtype === "f32" ? 0x7f800000 : dtype === "f16" ? 0x7c00 : 0x7f80;
-  for (let i = 0; i < bits.length; i++) if ((bits[i] & mask) === mask) return i;
+  // A loop of its own for each width, so that engines compile both well.
+  if (dtype === "f32") {
+    const bits = asUint32(bytes);
+    for (let i = 0; i < bits.length; i++) if ((bits[i] & 0x7f800000) === 0x7f800000) return i;
+  } else {
+    const bits = asUint16(bytes);
+    const mask = dtype === "f16" ? 0x7c00 : 0x7f80;
+    for (let i = 0; i < bits.length; i++) if ((bits[i] & mask) === mask) return i;
+  }
   return -1;
 }
 

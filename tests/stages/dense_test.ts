@@ -3,7 +3,8 @@ import fc from "fast-check";
 import { WASM_BUILDS } from "../../src/backend/wasm/exports.ts";
 import { supportsBuild } from "../../src/backend/wasm/detect.ts";
 import { DenseKernels } from "../../src/backend/wasm/dense_kernels.ts";
-import type { DenseLayer } from "../../src/stages/transform/dense.ts";
+import { toHalves } from "../../src/cache/elements.ts";
+import { type DenseLayer, productLayer } from "../../src/stages/transform/dense.ts";
 import { HostNet } from "../../src/stages/transform/dense_host.ts";
 import { ReferenceNet } from "../../src/stages/transform/dense_reference.ts";
 import { random } from "../synthetic.ts";
@@ -22,6 +23,10 @@ function layersOf(widths: readonly number[], slope: number, seed: number, spread
     bias: i % 2 === 0 ? numbers(outputs, seed + 10 + i, spread) : null,
     slope: i + 2 < widths.length ? slope : 1,
   }));
+}
+
+function identity(n: number): Float32Array {
+  return Float32Array.from({ length: n * n }, (_, i) => i % (n + 1) === 0 ? 1 : 0);
 }
 
 const bits = (x: Float32Array) => new Uint32Array(x.buffer, x.byteOffset, x.length);
@@ -54,6 +59,51 @@ Deno.test("dense layers: every build gives the reference's bits, whatever the si
       { numRuns: 100 },
     );
     assertEquals(kernels.bytesInUse, 0);
+  }
+});
+
+Deno.test("dense layers: rows of binary16 and results as binary16 are what converting gives", async () => {
+  for (const build of WASM_BUILDS.filter(supportsBuild)) {
+    const kernels = await DenseKernels.open(build);
+    fc.assert(
+      fc.property(anyNet, fc.boolean(), ({ rows, from, into, widths: some, slope, seed }, saturate) => {
+        const widths = some.map((width, i) => (i === 0 ? from : i === some.length - 1 ? into : 1) * width);
+        // From subnormal to far beyond binary16.
+        const layers = layersOf(widths, slope, seed, 12).map((layer) => ({
+          ...layer,
+          weights: layer.weights.map((w) => w * 16),
+        }));
+        const x = toHalves(numbers(rows * widths[0], seed + 100, 20).map((v) => v * 2 ** 10));
+        using host = new HostNet(kernels, layers);
+        const wanted = new ReferenceNet(layers).runToHalves(x, { from, into, saturate });
+        assertEquals(host.runToHalves(x, { from, into, saturate }), wanted);
+        assertEquals(bits(host.run(x, { from })), bits(new ReferenceNet(layers).run(x, { from })));
+      }),
+      { numRuns: 100 },
+    );
+  }
+});
+
+Deno.test("dense layers: infinities and NaN stay what they are, beyond binary16 or saturated", async () => {
+  for (const build of WASM_BUILDS.filter(supportsBuild)) {
+    using net = new HostNet(await DenseKernels.open(build), [productLayer(Float32Array.of(1), 1, 1)]);
+    const x = Float32Array.of(NaN, Infinity, -Infinity, 65503, 65519, -65520, 1e30, -1e30, NaN, 2 ** -24, -(2 ** -25));
+    // In whole panels and at their end.
+    const wanted = (saturate: boolean) => toHalves(x, saturate);
+    const most = [0x7e00, 0x7c00, 0xfc00, 0x7bff, 0x7bff, 0xfbff, 0x7bff, 0xfbff, 0x7e00, 1, 0x8000];
+    assertEquals([...wanted(true)], most);
+    assertEquals([...wanted(false)].slice(5, 8), [0xfc00, 0x7c00, 0xfc00]);
+    // A NaN's sign is the engine's.
+    const plain = (halves: Uint16Array) => halves.map((half) => (half & 0x7fff) > 0x7c00 ? 0x7e00 : half);
+    // The sum begins with +0, so that −2^-25, which rounds to −0, is all that is negative and zero.
+    for (const saturate of [true, false]) {
+      assertEquals(plain(net.runToHalves(x, { saturate })), wanted(saturate));
+      // Vectors: 1e30 becomes infinite, all else is beyond binary16, zero or of its size.
+      const layers = [productLayer(identity(4).map((v) => v * 1e10), 4, 4)];
+      using wide = new HostNet(await DenseKernels.open(build), layers);
+      const four = Float32Array.from({ length: 48 }, (_, i) => [1e30, -1e-6, 3e-6, -7, 1e-20, 0][i % 6]);
+      assertEquals(wide.runToHalves(four, { saturate }), new ReferenceNet(layers).runToHalves(four, { saturate }));
+    }
   }
 });
 

@@ -7,11 +7,22 @@
 import type { WasmBuild } from "./exports.ts";
 import { instantiate, KernelModule, type ModuleExports } from "./kernel_module.ts";
 
+/** Element types of rows, as the kernels know them. */
+export const [F32, F16] = [0, 1];
+
 /** Exports of the module. Pointers are byte addresses, strides bytes between panels of eight rows. */
 export interface DenseExports extends ModuleExports {
   packWeights(src: number, inputs: number, outputs: number, dst: number): void;
-  toPanels(src: number, rows: number, width: number, dst: number, stride: number): void;
-  fromPanels(src: number, stride: number, rows: number, width: number, dst: number): void;
+  toPanels(src: number, dtype: number, rows: number, width: number, dst: number, stride: number): void;
+  fromPanels(
+    src: number,
+    stride: number,
+    rows: number,
+    width: number,
+    limit: number,
+    dst: number,
+    dtype: number,
+  ): void;
   layer(
     x: number,
     xStride: number,

@@ -19,9 +19,17 @@ import { openRans } from "../../stages/entropy/rans_factory.ts";
 import { decodeLatent, encodeLatent } from "../../stages/quantize/latent_int8.ts";
 import { joinRows } from "../../stages/tokens/join.ts";
 import { AutoencoderNet } from "../../stages/transform/autoencoder.ts";
-import { type NetFactory, openNets } from "../../stages/transform/dense.ts";
-import type { CoderContext, TensorBlock, TensorCoder, TensorRange, TensorShape } from "../tensor/coder.ts";
-import { finiteHalves, halfBytes, halfValues, requireHalves } from "../tensor/halves.ts";
+import { type NetFactory, openNets, type RowElements } from "../../stages/transform/dense.ts";
+import type {
+  BlockShape,
+  CoderContext,
+  HalvesBlock,
+  TensorBlock,
+  TensorCoder,
+  TensorRange,
+  TensorShape,
+} from "../tensor/coder.ts";
+import { elementsOf, finiteHalves, halfBytes, halfValues, requireHalves } from "../tensor/halves.ts";
 import type { KvcarOptions } from "./kvcar.ts";
 import { LatentEntropyCoder } from "./latent_entropy.ts";
 
@@ -77,41 +85,54 @@ class KvcarCoder implements TensorCoder {
     });
   }
 
-  async encode([block]: readonly TensorBlock[]): Promise<Uint8Array[]> {
+  encode([block]: readonly TensorBlock[]): Promise<Uint8Array[]> {
+    return this.#encode(block, block.x);
+  }
+
+  encodeHalves([block]: readonly HalvesBlock[]): Promise<Uint8Array[]> {
+    return this.#encode(block, block.halves);
+  }
+
+  async #encode(block: BlockShape, elements: RowElements): Promise<Uint8Array[]> {
     const { tokens } = block;
     const streams = this.limits(tokens).map((length) => new Uint8Array(length));
     // All layers at once: a GPU has all of them to do before the first is waited for.
     const layers: Promise<void>[] = [];
-    this.#walk(tokens, (part, layer, begins) => layers.push(this.#encodeLayer(block, part, layer, begins, streams)));
+    this.#walk(
+      tokens,
+      (part, layer, begins) => layers.push(this.#encodeLayer(block, elements, part, layer, begins, streams)),
+    );
     await Promise.all(layers);
     return streams;
   }
 
   async #encodeLayer(
-    block: TensorBlock,
+    block: BlockShape,
+    elements: RowElements,
     { heads, coded }: LayerPart,
     layer: number,
     [lat, scl, raw]: [number, number][],
     streams: readonly Uint8Array[],
   ): Promise<void> {
-    const { tokens } = block;
-    const perHead = tokens * block.dim;
+    const perHead = block.tokens * block.dim;
     const ofHead = (head: number) => {
       const at = (layer * block.heads + head) * perHead;
-      return block.x.subarray(at, at + perHead);
+      return elements.subarray(at, at + perHead);
     };
     if (coded === null) {
       const width = BYTES_PER_ELEMENT[this.#dtype];
-      heads.forEach((head, i) => streams[2].set(fromFloat32(ofHead(head), this.#dtype), raw[0] + i * perHead * width));
+      heads.forEach((head, i) => streams[2].set(bytesOf(ofHead(head), this.#dtype), raw[0] + i * perHead * width));
       return;
     }
-    const latents = await coded.net.encode(together(heads.map(ofHead)), heads.length);
-    const rowOf = (row: number) => layer * block.heads * tokens + row;
-    if (this.#int8) this.#encodeInt8(latents, coded.latent, streams, lat[0], scl[0], block, rowOf);
-    else {
-      const bytes = fromFloat32(latents, "f16");
-      requireHalves(asUint16(bytes), block, (i) => rowOf(Math.floor(i / coded.latent)));
-      streams[0].set(bytes, lat[0]);
+    const rows = together(heads.map(ofHead));
+    const rowOf = (row: number) => layer * block.heads * block.tokens + row;
+    if (this.#int8) {
+      const latents = await coded.net.encode(rows, heads.length);
+      this.#encodeInt8(latents, coded.latent, streams, lat[0], scl[0], block, rowOf);
+    } else {
+      const latents = await coded.net.encodeToHalves(rows, heads.length);
+      requireHalves(latents, block, (i) => rowOf(Math.floor(i / coded.latent)));
+      streams[0].set(new Uint8Array(latents.buffer), lat[0]);
     }
   }
 
@@ -121,7 +142,7 @@ class KvcarCoder implements TensorCoder {
     [codes, scales]: readonly Uint8Array[],
     codesAt: number,
     scalesAt: number,
-    block: TensorBlock,
+    block: BlockShape,
     rowOf: (row: number) => number,
   ): void {
     const limits = new Uint16Array(2 * block.tokens);
@@ -134,10 +155,38 @@ class KvcarCoder implements TensorCoder {
     scales.set(halfBytes(limits), scalesAt);
   }
 
-  async decode(
+  async decode(streams: readonly Uint8Array[], range: TensorRange): Promise<Float32Array[]> {
+    return [
+      await this.#decode(
+        streams,
+        range,
+        (length) => new Float32Array(length),
+        (raw) => toFloat32(raw, this.#dtype),
+        (net, latents, heads) => net.decode(latents, heads),
+      ),
+    ];
+  }
+
+  async decodeHalves(streams: readonly Uint8Array[], range: TensorRange): Promise<Uint16Array[]> {
+    return [
+      await this.#decode(
+        streams,
+        range,
+        (length) => new Uint16Array(length),
+        (raw) => asUint16(elementsOf(toFloat32(raw, this.#dtype), "f16")),
+        (net, latents, heads) => net.decodeToHalves(latents, heads),
+      ),
+    ];
+  }
+
+  /** Decodes to elements of either type; `rawOf` makes them of stored ones, `restore` of latents. */
+  async #decode<Elements extends RowElements>(
     streams: readonly Uint8Array[],
     { tokens, layerBegin, layerEnd }: TensorRange,
-  ): Promise<Float32Array[]> {
+    alloc: (length: number) => Elements,
+    rawOf: (bytes: Uint8Array) => Elements,
+    restore: (net: AutoencoderNet, latents: RowElements, heads: number) => Promise<Elements>,
+  ): Promise<Elements> {
     const { kind, heads: kvHeads, dim } = this.#shape;
     const lengths = this.limits(tokens);
     streams.forEach((stream, i) => {
@@ -147,46 +196,40 @@ class KvcarCoder implements TensorCoder {
         );
       }
     });
+    const perHead = tokens * dim;
     const wanted = this.#sources.subarray(layerBegin * kvHeads, layerEnd * kvHeads);
-    const out = new Float32Array(wanted.length * tokens * dim);
+    const out = alloc(wanted.length * perHead);
+    const ofLayer = async (
+      { heads, coded }: LayerPart,
+      layer: number,
+      [lat, scl, raw]: [number, number][],
+      places: readonly [head: number, slot: number][],
+    ) => {
+      let restored: Elements;
+      if (coded === null) restored = rawOf(streams[2].slice(...raw));
+      else {
+        const what = `latents of ${kind}s of layer ${layer}`;
+        const latents = this.#int8
+          ? decodeInt8(streams[0].subarray(...lat), streams[1].subarray(...scl), tokens, what)
+          : asUint16(streams[0].slice(...lat));
+        if (!allFinite(latents)) throw new KvzFormatError(`Cannot decode ${what}: a number is not finite`);
+        restored = await restore(coded.net, latents, heads.length);
+        if (!allFinite(restored)) throw new KvzFormatError(`Cannot decode ${what}: they give infinities`);
+      }
+      for (const [head, slot] of places) {
+        out.set(restored.subarray(head * perHead, (head + 1) * perHead), slot * perHead);
+      }
+    };
     const layers: Promise<void>[] = [];
     this.#walk(tokens, (part, layer, ranges) => {
       const places: [head: number, slot: number][] = [];
       wanted.forEach((source, slot) => {
         if (Math.floor(source / kvHeads) === layer) places.push([part.heads.indexOf(source % kvHeads), slot]);
       });
-      if (places.length > 0) layers.push(this.#decodeLayer(part, layer, ranges, streams, tokens, places, out));
+      if (places.length > 0) layers.push(ofLayer(part, layer, ranges, places));
     });
     await Promise.all(layers);
-    return [out];
-  }
-
-  async #decodeLayer(
-    part: LayerPart,
-    layer: number,
-    [lat, scl, raw]: [number, number][],
-    streams: readonly Uint8Array[],
-    tokens: number,
-    places: readonly [head: number, slot: number][],
-    out: Float32Array,
-  ): Promise<void> {
-    const { kind, dim } = this.#shape;
-    let restored: (head: number, to: Float32Array) => void;
-    if (part.coded === null) {
-      const elements = toFloat32(streams[2].slice(...raw), this.#dtype);
-      restored = (head, to) => to.set(elements.subarray(head * to.length, (head + 1) * to.length));
-    } else {
-      const what = `latents of ${kind}s of layer ${layer}`;
-      const latents = this.#int8
-        ? decodeInt8(streams[0].subarray(...lat), streams[1].subarray(...scl), tokens, what)
-        : toFloat32(streams[0].slice(...lat), "f16");
-      if (!allFinite(latents)) throw new KvzFormatError(`Cannot decode ${what}: a number is not finite`);
-      const heads = await part.coded.net.decode(latents, part.heads.length);
-      if (!allFinite(heads)) throw new KvzFormatError(`Cannot decode ${what}: they give infinities`);
-      restored = (head, to) => to.set(heads.subarray(head * to.length, (head + 1) * to.length));
-    }
-    const perHead = tokens * dim;
-    for (const [head, slot] of places) restored(head, out.subarray(slot * perHead, (slot + 1) * perHead));
+    return out;
   }
 
   limits(tokens: number): number[] {
@@ -238,18 +281,25 @@ class KvcarCoder implements TensorCoder {
 }
 
 /** Blocks one after another. Views that lie so already are not copied. */
-function together(blocks: readonly Float32Array[]): Float32Array {
-  const [{ buffer, byteOffset, length, byteLength }] = blocks;
+function together(blocks: readonly RowElements[]): RowElements {
+  const [{ buffer, byteOffset, byteLength, length }] = blocks;
+  const Elements = blocks[0] instanceof Float32Array ? Float32Array : Uint16Array;
   if (blocks.every((block, i) => block.byteOffset === byteOffset + i * byteLength)) {
-    return new Float32Array(buffer, byteOffset, blocks.length * length);
+    return new Elements(buffer as ArrayBuffer, byteOffset, blocks.length * length);
   }
-  const out = new Float32Array(blocks.length * length);
+  const out = new Elements(blocks.length * length);
   blocks.forEach((block, i) => out.set(block, i * length));
   return out;
 }
 
-function allFinite(x: Float32Array): boolean {
-  return findNonFinite(new Uint8Array(x.buffer, x.byteOffset, x.byteLength), "f32") < 0;
+function bytesOf(elements: RowElements, dtype: DType): Uint8Array {
+  if (elements instanceof Float32Array) return fromFloat32(elements, dtype);
+  return new Uint8Array(elements.buffer, elements.byteOffset, elements.byteLength);
+}
+
+function allFinite(elements: RowElements): boolean {
+  const bytes = new Uint8Array(elements.buffer, elements.byteOffset, elements.byteLength);
+  return findNonFinite(bytes, elements instanceof Float32Array ? "f32" : "f16") < 0;
 }
 
 function decodeInt8(codes: Uint8Array, scales: Uint8Array, tokens: number, what: string): Float32Array {

@@ -13,13 +13,13 @@ import { KvzFormatError } from "../../errors.ts";
 import type { KvcarKind } from "../../profile/kvcar/types.ts";
 import type { RansFactory } from "../../stages/entropy/rans_factory.ts";
 import { decodeRows, encodeRows } from "../../stages/entropy/row_classes.ts";
-import type { TensorBlock, TensorCoder, TensorRange, TensorShape } from "../tensor/coder.ts";
+import type { HalvesBlock, TensorBlock, TensorCoder, TensorRange, TensorShape } from "../tensor/coder.ts";
 
 /** Symbols of a layer from which 16 tables pay, so that fewer need not be tried. */
 const MANY = 1 << 15;
 
-/** The coder without entropy coding, whose streams it codes. It can join. */
-type PlainCoder = TensorCoder & Disposable & Required<Pick<TensorCoder, "join">>;
+/** The coder without entropy coding, whose streams it codes. */
+type PlainCoder = TensorCoder & Disposable & Required<Pick<TensorCoder, "join" | "encodeHalves" | "decodeHalves">>;
 
 /** Codes the latents that another coder makes. */
 export class LatentEntropyCoder implements TensorCoder {
@@ -42,11 +42,16 @@ export class LatentEntropyCoder implements TensorCoder {
     return await this.#code(await this.#inner.encode(blocks), blocks[0].tokens);
   }
 
+  async encodeHalves(blocks: readonly HalvesBlock[]): Promise<Uint8Array[]> {
+    return await this.#code(await this.#inner.encodeHalves(blocks), blocks[0].tokens);
+  }
+
   async decode(streams: readonly Uint8Array[], range: TensorRange): Promise<readonly Float32Array[]> {
-    const { heads } = this.#shape;
-    const wanted = this.#kind.sources.subarray(range.layerBegin * heads, range.layerEnd * heads);
-    const layers = new Set(Array.from(wanted, (slot) => Math.floor(slot / heads)));
-    return await this.#inner.decode(await this.#plain(streams, range.tokens, (layer) => layers.has(layer)), range);
+    return await this.#inner.decode(await this.#wanted(streams, range), range);
+  }
+
+  async decodeHalves(streams: readonly Uint8Array[], range: TensorRange): Promise<readonly Uint16Array[]> {
+    return await this.#inner.decodeHalves(await this.#wanted(streams, range), range);
   }
 
   limits(tokens: number): readonly number[] {
@@ -91,6 +96,14 @@ export class LatentEntropyCoder implements TensorCoder {
       }
     }
     return [out.slice(0, to), ...others];
+  }
+
+  /** The inner coder's streams for a range. */
+  async #wanted(streams: readonly Uint8Array[], { tokens, layerBegin, layerEnd }: TensorRange): Promise<Uint8Array[]> {
+    const { heads } = this.#shape;
+    const wanted = this.#kind.sources.subarray(layerBegin * heads, layerEnd * heads);
+    const layers = new Set(Array.from(wanted, (slot) => Math.floor(slot / heads)));
+    return await this.#plain(streams, tokens, (layer) => layers.has(layer));
   }
 
   /** Undoes {@linkcode LatentEntropyCoder.#code}; latents of layers that are not wanted are zeros. */

@@ -19,15 +19,25 @@ export interface TensorShape {
   readonly dim: number;
 }
 
-/** A range of tokens of one kind, finite. */
-export interface TensorBlock extends TensorShape {
-  /** [layers][heads][tokens][dim]; keys before RoPE where the method wants them so. The coder may overwrite it. */
-  readonly x: Float32Array;
+/** A range of tokens of one kind, without its elements. */
+export interface BlockShape extends TensorShape {
   readonly tokens: number;
   /** Index of the first token in the cache, for messages. */
   readonly begin: number;
   /** Numbers of the layers in the model, for messages, where they are not 0, 1, 2, … */
   readonly layerNumbers?: readonly number[];
+}
+
+/** A range of tokens of one kind, finite. */
+export interface TensorBlock extends BlockShape {
+  /** [layers][heads][tokens][dim]; keys before RoPE where the method wants them so. The coder may overwrite it. */
+  readonly x: Float32Array;
+}
+
+/** A range of tokens of one kind as bits of binary16, finite. */
+export interface HalvesBlock extends BlockShape {
+  /** [layers][heads][tokens][dim] as the cache has them. */
+  readonly halves: Uint16Array;
 }
 
 /** What of a range of tokens is to be restored. */
@@ -51,6 +61,16 @@ export interface TensorCoder extends Partial<Disposable> {
     streams: readonly Uint8Array[],
     range: TensorRange,
   ): readonly Float32Array[] | Promise<readonly Float32Array[]>;
+  /**
+   * As `encode`, of what a cache of binary16 holds: where a method codes elements as they are, and can read them so, nothing
+   * is converted for it.
+   */
+  encodeHalves?(blocks: readonly HalvesBlock[]): readonly Uint8Array[] | Promise<readonly Uint8Array[]>;
+  /** As `decode`, to bits of binary16, finite; what is beyond it becomes ±65504. Present where `encodeHalves` is. */
+  decodeHalves?(
+    streams: readonly Uint8Array[],
+    range: TensorRange,
+  ): readonly Uint16Array[] | Promise<readonly Uint16Array[]>;
   /** Most bytes of each stream for so many tokens. */
   limits(tokens: number): readonly number[];
   /**

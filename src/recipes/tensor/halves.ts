@@ -6,7 +6,7 @@
 import { asUint16, f16ToNumber, fromFloat32, numberToF16, toFloat32 } from "../../cache/elements.ts";
 import type { DType } from "../../cache/types.ts";
 import { KvzFormatError, KvzUnsupportedError } from "../../errors.ts";
-import type { TensorBlock } from "./coder.ts";
+import type { BlockShape } from "./coder.ts";
 
 let values: Float32Array | null = null;
 
@@ -51,7 +51,7 @@ export function elementsOf(values: Float32Array, dtype: DType): Uint8Array {
  * @param rowOf Row [layers][heads][tokens] of the block that number i belongs to, for the message.
  * @throws {KvzUnsupportedError} One is beyond binary16.
  */
-export function requireHalves(numbers: Uint16Array, block: TensorBlock, rowOf: (i: number) => number): void {
+export function requireHalves(numbers: Uint16Array, block: BlockShape, rowOf: (i: number) => number): void {
   let i = 0;
   while (i < numbers.length && (numbers[i] & 0x7c00) !== 0x7c00) i++;
   if (i === numbers.length) return;

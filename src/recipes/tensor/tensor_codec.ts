@@ -4,7 +4,7 @@
  * @module
  */
 import type { Backend } from "../../backend/backend.ts";
-import { fromFloat32 } from "../../cache/elements.ts";
+import { asUint16, fromFloat32 } from "../../cache/elements.ts";
 import { requireFinite } from "../../cache/finite.ts";
 import { rotateRows, rotationTable, shiftTable } from "../../cache/rope.ts";
 import { BYTES_PER_ELEMENT, type DType, type Kind, type ModelSpec } from "../../cache/types.ts";
@@ -21,7 +21,7 @@ import type {
   SetupFacts,
   TaggedStream,
 } from "../recipe.ts";
-import type { TensorCoder, TensorShape } from "./coder.ts";
+import type { BlockShape, TensorCoder, TensorShape } from "./coder.ts";
 import { elementsOf, floatsOf } from "./halves.ts";
 import type { TensorMethod } from "./tensor_recipe.ts";
 
@@ -125,15 +125,16 @@ class TensorCodec<Own extends object> implements ChunkCodec {
     const coder = this.#coders.get(coderName(region, kinds));
     if (coder === undefined) return data.map((bytes, i) => ({ ...rawStream(bytes), tag: rawTag(kinds[i]) }));
     const { storedDType } = this.#setup;
-    const blocks = kinds.map((kind, i) => {
-      const { heads, dim } = this.#shapes[kind];
-      requireFinite(data[i], storedDType, { kind, heads, tokens, dim, firstToken: begin });
-      const x = floatsOf(data[i], storedDType);
-      const rope = this.#ropeOf(kind);
-      if (rope !== null && this.#preRope) rotateRows(x, dim, rope.dim, rotationTable(rope, positions, "undo"));
-      return { ...this.#shapes[kind], x, tokens, begin };
-    });
-    const streams = await coder.encode(blocks);
+    const shapes = kinds.map((kind): BlockShape => ({ ...this.#shapes[kind], tokens, begin }));
+    shapes.forEach((shape, i) => requireFinite(data[i], storedDType, { ...shape, firstToken: begin }));
+    const streams = storedDType === "f16" && !this.#turns(kinds) && coder.encodeHalves !== undefined
+      ? await coder.encodeHalves(shapes.map((shape, i) => ({ ...shape, halves: asUint16(data[i]) })))
+      : await coder.encode(shapes.map((shape, i) => {
+        const x = floatsOf(data[i], storedDType);
+        const rope = this.#turns([shape.kind]) ? this.#ropeOf(shape.kind) : null;
+        if (rope !== null) rotateRows(x, shape.dim, rope.dim, rotationTable(rope, positions, "undo"));
+        return { ...shape, x };
+      }));
     if (previous === undefined) return await this.#pack(kinds, streams);
     if (coder.join === undefined) {
       throw new KvzUnsupportedError(
@@ -150,13 +151,18 @@ class TensorCodec<Own extends object> implements ChunkCodec {
     const { storedDType, dtype } = this.#setup;
     const coder = this.#coders.get(coderName(region, kinds));
     const moved = positions.some((position, t) => position !== targetPositions[t]);
+    const range = { tokens, layerBegin, layerEnd };
+    if (dtype === "f16" && !moved && !this.#turns(kinds) && coder?.decodeHalves !== undefined) {
+      const halves = await coder.decodeHalves(await this.#unpack(coder, tokens, streams), range);
+      return halves.map(({ buffer, byteOffset, byteLength }) => new Uint8Array(buffer, byteOffset, byteLength));
+    }
     let restored: readonly Float32Array[];
     if (coder === undefined) {
       const raw = await Promise.all(kinds.map((kind, i) => this.#rawLayers(kind, job, streams[i])));
       if (!moved && storedDType === dtype) return raw;
       restored = raw.map((bytes) => floatsOf(bytes, storedDType));
     } else {
-      restored = await coder.decode(await this.#unpack(coder, tokens, streams), { tokens, layerBegin, layerEnd });
+      restored = await coder.decode(await this.#unpack(coder, tokens, streams), range);
     }
     return kinds.map((kind, i) => {
       const rope = this.#ropeOf(kind);
@@ -178,6 +184,11 @@ class TensorCodec<Own extends object> implements ChunkCodec {
 
   [Symbol.dispose](): void {
     for (const coder of this.#coders.values()) coder[Symbol.dispose]?.();
+  }
+
+  /** Whether coders have keys of these kinds before RoPE. */
+  #turns(kinds: readonly Kind[]): boolean {
+    return this.#preRope && kinds.some((kind) => this.#ropeOf(kind) !== null);
   }
 
   #ropeOf(kind: Kind) {

@@ -5,7 +5,7 @@
  * @module
  */
 import type { Autoencoder } from "../../profile/kvcar/types.ts";
-import type { DenseLayer, NetFactory, RowNet } from "./dense.ts";
+import type { DenseLayer, NetFactory, RowElements, RowNet } from "./dense.ts";
 
 /** Both directions. */
 export class AutoencoderNet implements Disposable {
@@ -19,13 +19,23 @@ export class AutoencoderNet implements Disposable {
   }
 
   /** [heads][tokens][inputs / heads] → [tokens][latent]. */
-  async encode(rows: Float32Array, heads: number): Promise<Float32Array> {
+  async encode(rows: RowElements, heads: number): Promise<Float32Array> {
     return await this.#encoder.run(rows, { from: heads });
   }
 
+  /** The same as binary16, infinite beyond it. */
+  async encodeToHalves(rows: RowElements, heads: number): Promise<Uint16Array> {
+    return await this.#encoder.runToHalves(rows, { from: heads });
+  }
+
   /** [tokens][latent] → [heads][tokens][inputs / heads]. */
-  async decode(latents: Float32Array, heads: number): Promise<Float32Array> {
+  async decode(latents: RowElements, heads: number): Promise<Float32Array> {
     return await this.#decoder.run(latents, { into: heads });
+  }
+
+  /** The same as binary16; what is finite and beyond it becomes ±65504. */
+  async decodeToHalves(latents: RowElements, heads: number): Promise<Uint16Array> {
+    return await this.#decoder.runToHalves(latents, { into: heads, saturate: true });
   }
 
   [Symbol.dispose](): void {

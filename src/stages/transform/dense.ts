@@ -32,10 +32,21 @@ export interface RowBlocks {
   readonly into?: number;
 }
 
-/** Layers one after another. */
+/** Elements of rows: float32, or the bits of binary16. */
+export type RowElements = Float32Array | Uint16Array;
+
+/** How results become binary16: to nearest even. */
+export interface HalvesOptions extends RowBlocks {
+  /** Whether what is finite and beyond ±65504 becomes ±65504. Default: infinite, from 65520 on. */
+  readonly saturate?: boolean;
+}
+
+/** Layers one after another. Of several calls at once, a GPU begins all before any is waited for. */
 export interface RowNet extends Disposable {
-  /** [rows][inputs of the first] → [rows][outputs of the last]. Of several at once, a GPU begins all before any is waited for. */
-  run(rows: Float32Array, blocks?: RowBlocks): Float32Array | Promise<Float32Array>;
+  /** [rows][inputs of the first] → [rows][outputs of the last]. */
+  run(rows: RowElements, blocks?: RowBlocks): Float32Array | Promise<Float32Array>;
+  /** The same results as binary16. */
+  runToHalves(rows: RowElements, options?: HalvesOptions): Uint16Array | Promise<Uint16Array>;
 }
 
 /** Makes nets. */

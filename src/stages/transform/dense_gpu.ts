@@ -5,9 +5,10 @@
  */
 import { type Backend, type DeviceBuffer, paddedLength } from "../../backend/backend.ts";
 import type { DeviceLayer, GpuDense } from "../../backend/gpu/dense.ts";
+import { toHalves } from "../../cache/elements.ts";
 import { withScratch } from "../scratch.ts";
-import type { DenseLayer, RowBlocks, RowNet } from "./dense.ts";
-import { joinBlocks, splitBlocks } from "./row_blocks.ts";
+import type { DenseLayer, HalvesOptions, RowBlocks, RowElements, RowNet } from "./dense.ts";
+import { floatsOf, joinBlocks, splitBlocks } from "./row_elements.ts";
 
 /** What every WebGPU device binds, twice. */
 const SLICE_BYTES = 1 << 26;
@@ -30,10 +31,10 @@ export class GpuNet implements RowNet {
     }));
   }
 
-  async run(blocks: Float32Array, { from = 1, into = 1 }: RowBlocks = {}): Promise<Float32Array> {
+  async run(elements: RowElements, { from = 1, into = 1 }: RowBlocks = {}): Promise<Float32Array> {
     const widths = [this.#layers[0].layer.inputs, ...this.#layers.map(({ layer }) => layer.outputs)];
     const [inputs, outputs] = [widths[0], widths[widths.length - 1]];
-    const rows = joinBlocks(blocks, from, inputs);
+    const rows = joinBlocks(floatsOf(elements), from, inputs);
     const count = rows.length / inputs;
     const step = Math.max(1, Math.floor(this.#sliceBytes / (4 * paddedLength(Math.max(...widths)))));
     const out = new Float32Array(count * outputs);
@@ -43,6 +44,10 @@ export class GpuNet implements RowNet {
       narrow(await this.#slice(part, end - begin), outputs, out.subarray(begin * outputs, end * outputs));
     }
     return splitBlocks(out, into, outputs);
+  }
+
+  async runToHalves(rows: RowElements, options: HalvesOptions = {}): Promise<Uint16Array> {
+    return toHalves(await this.run(rows, options), options.saturate);
   }
 
   [Symbol.dispose](): void {

@@ -3,8 +3,9 @@
  *
  * @module
  */
-import type { DenseKernels } from "../../backend/wasm/dense_kernels.ts";
-import type { DenseLayer, RowBlocks, RowNet } from "./dense.ts";
+import { type DenseKernels, F16, F32 } from "../../backend/wasm/dense_kernels.ts";
+import { MOST_F16 } from "../../cache/elements.ts";
+import type { DenseLayer, HalvesOptions, RowBlocks, RowElements, RowNet } from "./dense.ts";
 
 /** Elements of the widest rows that are in the kernels' memory at a time. */
 const SLICE = 1 << 18;
@@ -40,18 +41,15 @@ export class HostNet implements RowNet {
     this.#widest = Math.max(...this.#layers.flatMap(({ depth, outputs }) => [depth, outputs]));
   }
 
-  run(rows: Float32Array, { from = 1, into = 1 }: RowBlocks = {}): Float32Array {
-    const [inputs, outputs] = [this.#inputs, this.#outputs];
-    const count = rows.length / inputs;
-    const out = new Float32Array(count * outputs);
-    const step = Math.min(Math.max(1, Math.floor(SLICE / this.#widest / PANEL)) * PANEL, count);
-    this.#kernels.scoped((alloc) => {
-      const panels = Math.ceil(step / PANEL) * PANEL * this.#widest * 4;
-      const places: Places = { rows: alloc(step * Math.max(inputs, outputs) * 4), x: alloc(panels), y: alloc(panels) };
-      for (let begin = 0; begin < count; begin += step) {
-        this.#slice(rows, out, begin, Math.min(step, count - begin), places, from, into);
-      }
-    });
+  run(rows: RowElements, blocks: RowBlocks = {}): Float32Array {
+    const out = new Float32Array(rows.length / this.#inputs * this.#outputs);
+    this.#run(rows, out, blocks, Infinity);
+    return out;
+  }
+
+  runToHalves(rows: RowElements, { saturate = false, ...blocks }: HalvesOptions = {}): Uint16Array {
+    const out = new Uint16Array(rows.length / this.#inputs * this.#outputs);
+    this.#run(rows, out, blocks, saturate ? MOST_F16 : Infinity);
     return out;
   }
 
@@ -62,58 +60,73 @@ export class HostNet implements RowNet {
     }
   }
 
-  #slice(
-    rows: Float32Array,
-    out: Float32Array,
-    begin: number,
-    count: number,
-    places: Places,
-    from: number,
-    into: number,
-  ): void {
-    const { exports } = this.#kernels;
-    let { x, y } = places;
+  #run(rows: RowElements, out: RowElements, { from = 1, into = 1 }: RowBlocks, limit: number): void {
+    const count = rows.length / this.#inputs;
+    const step = Math.min(Math.max(1, Math.floor(SLICE / this.#widest / PANEL)) * PANEL, count);
+    this.#kernels.scoped((alloc) => {
+      const panels = Math.ceil(step / PANEL) * PANEL * this.#widest * 4;
+      const places: Places = { rows: alloc(step * this.#widest * 4), panels: [alloc(panels), alloc(panels)] };
+      for (let begin = 0; begin < count; begin += step) {
+        const some = Math.min(step, count - begin);
+        this.#slice(
+          blocksOf(rows, this.#inputs, from, begin, some),
+          blocksOf(out, this.#outputs, into, begin, some),
+          some,
+          places,
+          limit,
+        );
+      }
+    });
+  }
+
+  #slice(from: readonly RowBlock[], into: readonly RowBlock[], count: number, places: Places, limit: number): void {
+    const kernels = this.#kernels;
+    const { exports } = kernels;
+    const { rows, panels: [first, second] } = places;
     const panels = Math.ceil(count / PANEL);
-    let stride = this.#layers[0].depth * PANEL * 4;
+    let [x, y, stride] = [first, second, this.#layers[0].depth * PANEL * 4];
     // The input that fills up an odd number.
-    if (this.#layers[0].depth > this.#inputs) this.#kernels.bytes(x, panels * stride).fill(0);
-    for (const { part, width, first } of blocksOf(rows, this.#inputs, from, begin, count)) {
-      this.#kernels.write(places.rows, part);
-      exports.toPanels(places.rows, count, width, x + first * PANEL * 4, stride);
+    if (this.#layers[0].depth > this.#inputs) kernels.bytes(x, panels * stride).fill(0);
+    for (const { part, width, at } of from) {
+      kernels.write(rows, part);
+      exports.toPanels(rows, typeOf(part), count, width, x + at * PANEL * 4, stride);
     }
     for (const { depth, outputs, weights, bias, slope } of this.#layers) {
       const next = outputs * PANEL * 4;
       exports.layer(x, stride, panels, depth, weights, outputs, bias, slope, y, next);
       [x, y, stride] = [y, x, next];
     }
-    for (const { part, width, first } of blocksOf(out, this.#outputs, into, begin, count)) {
-      exports.fromPanels(x + first * PANEL * 4, stride, count, width, places.rows);
-      this.#kernels.read(places.rows, part);
+    for (const { part, width, at } of into) {
+      exports.fromPanels(x + at * PANEL * 4, stride, count, width, limit, rows, typeOf(part));
+      kernels.read(rows, part);
     }
   }
 }
 
-/** Addresses of a slice: rows as the caller has them, and panels of two layers. */
+/** Addresses of a slice: rows as the caller has them, and the panels of a layer and the next. */
 interface Places {
   readonly rows: number;
-  readonly x: number;
-  readonly y: number;
+  readonly panels: readonly [number, number];
 }
 
-/** The parts of blocks [blocks][rows][width] that rows from `begin` on have, and the element of a whole row where each begins. */
-function* blocksOf(
-  all: Float32Array,
-  rowWidth: number,
-  blocks: number,
-  begin: number,
-  count: number,
-): Generator<{ part: Float32Array; width: number; first: number }> {
-  const width = rowWidth / blocks;
-  const perBlock = all.length / blocks;
-  for (let b = 0; b < blocks; b++) {
-    const at = b * perBlock + begin * width;
-    yield { part: all.subarray(at, at + count * width), width, first: b * width };
-  }
+/** A slice's rows of a block, and the element of a whole row at which the block begins. */
+interface RowBlock {
+  readonly part: RowElements;
+  readonly width: number;
+  readonly at: number;
+}
+
+/** A slice of every block of [blocks][rows][width]. */
+function blocksOf(all: RowElements, rowWidth: number, blocks: number, begin: number, count: number): RowBlock[] {
+  const [width, perBlock] = [rowWidth / blocks, all.length / blocks];
+  return Array.from({ length: blocks }, (_, b) => {
+    const from = b * perBlock + begin * width;
+    return { part: all.subarray(from, from + count * width), width, at: b * width };
+  });
+}
+
+function typeOf(rows: RowElements): number {
+  return rows instanceof Float32Array ? F32 : F16;
 }
 
 function placeLayer(kernels: DenseKernels, layer: DenseLayer): HostLayer {

@@ -4,8 +4,9 @@
  *
  * @module
  */
-import type { DenseLayer, RowBlocks, RowNet } from "./dense.ts";
-import { joinBlocks, splitBlocks } from "./row_blocks.ts";
+import { toHalves } from "../../cache/elements.ts";
+import type { DenseLayer, HalvesOptions, RowBlocks, RowElements, RowNet } from "./dense.ts";
+import { floatsOf, joinBlocks, splitBlocks } from "./row_elements.ts";
 
 /** The layers in plain TypeScript. */
 export class ReferenceNet implements RowNet {
@@ -15,10 +16,14 @@ export class ReferenceNet implements RowNet {
     this.#layers = layers;
   }
 
-  run(rows: Float32Array, { from = 1, into = 1 }: RowBlocks = {}): Float32Array {
+  run(rows: RowElements, { from = 1, into = 1 }: RowBlocks = {}): Float32Array {
     const layers = this.#layers;
-    const results = layers.reduce(applyLayer, joinBlocks(rows, from, layers[0].inputs));
+    const results = layers.reduce(applyLayer, joinBlocks(floatsOf(rows), from, layers[0].inputs));
     return splitBlocks(results, into, layers[layers.length - 1].outputs);
+  }
+
+  runToHalves(rows: RowElements, options: HalvesOptions = {}): Uint16Array {
+    return toHalves(this.run(rows, options), options.saturate);
   }
 
   [Symbol.dispose](): void {}

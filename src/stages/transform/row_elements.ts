@@ -1,8 +1,17 @@
 /**
- * Blocks [blocks][rows][width / blocks], heads for instance, and rows [rows][width] in which they lie side by side.
+ * Rows in plain TypeScript: binary16 ↔ float32, and blocks [blocks][rows][width / blocks], heads for
+ * instance, ↔ rows [rows][width] in which they lie side by side.
  *
  * @module
  */
+import { toFloat32 } from "../../cache/elements.ts";
+import type { RowElements } from "./dense.ts";
+
+/** Elements as float32. */
+export function floatsOf(rows: RowElements): Float32Array {
+  if (rows instanceof Float32Array) return rows;
+  return toFloat32(new Uint8Array(rows.buffer, rows.byteOffset, rows.byteLength), "f16");
+}
 
 /** Blocks as rows; those of one block as they are. */
 export function joinBlocks(x: Float32Array, blocks: number, width: number): Float32Array {

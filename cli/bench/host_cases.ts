@@ -4,13 +4,38 @@
  * @module
  */
 import type { Backend } from "../../src/backend/backend.ts";
+import { DenseKernels } from "../../src/backend/wasm/dense_kernels.ts";
 import { GroupsModule } from "../../src/backend/wasm/group_kernels.ts";
 import { hostBuild } from "../../src/backend/host.ts";
+import { toHalves } from "../../src/cache/elements.ts";
 import type { GroupShape } from "../../src/stages/quantize/uniform.ts";
+import type { DenseLayer } from "../../src/stages/transform/dense.ts";
+import { HostNet } from "../../src/stages/transform/dense_host.ts";
 import type { Kernel } from "./kernel_cases.ts";
 
 /** Layers times heads, and elements of a head: SmolLM2's. */
 const [HEADS, DIM] = [90, 64];
+
+/** Both layers of an encoder of KV-CAR of SmolLM2's size (192 → 192 → 96), binary16 in and out, for all layers of the model. */
+export async function netKernels(backend: Backend, tokens: number): Promise<Kernel[]> {
+  const build = hostBuild(backend, "dense layers");
+  if (backend.name !== "wasm" || build === null) return [];
+  const random = (n: number) => Float32Array.from({ length: n }, () => Math.random() - 0.5);
+  const layerOf = (inputs: number, outputs: number, slope: number): DenseLayer => (
+    { inputs, outputs, weights: random(inputs * outputs), bias: random(outputs), slope }
+  );
+  const net = new HostNet(await DenseKernels.open(build), [layerOf(192, 192, 0.01), layerOf(192, 96, 1)]);
+  const [layers, heads] = [30, 3];
+  const rows = toHalves(random(tokens * 192));
+  return [{
+    name: "dense layers",
+    bytes: layers * tokens * 2 * (192 + 96),
+    flop: 2 * layers * tokens * 192 * (192 + 96),
+    run: () => {
+      for (let layer = 0; layer < layers; layer++) net.runToHalves(rows, { from: heads });
+    },
+  }];
+}
 
 /** Quantizers of rows in few bits on so many tokens, copies in and out of the kernels' memory included. */
 export async function quantizerKernels(backend: Backend, tokens: number): Promise<Kernel[]> {

@@ -5,7 +5,7 @@
  */
 import type { Backend } from "../../src/backend/backend.ts";
 import { denseKernels, entropyKernels, groupKernels, integerKernels } from "./gpu_cases.ts";
-import { quantizerKernels } from "./host_cases.ts";
+import { netKernels, quantizerKernels } from "./host_cases.ts";
 import { type Kernel, kernelsOf } from "./kernel_cases.ts";
 
 /** A kernel's rate. */
@@ -49,6 +49,7 @@ export async function measureBackend(backend: Backend, seconds: number, wanted?:
     ...integerKernels(backend, tokens),
     ...denseKernels(backend, tokens),
     ...groupKernels(backend, tokens),
+    ...await netKernels(backend, tokens),
     ...await quantizerKernels(backend, tokens),
   ];
   const took: number[] = [];

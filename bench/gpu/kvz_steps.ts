@@ -16,12 +16,7 @@ import {
 } from "../../src/stages/quantize/trellis/model.ts";
 import { initialTables } from "../../src/stages/quantize/trellis/initial_tables.ts";
 import { NEXT_STATE } from "../../src/stages/quantize/trellis/states.ts";
-import { encodeTrellis } from "../../src/stages/quantize/trellis/trellis.ts";
-import { TrellisKernels } from "../../src/backend/wasm/trellis_kernels.ts";
 import { escapeValues } from "../../src/stages/entropy/escape_values.ts";
-import { escapeLevels } from "../../src/stages/entropy/escapes.ts";
-import { trellisContexts } from "../../src/stages/quantize/trellis/model.ts";
-import { uploadSide } from "../../src/stages/quantize/trellis/gpu_side.ts";
 import { Scratch } from "../../src/stages/scratch.ts";
 
 /** Elements of a head. */
@@ -138,7 +133,7 @@ class Coder {
   /** i16 [tokens][levelStride]. */
   readonly quarters: DeviceBuffer;
   readonly #backend: Backend;
-  #compared: readonly [DeviceBuffer, DeviceBuffer] | null = null;
+  #compared!: readonly [DeviceBuffer, DeviceBuffer];
 
   private constructor(backend: Backend, first: DeviceBuffer, second: DeviceBuffer, quarters: DeviceBuffer) {
     this.#backend = backend;
@@ -173,9 +168,7 @@ class Coder {
     const bytes = scratch.alloc(mostBytes(streams));
     const [begins, lengths] = [scratch.alloc(chunks * 4 + 4), scratch.alloc(chunks * 4)];
     const drawn = drawCoefficients(components, Math.min(DRAWN, chunks) * chunk, stride);
-    const side = trellis.encoder === null
-      ? await coder.#encodeOnHost(scratch, batch, model, drawn, stride, symbols)
-      : await coder.#encodeOnDevice(scratch, trellis, batch, drawn, models, model, symbols);
+    const side = await coder.#encode(scratch, trellis, batch, drawn, models, model, symbols);
     const encode = () => entropy.encode(symbols, streams, tables, contexts, bytes, begins, lengths);
     trellis.contexts(models, batch, side.buffers, classes, kinds);
     coder.encoding.push({
@@ -201,7 +194,6 @@ class Coder {
 
   /** Compares an eighth of the quarters, or all where they are few. */
   async requireSame(): Promise<void> {
-    if (this.#compared === null) return;
     const [a, b] = this.#compared;
     const part = Math.min(a.byteLength, 1 << 24);
     for (let at = 0; at + part <= a.byteLength; at += Math.max(part, a.byteLength >> 3 & ~15)) {
@@ -210,7 +202,7 @@ class Coder {
     }
   }
 
-  async #encodeOnDevice(
+  async #encode(
     scratch: Scratch,
     trellis: GpuTrellis,
     batch: { chunks: number; components: number; tokens: number },
@@ -219,7 +211,7 @@ class Coder {
     model: TrellisModel,
     symbols: DeviceBuffer,
   ) {
-    const encoder = trellis.encoder!;
+    const encoder = trellis.encoder;
     const backend = this.#backend;
     const { chunks, components, tokens } = batch;
     const count = chunks * tokens;
@@ -268,36 +260,6 @@ class Coder {
       values.push(escapeValues(await backend.read(escapes, i * most, length)));
     }
     return { buffers: side, ...this.#values(scratch, values) };
-  }
-
-  /** Where the device has only the way back: the drawn chunks are coded in WebAssembly. */
-  async #encodeOnHost(
-    scratch: Scratch,
-    batch: { chunks: number; components: number; tokens: number },
-    model: TrellisModel,
-    drawn: Float32Array,
-    stride: number,
-    symbols: DeviceBuffer,
-  ) {
-    const { chunks, components, tokens } = batch;
-    const kernels = await TrellisKernels.open();
-    const codes = Array.from({ length: Math.min(DRAWN, chunks) }, (_, i) => {
-      const y = Int32Array.from(
-        { length: components * tokens },
-        (_, j) => Math.round(16 * drawn[(i * tokens + j % tokens) * stride + Math.floor(j / tokens)]),
-      );
-      return encodeTrellis(kernels, model, y, tokens, LAMBDA);
-    });
-    const chosen = Array.from({ length: chunks }, (_, i) => codes[i % codes.length]);
-    const coded = codes.map((code) =>
-      escapeLevels(code.levels, components, tokens, trellisContexts(model, code), model.limits)
-    );
-    const values = coded.map(({ escapes }) => escapeValues(escapes));
-    for (let i = 0; i < chunks; i++) {
-      this.#backend.write(symbols, coded[i % coded.length].symbols, i * components * tokens);
-    }
-    const buffers = uploadSide(scratch, batch, chosen, new Array(chunks).fill(0));
-    return { buffers, ...this.#values(scratch, chosen.map((_, i) => values[i % values.length])) };
   }
 
   #values(scratch: Scratch, values: readonly Uint32Array[]) {

@@ -34,20 +34,15 @@ export function openGpuChunks(
     backend,
     new GpuIntegerTransform(backend, integer, geometry, basis),
     new GpuLevelCoder(backend, trellis, components, stepSets, tables, openHost),
-    // Where the host encodes, its memory holds less.
-    trellis.encoder === null ? jobsOf(geometry, 8, 128 << 20) : jobsOf(geometry, MOST_CHUNKS, 1 << 30),
+    jobsOf(geometry, Math.min(1 << 30, trellis.encoder.mostBytes)),
     components,
   );
 }
 
 /** Chunks that may be under way at once, so that their elements take up to `mostBytes`. */
-function jobsOf(
-  { layers, heads, keyDim, valueDim, dtype }: IntegerGeometry,
-  most: number,
-  mostBytes: number,
-): number {
+function jobsOf({ layers, heads, keyDim, valueDim, dtype }: IntegerGeometry, mostBytes: number): number {
   const bytes = kvz.chunkTokens * layers * heads * (keyDim + valueDim) * BYTES_PER_ELEMENT[dtype];
-  return Math.max(1, Math.min(most, Math.floor(mostBytes / bytes)));
+  return Math.max(1, Math.min(MOST_CHUNKS, Math.floor(mostBytes / bytes)));
 }
 
 class GpuChunks implements KvzChunks {

@@ -2,56 +2,21 @@
 import { assert, assertEquals } from "deno-std/assert";
 import fc from "fast-check";
 import type { Backend } from "../../src/backend/backend.ts";
-import { type GpuTrellis, type GpuTrellisEncoder, levelStride, TRELLIS_STATUS } from "../../src/backend/gpu/trellis.ts";
+import { type GpuTrellis, levelStride, TRELLIS_STATUS } from "../../src/backend/gpu/trellis.ts";
 import { KvzFormatError } from "../../src/errors.ts";
 import { escapeValues } from "../../src/stages/entropy/escape_values.ts";
 import { escapeLevels, unescapeLevels } from "../../src/stages/entropy/escapes.ts";
-import {
-  componentMajor,
-  prefixRows,
-  requireDecoded,
-  sideOf,
-  tokenMajor,
-  uploadSide,
-} from "../../src/stages/quantize/trellis/gpu_side.ts";
+import { componentMajor, requireDecoded, uploadSide } from "../../src/stages/quantize/trellis/gpu_side.ts";
 import { trellisContexts, type TrellisModel } from "../../src/stages/quantize/trellis/model.ts";
 import {
-  type CodedPrefix,
   decodeTrellisReference,
   encodeTrellisReference,
   type TrellisCode,
 } from "../../src/stages/quantize/trellis/reference.ts";
-import { toSubsteps } from "../../src/stages/quantize/trellis/substeps.ts";
-import { stepOf } from "../../src/stages/quantize/trellis/step.ts";
 import { withScratch } from "../../src/stages/scratch.ts";
-import { coefficients, COSTS, fallingModel, normal, uniform } from "../stages/trellis/cases.ts";
-import { createBackend } from "../../src/backend/select.ts";
-import { BACKENDS } from "./backends.ts";
-
-/** Registers a test for every GPU. */
-function testTrellis(
-  name: string,
-  test: (backend: Backend, trellis: GpuTrellis) => Promise<void>,
-  gpus: readonly string[] = ["cuda", "webgpu"],
-): void {
-  for (const [label, options] of BACKENDS) {
-    if (!gpus.includes(label)) continue;
-    Deno.test(`${label}: trellis kernels: ${name}`, async () => {
-      using backend = await createBackend(options);
-      const trellis = backend.gpu?.trellis ?? null;
-      if (trellis === null) throw new Error("the backend has no trellis kernels");
-      await test(backend, trellis);
-    });
-  }
-}
-
-/** Registers a test for the GPUs that encode. */
-function testEncoder(name: string, test: (backend: Backend, encoder: GpuTrellisEncoder) => Promise<void>): void {
-  testTrellis(name, async (backend, { encoder }) => {
-    if (encoder === null) throw new Error("the backend has no kernels to encode");
-    await test(backend, encoder);
-  }, ["cuda"]);
-}
+import { coefficients, COSTS, fallingModel, uniform } from "../stages/trellis/cases.ts";
+import { codeDifference, encodeBatch } from "./trellis_encoding.ts";
+import { testTrellis } from "./trellis_gpus.ts";
 
 interface Chunk {
   readonly model: TrellisModel;
@@ -222,99 +187,6 @@ testTrellis("contexts are those of the entropy coder", async (backend, trellis) 
   });
 });
 
-/** Codes chunks y [components][tokens] of a batch after prefixes; the codes, symbols and escapes of each. */
-async function encodeBatch(
-  backend: Backend,
-  models: readonly TrellisModel[],
-  ys: readonly Int32Array[],
-  tokens: number,
-  lambda: number,
-  prefix: CodedPrefix | null,
-) {
-  const { trellis } = backend.gpu!;
-  const encoder = trellis!.encoder!;
-  return await withScratch(backend, async (scratch) => {
-    const [{ components }] = models;
-    const stride = levelStride(components);
-    const first = prefix?.refs.length ?? 0;
-    const total = first + tokens;
-    const batch = { chunks: ys.length, components, tokens: total };
-    const rows = new Int32Array(ys.length * total * stride);
-    const [levels, reconstruction] = [0, 1].map(() => new Int16Array(ys.length * total * stride).fill(0x7777));
-    for (const [i, y] of ys.entries()) {
-      tokenMajor(y, components, tokens, rows.subarray((i * total + first) * stride));
-      if (prefix !== null) {
-        const before = prefixRows(prefix, total);
-        levels.set(before.levels, i * total * stride);
-        reconstruction.set(before.reconstruction, i * total * stride);
-      }
-    }
-    const nothing = {
-      refs: new Int16Array(0),
-      modes: new Uint8Array(0),
-      energies: new Uint8Array(0),
-      offsets: new Int8Array(components).fill(99),
-    };
-    const side = uploadSide(scratch, batch, ys.map(() => prefix ?? nothing), models.map((_, i) => i));
-    const coded = { levels: scratch.upload(levels), reconstruction: scratch.upload(reconstruction) };
-    const uploaded = trellis!.uploadModels(models);
-    const weight = encoder.uploadWeight(models[0], Math.round(lambda * 256));
-    encoder.encode(uploaded, weight, batch, first, scratch.upload(rows), coded, side);
-    const symbols = scratch.alloc(ys.length * components * total);
-    const places = scratch.alloc(ys.length * components * Math.ceil(total / 32) * 4);
-    const lengths = scratch.alloc(ys.length * 4);
-    encoder.symbols(uploaded, batch, side, coded.levels, symbols, places, lengths);
-    const bytes = new Uint32Array((await backend.read(lengths, 0, ys.length * 4)).buffer);
-    const begins: number[] = [];
-    let end = 0;
-    for (const length of bytes) {
-      begins.push(end);
-      end += length;
-    }
-    const escapes = scratch.upload(new Uint8Array(end + 16).fill(0xaa));
-    encoder.escapes(
-      uploaded,
-      batch,
-      side,
-      coded.levels,
-      places,
-      lengths,
-      scratch.upload(Uint32Array.from(begins)),
-      escapes,
-    );
-    const read = async (buffer: typeof symbols) => (await backend.read(buffer)).buffer as ArrayBuffer;
-    const escaped = new Uint8Array(await read(escapes));
-    assert(escaped.subarray(end).every((byte) => byte === 0xaa));
-    const [words, offsets] = [new Uint32Array(await read(side.words)), new Int8Array(await read(side.offsets))];
-    const L = new Int16Array(await read(coded.reconstruction));
-    const all = new Uint8Array(await read(symbols));
-    uploaded.free();
-    weight.free();
-    return ys.map((_, i) => {
-      const part = <T extends { slice(begin: number, end: number): T }>(array: T, each: number) =>
-        array.slice(i * each, (i + 1) * each);
-      return {
-        side: sideOf(part(words, total), part(offsets, components)),
-        reconstruction: componentMajor(part(L, total * stride), components, total),
-        symbols: part(all, components * total),
-        escapes: escaped.slice(begins[i], begins[i] + bytes[i]),
-      };
-    });
-  });
-}
-
-function requireCode(found: Awaited<ReturnType<typeof encodeBatch>>[number], model: TrellisModel, code: TrellisCode) {
-  const { refs, modes, energies, offsets } = code;
-  assertEquals(found.side.refs, refs);
-  assertEquals(found.side.modes, modes);
-  assertEquals(found.side.energies, energies);
-  assertEquals(found.side.offsets, offsets);
-  assertEquals(found.reconstruction, code.reconstruction);
-  const { symbols, escapes } = symbolsOf(model, code);
-  assertEquals(found.symbols, symbols);
-  assertEquals(found.escapes, escapes);
-}
-
 const encodings = fc.record({
   components: fc.oneof(
     fc.integer({ min: 1, max: 5 }),
@@ -328,7 +200,7 @@ const encodings = fc.record({
   split: fc.double({ min: 0, max: 1, noNaN: true }),
 });
 
-testEncoder("encoding gives the reference's integers, whole and after a prefix", async (backend) => {
+testTrellis("encoding gives the reference's integers, whole and after a prefix", async (backend) => {
   await fc.assert(
     fc.asyncProperty(encodings, async ({ components, tokens, seed, lambda, sigma, split }) => {
       const model = fallingModel(components, { sigma });
@@ -337,7 +209,7 @@ testEncoder("encoding gives the reference's integers, whole and after a prefix",
       const models = [model, coarse];
       const whole = await encodeBatch(backend, models, ys, tokens, lambda, null);
       const codes = ys.map((y, i) => encodeTrellisReference(models[i], y, tokens, lambda));
-      for (const i of [0, 1]) requireCode(whole[i], models[i], codes[i]);
+      for (const i of [0, 1]) assertEquals(codeDifference(whole[i], models[i], codes[i]), "");
       const first = Math.floor(split * tokens);
       if (first === 0 || first === tokens) return;
       const part = (begin: number, end: number) =>
@@ -348,59 +220,35 @@ testEncoder("encoding gives the reference's integers, whole and after a prefix",
       const prefix = encodeTrellisReference(model, part(0, first), first, lambda);
       const rest = part(first, tokens);
       const [grown] = await encodeBatch(backend, [model], [rest], tokens - first, lambda, prefix);
-      requireCode(grown, model, encodeTrellisReference(model, rest, tokens - first, lambda, prefix));
+      const code = encodeTrellisReference(model, rest, tokens - first, lambda, prefix);
+      assertEquals(codeDifference(grown, model, code), "");
     }),
     { numRuns: Number(Deno.env.get("KVZ_CASES") ?? 12) },
   );
 });
 
-testEncoder("coefficients become the sixteenths that the host makes of them", async (backend, encoder) => {
-  const [components, tokens, stride, gain] = [45, 70, 48, 4];
-  const deviate = normal(5);
-  await withScratch(backend, async (scratch) => {
-    const halves = [0, 1].map(() => Float32Array.from({ length: 2 * tokens * stride }, () => 40 * deviate()));
-    const sums = [0, 1].map((chunk) => {
-      const out = new Float32Array(tokens * components);
-      for (const half of halves) {
-        for (let t = 0; t < tokens; t++) {
-          for (let c = 0; c < components; c++) {
-            out[t * components + c] += gain * half[(chunk * tokens + t) * stride + c];
-          }
-        }
-      }
-      return out;
-    });
-    const batch = { chunks: 2, components, tokens };
-    const buffers = { first: scratch.upload(halves[0]), second: scratch.upload(halves[1]), stride, gain };
-    const largest = scratch.alloc(32);
-    encoder.magnitudes(buffers, batch, largest);
-    const found = new Float64Array((await backend.read(largest, 0, 32)).buffer);
-    const wanted = sums.map((values) => toSubsteps(values, components, tokens, 120));
-    for (const chunk of [0, 1]) {
-      let [most, mostSum] = [0, 0];
-      for (let t = 0; t < tokens; t++) {
-        let sum = 0;
-        for (let c = 0; c < components; c++) sum += Math.abs(sums[chunk][t * components + c]);
-        mostSum = Math.max(mostSum, sum);
-      }
-      for (const value of sums[chunk]) most = Math.max(most, Math.abs(value));
-      assertEquals(found.slice(2 * chunk, 2 * chunk + 2), Float64Array.of(most, mostSum));
+testTrellis("encoding of many components, of many tokens, and of extreme coefficients", async (backend) => {
+  // More tokens than a GPU compares at once, in which many are equally far; as many components as there may be.
+  for (
+    const [components, tokens, sigma] of [[1, 1100, 0.4], [21, 300, 0.3], [66, 270, 30], [4096, 3, 9], [1500, 9, 2]]
+  ) {
+    const model = fallingModel(components, { sigma, decay: 0.97 ** (60 / components) });
+    const y = clamped(coefficients(components, tokens, components, { sigma, decay: 0.97 ** (60 / components) }));
+    const [found] = await encodeBatch(backend, [model], [y], tokens, 0.3, null);
+    const difference = codeDifference(found, model, encodeTrellisReference(model, y, tokens, 0.3));
+    assertEquals(difference, "", `${components} × ${tokens}`);
+  }
+  const [components, tokens] = [130, 14];
+  const next = uniform(2);
+  const models = [0.3, 2000, 30].map((sigma) => fallingModel(components, { sigma, decay: 0.999 }));
+  const ys = [0, 1, 2].map((i) =>
+    Int32Array.from({ length: components * tokens }, () => i === 0 ? 0 : next() < 0.5 ? 100_000 : -100_000)
+  );
+  for (const lambda of [0, 0.3, 16]) {
+    const found = await encodeBatch(backend, models, ys, tokens, lambda, null);
+    for (const [i, chunk] of found.entries()) {
+      const code = encodeTrellisReference(models[i], ys[i], tokens, lambda);
+      assertEquals(codeDifference(chunk, models[i], code), "", `λ ${lambda}, chunk ${i}`);
     }
-    const factors = scratch.upload(Float64Array.from(wanted, ({ s }) => 16 / stepOf(s)));
-    const rowStride = levelStride(components);
-    for (const first of [0, 3]) {
-      const length = (first + tokens) * rowStride;
-      const rows = scratch.upload(new Int32Array(2 * length).fill(-1));
-      encoder.substeps(buffers, batch, first, factors, rows);
-      const all = new Int32Array((await backend.read(rows)).buffer);
-      for (const chunk of [0, 1]) {
-        const rowsWanted = new Int32Array(length).fill(-1, 0, first * rowStride);
-        tokenMajor(wanted[chunk].y, components, tokens, rowsWanted.subarray(first * rowStride));
-        assertEquals(all.slice(chunk * length, (chunk + 1) * length), rowsWanted);
-      }
-    }
-    halves[1][7] = NaN;
-    encoder.magnitudes({ ...buffers, second: scratch.upload(halves[1]) }, batch, largest);
-    assert(Number.isNaN(new Float64Array((await backend.read(largest, 0, 8)).buffer)[0]));
-  });
+  }
 });

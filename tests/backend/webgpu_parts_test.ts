@@ -2,8 +2,12 @@ import { assertEquals } from "deno-std/assert";
 import { paddedLength } from "../../src/backend/backend.ts";
 import { createBackend } from "../../src/backend/select.ts";
 import { WebGpuInteger } from "../../src/backend/webgpu/integer.ts";
+import { WebGpuTrellisEncoder } from "../../src/backend/webgpu/trellis_encoder.ts";
 import type { WebGpuBackend } from "../../src/backend/webgpu/webgpu_backend.ts";
 import { numberToF16 } from "../../src/cache/elements.ts";
+import { encodeTrellisReference } from "../../src/stages/quantize/trellis/reference.ts";
+import { coefficients, fallingModel } from "../stages/trellis/cases.ts";
+import { codeDifference, encodeBatch } from "./trellis_encoding.ts";
 import { BACKENDS, dirty, firstDifference, generator, uniform, upload } from "./backends.ts";
 
 /** Registers a test for WebGPU, with the bytes that a device binds as they are and as if they were few. */
@@ -66,3 +70,20 @@ testLimits("dense layers in parts give the same bits", 1 << 13, async (backend) 
   dense!.run(layer, upload(backend, x), rows, 0.5, out);
   return [await backend.read(out)];
 });
+
+if (BACKENDS.some(([label]) => label === "webgpu")) {
+  Deno.test("webgpu: a trellis in several dispatches gives the same levels", async () => {
+    using backend = await createBackend({ backend: "webgpu" }) as WebGpuBackend;
+    const [components, tokens] = [40, 23];
+    const models = [4, 60].map((sigma) => fallingModel(components, { sigma }));
+    const ys = [4, 60].map((sigma) => coefficients(components, tokens, sigma, { sigma }));
+    for (const most of [1, 5 * 2 * components, 1 << 20]) {
+      const encoder = new WebGpuTrellisEncoder(backend.device, most);
+      const found = await encodeBatch(backend, models, ys, tokens, 0.3, null, encoder);
+      for (const [i, chunk] of found.entries()) {
+        const code = encodeTrellisReference(models[i], ys[i], tokens, 0.3);
+        assertEquals(codeDifference(chunk, models[i], code), "", `${most} coefficients a dispatch`);
+      }
+    }
+  });
+}

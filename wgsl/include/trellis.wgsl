@@ -9,9 +9,10 @@ struct Sizes {
   stride: u32,
   // Groups of 32 tokens of a row.
   groups: u32,
-  none0: u32,
-  none1: u32,
-  none2: u32,
+  // Tokens [begin, end) of each chunk are coded, λ in 1/256 (encoders).
+  begin: u32,
+  end: u32,
+  weight: u32,
 }
 
 const MODES = 5u;

@@ -17,7 +17,13 @@ import {
   type SideBuffers,
   type TrellisBatch,
 } from "../gpu/trellis.ts";
-import { requireTrellis, tokenGroups } from "../gpu/trellis_check.ts";
+import {
+  requireCodedLevels,
+  requireCoefficients,
+  requireEncoding,
+  requireWeight,
+  tokenGroups,
+} from "../gpu/trellis_check.ts";
 import type { CudaDevice } from "./device.ts";
 import type { CudaModels } from "./trellis.ts";
 
@@ -28,9 +34,7 @@ class CudaWeight implements DeviceWeight {
   readonly costs: DeviceBuffer;
 
   constructor(device: CudaDevice, model: TrellisModel, weight: number) {
-    if (!(Number.isInteger(weight) && weight >= 0 && weight <= 4096)) {
-      throw new RangeError(`Cannot upload weight: it is ${weight}, expected a whole number from 0 to 4096`);
-    }
+    requireWeight(weight);
     this.weight = weight;
     this.costs = device.alloc(CLASSES * PROXY_BUCKETS * 4);
     device.write(this.costs, proxyCosts(model, weight));
@@ -43,6 +47,7 @@ class CudaWeight implements DeviceWeight {
 
 /** The kernels of the encoder. */
 export class CudaTrellisEncoder implements GpuTrellisEncoder {
+  readonly mostBytes = Infinity;
   readonly #device: CudaDevice;
 
   constructor(device: CudaDevice) {
@@ -109,15 +114,9 @@ export class CudaTrellisEncoder implements GpuTrellisEncoder {
     coded: CodedBuffers,
     side: SideBuffers,
   ): void {
-    const what = "encode trellis";
-    requireTrellis(what, models, batch, side);
-    requireCounts(what, { first });
+    requireEncoding(models, batch, first, rows, coded, side);
     const { chunks, components, tokens } = batch;
     const stride = levelStride(components);
-    const count = chunks * tokens * stride;
-    requireBytes(what, "rows", rows.byteLength, count * 4);
-    requireBytes(what, "levels", coded.levels.byteLength, count * 2);
-    requireBytes(what, "reconstruction", coded.reconstruction.byteLength, count * 2);
     if (chunks === 0 || first >= tokens) return;
     const device = this.#device;
     const { rho32, base, bits, limits } = models as CudaModels;
@@ -174,17 +173,17 @@ export class CudaTrellisEncoder implements GpuTrellisEncoder {
     lengths: DeviceBuffer,
   ): void {
     const what = "make symbols";
-    const { groups, shared } = requireLevels(what, models, batch, side, levels, places, lengths);
+    requireCodedLevels(what, models, batch, side, levels, places, lengths);
     const { chunks, components, tokens } = batch;
     requireBytes(what, "symbols", symbols.byteLength, chunks * components * tokens);
     if (chunks === 0) return;
     this.#device.launch("trellis_levels", "trellisSymbols", {
       grid: [Math.ceil(tokens / 128), Math.ceil(components / 32), chunks],
       block: [256, 1, 1],
-    }, [...shared, symbols, places]);
+    }, [...sharedArguments(models, batch, side, levels), symbols, places]);
     this.#device.launch("trellis", "trellisScan", { grid: [chunks, 1, 1], block: [1024, 1, 1] }, [
       places,
-      { u32: components * groups },
+      { u32: components * tokenGroups(tokens) },
       lengths,
       null,
       null,
@@ -202,46 +201,21 @@ export class CudaTrellisEncoder implements GpuTrellisEncoder {
     bytes: DeviceBuffer,
   ): void {
     const what = "write escapes";
-    const { groups, shared } = requireLevels(what, models, batch, side, levels, places, lengths);
-    const { chunks, components } = batch;
+    requireCodedLevels(what, models, batch, side, levels, places, lengths);
+    const { chunks, components, tokens } = batch;
     requireBytes(what, "begins", begins.byteLength, chunks * 4);
     if (chunks === 0) return;
     this.#device.launch("trellis_levels", "trellisEscapes", {
-      grid: [Math.ceil(components * groups / 256), chunks, 1],
+      grid: [Math.ceil(components * tokenGroups(tokens) / 256), chunks, 1],
       block: [256, 1, 1],
-    }, [...shared, places, lengths, begins, bytes]);
+    }, [...sharedArguments(models, batch, side, levels), places, lengths, begins, bytes]);
   }
 }
 
-/** Checks what `symbols` and `escapes` have in common; the first arguments of their kernels. */
-function requireLevels(
-  what: string,
-  models: DeviceModels,
-  batch: TrellisBatch,
-  side: SideBuffers,
-  levels: DeviceBuffer,
-  places: DeviceBuffer,
-  lengths: DeviceBuffer,
-) {
-  requireTrellis(what, models, batch, side);
-  const { chunks, components, tokens } = batch;
-  const [stride, groups] = [levelStride(components), tokenGroups(tokens)];
-  requireBytes(what, "levels", levels.byteLength, chunks * tokens * stride * 2);
-  requireBytes(what, "places", places.byteLength, chunks * components * groups * 4);
-  requireBytes(what, "lengths", lengths.byteLength, chunks * 4);
+/** First arguments of the kernels of `symbols` and `escapes`. */
+function sharedArguments(models: DeviceModels, batch: TrellisBatch, side: SideBuffers, levels: DeviceBuffer) {
+  const { components, tokens } = batch;
   const { base, limits } = models as CudaModels;
-  const sizes = [{ u32: components }, { u32: tokens }, { u32: stride }, { u32: groups }];
-  return { groups, shared: [...sizes, limits, base, side.models, side.words, side.offsets, levels] };
-}
-
-function requireCoefficients(what: string, coefficients: CoefficientBuffers, batch: TrellisBatch): void {
-  const { first, second, stride } = coefficients;
-  const { chunks, components, tokens } = batch;
-  requireCounts(what, { chunks, components, tokens, stride });
-  if (stride < components) {
-    throw new RangeError(`Cannot ${what}: "stride" is ${stride}, expected ${components} or more`);
-  }
-  for (const [name, buffer] of Object.entries({ first, second })) {
-    requireBytes(what, name, buffer.byteLength, chunks * tokens * stride * 4);
-  }
+  const counts = [components, tokens, levelStride(components), tokenGroups(tokens)];
+  return [...counts.map((u32) => ({ u32 })), limits, base, side.models, side.words, side.offsets, levels];
 }

@@ -110,8 +110,8 @@ export interface GpuTrellis {
     kinds: DeviceBuffer,
   ): void;
 
-  /** The way there; null where a device has only the way back, and the stage encodes in WASM. */
-  readonly encoder: GpuTrellisEncoder | null;
+  /** The way there. */
+  readonly encoder: GpuTrellisEncoder;
 }
 
 /** λ on the device, with what predictions are going to cost. */
@@ -132,6 +132,9 @@ export interface CoefficientBuffers {
 
 /** The kernels of the encoder. Calls enqueue. */
 export interface GpuTrellisEncoder {
+  /** Most bytes that rows or coefficients of a batch may have. */
+  readonly mostBytes: number;
+
   /** @param weight λ in 1/256 */
   uploadWeight(model: TrellisModel, weight: number): DeviceWeight;
 

@@ -6,7 +6,15 @@
 import { MODES, TABLES, type TrellisModel } from "../../stages/quantize/trellis/model.ts";
 import { requireBytes, requireCounts } from "../check.ts";
 import type { DeviceBuffer } from "../backend.ts";
-import { type DeviceModels, type EscapeBuffers, levelStride, type SideBuffers, type TrellisBatch } from "./trellis.ts";
+import {
+  type CodedBuffers,
+  type CoefficientBuffers,
+  type DeviceModels,
+  type EscapeBuffers,
+  levelStride,
+  type SideBuffers,
+  type TrellisBatch,
+} from "./trellis.ts";
 
 /** Most components and most tokens of a chunk: 28 bits hold the place of a symbol. */
 export const MAX_TRELLIS = 4096;
@@ -106,4 +114,60 @@ export function requireContextBuffers(
 /** Groups of 32 tokens of a row. */
 export function tokenGroups(tokens: number): number {
   return (tokens + 31) >> 5;
+}
+
+/** @throws {RangeError} when λ in 1/256 is no whole number from 0 to 4096. */
+export function requireWeight(weight: number): void {
+  if (!(Number.isInteger(weight) && weight >= 0 && weight <= 4096)) {
+    throw new RangeError(`Cannot upload weight: it is ${weight}, expected a whole number from 0 to 4096`);
+  }
+}
+
+/** @throws {RangeError} when coefficients do not fit a batch. */
+export function requireCoefficients(what: string, coefficients: CoefficientBuffers, batch: TrellisBatch): void {
+  const { first, second, stride } = coefficients;
+  const { chunks, components, tokens } = batch;
+  requireCounts(what, { chunks, components, tokens, stride });
+  if (stride < components) {
+    throw new RangeError(`Cannot ${what}: "stride" is ${stride}, expected ${components} or more`);
+  }
+  for (const [name, buffer] of Object.entries({ first, second })) {
+    requireBytes(what, name, buffer.byteLength, chunks * tokens * stride * 4);
+  }
+}
+
+/** @throws {RangeError} when an argument of `encode` does not fit. */
+export function requireEncoding(
+  models: DeviceModels,
+  batch: TrellisBatch,
+  first: number,
+  rows: DeviceBuffer,
+  coded: CodedBuffers,
+  side: SideBuffers,
+): void {
+  const what = "encode trellis";
+  requireTrellis(what, models, batch, side);
+  requireCounts(what, { first });
+  const { chunks, components, tokens } = batch;
+  const count = chunks * tokens * levelStride(components);
+  requireBytes(what, "rows", rows.byteLength, count * 4);
+  requireBytes(what, "levels", coded.levels.byteLength, count * 2);
+  requireBytes(what, "reconstruction", coded.reconstruction.byteLength, count * 2);
+}
+
+/** @throws {RangeError} when an argument that `symbols` and `escapes` have in common does not fit. */
+export function requireCodedLevels(
+  what: string,
+  models: DeviceModels,
+  batch: TrellisBatch,
+  side: SideBuffers,
+  levels: DeviceBuffer,
+  places: DeviceBuffer,
+  lengths: DeviceBuffer,
+): void {
+  requireTrellis(what, models, batch, side);
+  const { chunks, components, tokens } = batch;
+  requireBytes(what, "levels", levels.byteLength, chunks * tokens * levelStride(components) * 2);
+  requireBytes(what, "places", places.byteLength, chunks * components * tokenGroups(tokens) * 4);
+  requireBytes(what, "lengths", lengths.byteLength, chunks * 4);
 }

@@ -1,67 +1,78 @@
 /**
- * The trellis kernels in WGSL (wgsl/trellis_*.wgsl): the way back, and what the entropy coder is told. The way there is left
- * to WebAssembly.
+ * The trellis kernels in WGSL (wgsl/trellis_*.wgsl): the way back, and what the entropy coder is told.
  *
  * @module
  */
-import { MODES, type TrellisModel } from "../../stages/quantize/trellis/model.ts";
+import { MODES, TABLES, type TrellisModel } from "../../stages/quantize/trellis/model.ts";
 import type { DeviceBuffer } from "../backend.ts";
 import {
   type DeviceModels,
   type EscapeBuffers,
   type GpuTrellis,
+  type GpuTrellisEncoder,
   levelStride,
   type SideBuffers,
   type TrellisBatch,
 } from "../gpu/trellis.ts";
 import { joined, requireContextBuffers, requireDecoding, requireModels, tokenGroups } from "../gpu/trellis_check.ts";
-import type { WebGpuDevice } from "./device.ts";
+import type { BufferRange, WebGpuDevice } from "./device.ts";
 import { trellisClasses } from "./shaders/trellis_classes.ts";
 import { trellisKinds } from "./shaders/trellis_kinds.ts";
 import { trellisPlaces } from "./shaders/trellis_places.ts";
 import { trellisPredict } from "./shaders/trellis_predict.ts";
 import { trellisScan } from "./shaders/trellis_scan.ts";
 import { trellisWalk } from "./shaders/trellis_walk.ts";
+import { WebGpuTrellisEncoder } from "./trellis_encoder.ts";
 
 /** Models in device memory. */
-class WebGpuModels implements DeviceModels {
+export class WebGpuModels implements DeviceModels {
   readonly count: number;
   readonly components: number;
   /** i8 [models][5][components]. */
   readonly rho32: DeviceBuffer;
   /** u8 [models][5][components]. */
   readonly base: DeviceBuffer;
-  /** u8 [128]. */
-  readonly limits: DeviceBuffer;
+  /** u16 [128][256], costs of symbols, then u8 [128], the limits. */
+  readonly rates: DeviceBuffer;
 
   constructor(device: WebGpuDevice, models: readonly TrellisModel[]) {
     requireModels(models);
-    const [{ components, limits }] = models;
+    const [{ components, bits, limits }] = models;
     this.count = models.length;
     this.components = components;
     const length = models.length * MODES * components;
-    const upload = (bytes: Uint8Array | Int8Array) => {
-      const buffer = device.alloc(bytes.length);
-      device.write(buffer, bytes, 0);
+    const upload = (...parts: readonly (Uint8Array | Int8Array | Uint16Array)[]) => {
+      const buffer = device.alloc(parts.reduce((sum, { byteLength }) => sum + byteLength, 0));
+      let at = 0;
+      for (const part of parts) {
+        device.write(buffer, part, at);
+        at += part.byteLength;
+      }
       return buffer;
     };
     this.rho32 = upload(joined(models.map((model) => model.rho32), new Int8Array(length)));
     this.base = upload(joined(models.map((model) => model.base), new Uint8Array(length)));
-    this.limits = upload(limits);
+    this.rates = upload(bits, limits);
+  }
+
+  /** u8 [128]. */
+  get limits(): BufferRange {
+    return { buffer: this.rates, byteOffset: TABLES * 512, byteLength: TABLES };
   }
 
   free(): void {
-    for (const buffer of [this.rho32, this.base, this.limits]) buffer.free();
+    for (const buffer of [this.rho32, this.base, this.rates]) buffer.free();
   }
 }
 
 /** The kernels. */
 export class WebGpuTrellis implements GpuTrellis {
-  readonly encoder = null;
+  readonly encoder: GpuTrellisEncoder;
   readonly #device: WebGpuDevice;
 
   constructor(device: WebGpuDevice) {
     this.#device = device;
+    this.encoder = new WebGpuTrellisEncoder(device);
   }
 
   uploadModels(models: readonly TrellisModel[]): DeviceModels {
@@ -156,6 +167,7 @@ export class WebGpuTrellis implements GpuTrellis {
 }
 
 /** `Sizes` of wgsl/include/trellis.wgsl. */
-function sizesOf({ chunks, components, tokens }: TrellisBatch): Uint32Array {
-  return Uint32Array.of(chunks, components, tokens, levelStride(components), tokenGroups(tokens), 0, 0, 0);
+export function sizesOf({ chunks, components, tokens }: TrellisBatch, begin = 0, end = 0, weight = 0): Uint32Array {
+  const [stride, groups] = [levelStride(components), tokenGroups(tokens)];
+  return Uint32Array.of(chunks, components, tokens, stride, groups, begin, end, weight);
 }

@@ -10,9 +10,9 @@ components: u32,
 tokens: u32,
 stride: u32,
 groups: u32,
-none0: u32,
-none1: u32,
-none2: u32,
+begin: u32,
+end: u32,
+weight: u32,
 }
 const MODES = 5u;
 const ENERGIES = 3u;

@@ -10,9 +10,9 @@ components: u32,
 tokens: u32,
 stride: u32,
 groups: u32,
-none0: u32,
-none1: u32,
-none2: u32,
+begin: u32,
+end: u32,
+weight: u32,
 }
 const MODES = 5u;
 const ENERGIES = 3u;
@@ -97,10 +97,9 @@ return result;
 @group(0) @binding(1) var<storage, read_write> places: array<u32>;
 @group(0) @binding(2) var<storage, read_write> status: array<u32>;
 @group(0) @binding(3) var<uniform> sizes: Sizes;
-@compute @workgroup_size(256)
-fn scan_counts(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-let chunk = group.x;
-let count = sizes.components * sizes.groups;
+@group(0) @binding(0) var<storage, read_write> lengths: array<u32>;
+@group(0) @binding(2) var<uniform> length_sizes: Sizes;
+fn scan_chunk(chunk: u32, count: u32, local: u32) -> u32 {
 let place = place_of(local);
 var before = 0u;
 for (var base = 0u; base < count; base += 1024u) {
@@ -123,10 +122,24 @@ places[chunk * count + first + j] = at;
 at += own[j];
 }
 }
+return before;
+}
+@compute @workgroup_size(256)
+fn scan_counts(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+let chunk = group.x;
+let before = scan_chunk(chunk, sizes.components * sizes.groups, local);
 if (local == 0u) {
 let values = begins[chunk + 1u] - begins[chunk];
 status[2u * chunk] = select(STATUS_OK, STATUS_SURPLUS, before < values);
 status[2u * chunk + 1u] = 0u;
+}
+}
+@compute @workgroup_size(256)
+fn scan_lengths(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+let chunk = group.x;
+let sum = scan_chunk(chunk, length_sizes.components * length_sizes.groups, local);
+if (local == 0u) {
+lengths[chunk] = sum;
 }
 }`,
 };

@@ -41,14 +41,13 @@ export class GpuChunkEncoder implements Disposable {
   constructor(
     backend: Backend,
     trellis: GpuTrellis,
-    kernels: GpuTrellisEncoder,
     components: number,
     symbols: GpuSymbols,
     modelAt: (s: number) => TrellisModel,
   ) {
     this.#backend = backend;
     this.#trellis = trellis;
-    this.#kernels = kernels;
+    this.#kernels = trellis.encoder;
     this.#components = components;
     this.#symbols = symbols;
     this.#modelAt = modelAt;

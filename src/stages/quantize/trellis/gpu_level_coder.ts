@@ -19,7 +19,6 @@ import type { ChunkCoder } from "./level_coder.ts";
 import { type StepSet, tableBits, tableLimits, type TrellisModel, trellisModel } from "./model.ts";
 import { checkEncoderInput, type TrellisCode, weightOf } from "./reference.ts";
 import { stepOf } from "./step.ts";
-import { toSubsteps } from "./substeps.ts";
 
 /** A chunk to be coded. */
 interface EncodeJob {
@@ -40,7 +39,7 @@ export class GpuLevelCoder implements ChunkCoder {
   readonly #openHost: () => Promise<ChunkCoder>;
   #host: Promise<ChunkCoder> | null = null;
   readonly #decoder: GpuChunkDecoder;
-  readonly #encoder: GpuChunkEncoder | null;
+  readonly #encoder: GpuChunkEncoder;
   readonly #batches: Batches<EncodeJob, ChunkStreams | Error | null>;
 
   /** @param openHost makes the coder of what the device has no kernels for */
@@ -61,13 +60,9 @@ export class GpuLevelCoder implements ChunkCoder {
     this.#openHost = openHost;
     const modelAt = (s: number) => this.#modelAt(s);
     this.#decoder = new GpuChunkDecoder(backend, trellis, components, this.#symbols, modelAt);
-    const { encoder } = trellis;
-    const own = encoder === null
-      ? null
-      : new GpuChunkEncoder(backend, trellis, encoder, components, this.#symbols, modelAt);
-    this.#encoder = own;
+    this.#encoder = new GpuChunkEncoder(backend, trellis, components, this.#symbols, modelAt);
     const alike = (a: EncodeJob, b: EncodeJob) => a.tokens === b.tokens && a.weight === b.weight;
-    this.#batches = new Batches(MOST_CHUNKS, alike, (jobs) => this.#encodeBatch(own!, jobs));
+    this.#batches = new Batches(MOST_CHUNKS, alike, (jobs) => this.#encodeBatch(jobs));
   }
 
   async encode(
@@ -77,14 +72,12 @@ export class GpuLevelCoder implements ChunkCoder {
     lambda: number,
     before: TrellisCode | null,
   ): Promise<ChunkStreams> {
-    const encoder = this.#encoder;
-    if (encoder === null) return await (await this.#hostCoder()).encode(y, s, tokens, lambda, before);
     const weight = checkEncoderInput(this.#modelAt(s), y, tokens, lambda);
     const [first, stride] = [before?.refs.length ?? 0, levelStride(this.#components)];
     const rows = new Int32Array((first + tokens) * stride);
     tokenMajor(y, this.#components, tokens, rows.subarray(first * stride));
     return await withScratch(this.#backend, async (scratch) => {
-      const [streams] = await encoder.encodeRows(scratch, scratch.upload(rows), [s], tokens, weight, before);
+      const [streams] = await this.#encoder.encodeRows(scratch, scratch.upload(rows), [s], tokens, weight, before);
       return streams;
     });
   }
@@ -103,20 +96,13 @@ export class GpuLevelCoder implements ChunkCoder {
     lambda: number,
     before: TrellisCode | null,
   ): Promise<ChunkStreams | null> {
-    const components = this.#components;
-    const encoder = this.#encoder;
     const weight = weightOf(lambda);
     const scratch = new Scratch(this.#backend);
     try {
       const own = copyOf(this.#backend, scratch, coefficients, tokens);
-      if (encoder === null) {
-        const { y, s } = toSubsteps(await this.#read(own, tokens), components, tokens, before?.s ?? wanted);
-        if (before !== null && s !== before.s) return null;
-        return await (await this.#hostCoder()).encode(y, s, tokens, lambda, before);
-      }
       const result = before === null
         ? await this.#batches.add({ coefficients: own, wanted, tokens, weight })
-        : (await encoder.encodeCoefficients(scratch, own, [before.s], tokens, weight, before))[0];
+        : (await this.#encoder.encodeCoefficients(scratch, own, [before.s], tokens, weight, before))[0];
       if (result instanceof Error) throw result;
       return result;
     } finally {
@@ -153,7 +139,7 @@ export class GpuLevelCoder implements ChunkCoder {
 
   [Symbol.dispose](): void {
     this.#decoder[Symbol.dispose]();
-    this.#encoder?.[Symbol.dispose]();
+    this.#encoder[Symbol.dispose]();
     this.#symbols[Symbol.dispose]();
     this.#host?.then((host) => host[Symbol.dispose](), () => {});
     this.#host = null;
@@ -167,8 +153,17 @@ export class GpuLevelCoder implements ChunkCoder {
     requireLevels({ levels, scales: new Float32Array(tokens) }, components, tokens);
   }
 
-  /** Codes chunks that came at once. */
-  async #encodeBatch(encoder: GpuChunkEncoder, jobs: readonly EncodeJob[]): Promise<(ChunkStreams | Error | null)[]> {
+  /** Codes chunks that came at once, as many together as the device can bind. */
+  async #encodeBatch(jobs: readonly EncodeJob[]): Promise<(ChunkStreams | Error | null)[]> {
+    const [{ coefficients: { stride }, tokens }] = jobs;
+    const bytes = tokens * Math.max(stride, levelStride(this.#components)) * 4;
+    const most = Math.max(1, Math.floor(this.#trellis.encoder.mostBytes / bytes));
+    const results: (ChunkStreams | Error | null)[] = [];
+    for (let i = 0; i < jobs.length; i += most) results.push(...await this.#encodeTogether(jobs.slice(i, i + most)));
+    return results;
+  }
+
+  async #encodeTogether(jobs: readonly EncodeJob[]): Promise<(ChunkStreams | Error | null)[]> {
     const [{ coefficients: { stride, gain }, tokens, weight }] = jobs;
     return await withScratch(this.#backend, async (scratch) => {
       const bytes = tokens * stride * 4;
@@ -179,22 +174,15 @@ export class GpuLevelCoder implements ChunkCoder {
         return buffer;
       };
       const all = { first: joined("first"), second: joined("second"), stride, gain };
-      return await encoder.encodeCoefficients(scratch, all, jobs.map(({ wanted }) => wanted), tokens, weight, null);
+      return await this.#encoder.encodeCoefficients(
+        scratch,
+        all,
+        jobs.map(({ wanted }) => wanted),
+        tokens,
+        weight,
+        null,
+      );
     });
-  }
-
-  /** Coefficients of a chunk as the host's transform gives them. */
-  async #read({ first, second, stride, gain }: CoefficientBuffers, tokens: number): Promise<Float32Array> {
-    const components = this.#components;
-    const out = new Float32Array(tokens * components);
-    for (const buffer of [first, second]) {
-      const bytes = await this.#backend.read(buffer, 0, tokens * stride * 4);
-      const values = new Float32Array(bytes.buffer, bytes.byteOffset, tokens * stride);
-      for (let t = 0; t < tokens; t++) {
-        for (let c = 0; c < components; c++) out[t * components + c] += gain * values[t * stride + c];
-      }
-    }
-    return out;
   }
 
   async #readRows(quarters: DeviceBuffer, tokens: number): Promise<Int16Array> {

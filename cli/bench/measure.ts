@@ -7,6 +7,7 @@ import type { Backend } from "../../src/backend/backend.ts";
 import { denseKernels, entropyKernels, groupKernels, integerKernels } from "./gpu_cases.ts";
 import { netKernels, quantizerKernels } from "./host_cases.ts";
 import { type Kernel, kernelsOf } from "./kernel_cases.ts";
+import { trellisKernels } from "./trellis_cases.ts";
 
 /** A kernel's rate. */
 export interface KernelRate {
@@ -47,6 +48,7 @@ export async function measureBackend(backend: Backend, seconds: number, wanted?:
     ...kernelsOf(backend, tokens),
     ...await entropyKernels(backend, tokens),
     ...integerKernels(backend, tokens),
+    ...await trellisKernels(backend, tokens),
     ...denseKernels(backend, tokens),
     ...groupKernels(backend, tokens),
     ...await netKernels(backend, tokens),

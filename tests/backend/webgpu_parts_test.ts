@@ -77,7 +77,7 @@ if (BACKENDS.some(([label]) => label === "webgpu")) {
     const [components, tokens] = [40, 23];
     const models = [4, 60].map((sigma) => fallingModel(components, { sigma }));
     const ys = [4, 60].map((sigma) => coefficients(components, tokens, sigma, { sigma }));
-    for (const most of [1, 5 * 2 * components, 1 << 20]) {
+    for (const most of [1, 5 * 2 * components, 1 << 21]) {
       const encoder = new WebGpuTrellisEncoder(backend.device, most);
       const found = await encodeBatch(backend, models, ys, tokens, 0.3, null, encoder);
       for (const [i, chunk] of found.entries()) {

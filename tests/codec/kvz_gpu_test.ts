@@ -36,7 +36,10 @@ for (const [name, options] of GPUS) {
     await using host = await openCodec(profile, { backend: "wasm" });
     await using gpu = await openCodec(profile, options);
     for (const settings of [{ sinks: 20, window: 30 }, { step: 1e-4 }]) {
-      const files = [(await host.compress(cache, settings)).bytes, (await gpu.compress(cache, settings)).bytes];
+      const { bytes, report } = await gpu.compress(cache, settings);
+      // Nothing is left to the host.
+      assertEquals(report.host, undefined);
+      const files = [(await host.compress(cache, settings)).bytes, bytes];
       assertEquals(files[1], (await gpu.compress(cache, settings)).bytes);
       for (const bytes of files) {
         for (const where of [{}, { firstPosition: 5000 }]) {

@@ -63,7 +63,7 @@ export class WebGpuTrellisEncoder implements GpuTrellisEncoder {
   readonly #mostCoefficients: number;
 
   /** @param mostCoefficients of all chunks that a dispatch quantizes at most, so that it ends soon on a slow device too */
-  constructor(device: WebGpuDevice, mostCoefficients: number = 1 << 20) {
+  constructor(device: WebGpuDevice, mostCoefficients: number = 1 << 21) {
     this.#device = device;
     this.#mostCoefficients = mostCoefficients;
     this.#symbols = new WebGpuSymbols(device);

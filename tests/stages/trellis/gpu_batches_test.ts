@@ -24,48 +24,53 @@ const sets: StepSet[] = [{
 
 for (const [name, options] of BACKENDS) {
   if (name !== "cuda" && name !== "webgpu") continue;
-  Deno.test(`${name}: chunks that come at once are coded as one by one`, async () => {
-    using backend = await createBackend(options);
-    using coder = await openLevelCoder(backend, COMPONENTS, sets, TABLES);
-    using host = await openHostLevelCoder(backend, COMPONENTS, sets, TABLES);
-    if (!(coder instanceof GpuLevelCoder)) throw new Error("the coder is not the device's");
-    const deviate = normal(3);
-    // The third needs a coarser step, the fourth cannot be coded, the last is shorter.
-    const tokens = [TOKENS, TOKENS, TOKENS, TOKENS, TOKENS, 20];
-    const chunks = tokens.map((n, i) => {
-      const values = Float32Array.from({ length: n * STRIDE }, () => 3 * deviate());
-      if (i === 2) values[70] = 5000;
-      if (i === 3) values[71] = NaN;
-      return values;
-    });
-    const files: { streams: ChunkStreams; tokens: number }[] = [];
-    await withScratch(backend, async (scratch) => {
-      const second = scratch.upload(new Float32Array(TOKENS * STRIDE));
-      // One buffer for all, as the transform has it.
-      const first = scratch.alloc(TOKENS * STRIDE * 4);
-      const coded = chunks.map((values, i) => {
-        backend.write(first, values);
-        return coder.encodeCoefficients({ first, second, stride: STRIDE, gain: 1 }, S, tokens[i], 0.3, null);
+  // Together, and where the device binds the rows of two.
+  for (const mostBytes of [null, 2 * TOKENS * 48 * 4]) {
+    const parts = mostBytes === null ? "" : ", in parts";
+    Deno.test(`${name}: chunks that come at once are coded as one by one${parts}`, async () => {
+      using backend = await createBackend(options);
+      if (mostBytes !== null) Object.defineProperty(backend.gpu!.trellis!.encoder, "mostBytes", { value: mostBytes });
+      using coder = await openLevelCoder(backend, COMPONENTS, sets, TABLES);
+      using host = await openHostLevelCoder(backend, COMPONENTS, sets, TABLES);
+      if (!(coder instanceof GpuLevelCoder)) throw new Error("the coder is not the device's");
+      const deviate = normal(3);
+      // The third needs a coarser step, the fourth cannot be coded, the last is shorter.
+      const tokens = [TOKENS, TOKENS, TOKENS, TOKENS, TOKENS, 20];
+      const chunks = tokens.map((n, i) => {
+        const values = Float32Array.from({ length: n * STRIDE }, () => 3 * deviate());
+        if (i === 2) values[70] = 5000;
+        if (i === 3) values[71] = NaN;
+        return values;
       });
-      await assertRejects(() => coded[3], RangeError, "not finite");
-      for (const i of [0, 1, 2, 4, 5]) {
-        const { y, s } = toSubsteps(chunks[i], COMPONENTS, tokens[i], S);
-        assertEquals(s < S, i === 2);
-        const streams = await host.encode(y, s, tokens[i], 0.3, null);
-        assertEquals(await coded[i], streams, `chunk ${i}`);
-        files.push({ streams, tokens: tokens[i] });
+      const files: { streams: ChunkStreams; tokens: number }[] = [];
+      await withScratch(backend, async (scratch) => {
+        const second = scratch.upload(new Float32Array(TOKENS * STRIDE));
+        // One buffer for all, as the transform has it.
+        const first = scratch.alloc(TOKENS * STRIDE * 4);
+        const coded = chunks.map((values, i) => {
+          backend.write(first, values);
+          return coder.encodeCoefficients({ first, second, stride: STRIDE, gain: 1 }, S, tokens[i], 0.3, null);
+        });
+        await assertRejects(() => coded[3], RangeError, "not finite");
+        for (const i of [0, 1, 2, 4, 5]) {
+          const { y, s } = toSubsteps(chunks[i], COMPONENTS, tokens[i], S);
+          assertEquals(s < S, i === 2);
+          const streams = await host.encode(y, s, tokens[i], 0.3, null);
+          assertEquals(await coded[i], streams, `chunk ${i}`);
+          files.push({ streams, tokens: tokens[i] });
+        }
+      });
+      // And back, one of them damaged.
+      const cut = { ...files[1].streams, symbols: files[1].streams.symbols.slice(0, -2) };
+      const restored = [...files, { streams: cut, tokens: TOKENS }].map((file) =>
+        coder.decode(file.streams, file.tokens)
+      );
+      await assertRejects(() => restored[files.length], KvzFormatError);
+      for (const [i, file] of files.entries()) {
+        assertEquals(await restored[i], await host.decode(file.streams, file.tokens), `chunk ${i}`);
       }
     });
-    // And back, one of them damaged.
-    const cut = { ...files[1].streams, symbols: files[1].streams.symbols.slice(0, -2) };
-    const restored = [...files, { streams: cut, tokens: TOKENS }].map((file) =>
-      coder.decode(file.streams, file.tokens)
-    );
-    await assertRejects(() => restored[files.length], KvzFormatError);
-    for (const [i, file] of files.entries()) {
-      assertEquals(await restored[i], await host.decode(file.streams, file.tokens), `chunk ${i}`);
-    }
-  });
+  }
 }
 
 Deno.test("batches: jobs that come meanwhile are done together, those alike, in order; failures are their batch's", async () => {

@@ -43,6 +43,7 @@ type CompressFlags = BackendFlags & JsonFlag & OutputFlags & CacheFlags & Profil
   readonly valueRatio?: number;
   readonly window?: number;
   readonly sinks?: number;
+  readonly recent?: number;
   readonly entropy?: CompressOptions["entropy"];
   readonly inner?: CompressOptions["inner"];
   readonly quality?: CompressOptions["quality"];
@@ -68,6 +69,11 @@ export function addCompress(program: Command, context: CliContext): void {
     .option("--key-ratio <x>", "target ratio of the keys", positiveNumber("--key-ratio"))
     .option("--value-ratio <x>", "target ratio of the values", positiveNumber("--value-ratio"))
     .option("--window <n>", "newest tokens kept bit-exact", wholeNumber("--window", 0, 1 << 20))
+    .option(
+      "--recent <n>",
+      "newest tokens that kvz codes with half the step (default 128)",
+      wholeNumber("--recent", 0, 1 << 20),
+    )
     .addOption(
       new Option("--quality <name>", "quality of kvz (default balanced)").choices(["small", "balanced", "high"]),
     )
@@ -155,6 +161,7 @@ function compressOptions(flags: CompressFlags): CompressOptions {
       "valueRatio",
       "window",
       "sinks",
+      "recent",
       "entropy",
       "inner",
       "quality",

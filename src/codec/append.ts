@@ -17,7 +17,7 @@ import { encodeUnits, type UnitEncoder } from "./encode.ts";
 import { groupIds, groupPositions, type OpenFile, readGroup, type RecordGroup } from "./groups.ts";
 import type { Lanes } from "./lanes.ts";
 import type { CallOptions } from "./options.ts";
-import { chunkUnits, FILE_CHUNK, firstOfContiguous, regionOf, SINK_CHUNK, type Unit, WINDOW_CHUNK } from "./regions.ts";
+import { codedUnits, FILE_CHUNK, firstOfContiguous, regionOf, SINK_CHUNK, type Unit, WINDOW_CHUNK } from "./regions.ts";
 
 /** What appending did. */
 export interface AppendResult {
@@ -55,12 +55,15 @@ export async function appendCache(
   const chunks = file.groups.filter((g) => regionOf(g.chunk) === "chunk" && g.chunk !== FILE_CHUNK);
   const oldWindow = group(WINDOW_CHUNK);
   const codedEnd = oldWindow === undefined ? file.tokens : oldWindow.begin;
-  const tail = chunks.find((g) => g.tokens < chunkTokens);
+  const tail = chunks.slice(-1).find((g) => g.tokens < chunkTokens);
   const source = new GrownCache(file, more, codedEnd, await readWindow(lanes, decoder, file, codedEnd));
   checkPositions(header.firstPosition, file, source);
 
   const { recipe } = decoder;
-  const { sinks, window } = recipe.regions(recipe.parseOptions({ ...header.recipe.options }), source.tokens);
+  const { sinks, window, recent = 0 } = recipe.regions(
+    recipe.parseOptions({ ...header.recipe.options }),
+    source.tokens,
+  );
   const split = splitTokens(source.tokens, sinks, window);
   const hasSinks = group(SINK_CHUNK) !== undefined;
   const units: Unit[] = [];
@@ -69,10 +72,11 @@ export async function appendCache(
   if (codedEnd === 0 && split.codedBegin > 0) units.push({ chunk: SINK_CHUNK, begin: 0, end: split.codedBegin });
   const codedFrom = codedEnd === 0 ? split.codedBegin : codedEnd;
   if (codedEnd > 0 && sinks > 0 && !hasSinks) throw new KvzMismatchError("Cannot append: the file has no sinks");
-  // The first new chunk may be the rest of the tail chunk.
-  const room = tail === undefined ? 0 : Math.min(chunkTokens - tail.tokens, newCodedEnd - codedFrom);
+  // The first new chunk may be the rest of the tail chunk: of one of recent tokens only where all new ones are recent.
+  const added = newCodedEnd - codedFrom;
+  const room = tail === undefined || (recent > 0 && added > recent) ? 0 : Math.min(chunkTokens - tail.tokens, added);
   if (tail !== undefined && room > 0) units.push({ chunk: tail.chunk, begin: codedFrom, end: codedFrom + room });
-  units.push(...chunkUnits(codedFrom + room, newCodedEnd, chunkTokens, chunks.length));
+  units.push(...codedUnits(codedFrom + room, newCodedEnd, recent, chunkTokens, chunks.length));
   if (newCodedEnd < source.tokens) units.push({ chunk: WINDOW_CHUNK, begin: newCodedEnd, end: source.tokens });
 
   const withIds = source.inputIds !== undefined;

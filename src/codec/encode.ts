@@ -21,7 +21,7 @@ import type { Lanes } from "./lanes.ts";
 import type { CallOptions, CompressOptions } from "./options.ts";
 import { mapOrdered } from "./ordered.ts";
 import {
-  chunkUnits,
+  codedUnits,
   FILE_CHUNK,
   firstOfContiguous,
   int32Bytes,
@@ -128,11 +128,11 @@ export async function encodeCache(
   await writer.start();
   await writePlan(writer, setup);
 
-  const { sinks, window } = recipe.regions(recipeOptions, source.tokens);
+  const { sinks, window, recent = 0 } = recipe.regions(recipeOptions, source.tokens);
   const { codedBegin, codedEnd, tokens } = splitTokens(source.tokens, sinks, window);
   const units: Unit[] = [
     ...(codedBegin > 0 ? [{ chunk: SINK_CHUNK, begin: 0, end: codedBegin }] : []),
-    ...chunkUnits(codedBegin, codedEnd, recipe.chunkTokens),
+    ...codedUnits(codedBegin, codedEnd, recent, recipe.chunkTokens),
     ...(codedEnd < tokens ? [{ chunk: WINDOW_CHUNK, begin: codedEnd, end: tokens }] : []),
   ];
   await encodeUnits(
@@ -218,6 +218,7 @@ async function encodeKinds(
     after: source.tokens - unit.end,
     positions: source.positions.slice(unit.begin, unit.end),
     data,
+    ...(unit.recent ? { recent: true } : {}),
     ...(there ? { source: there } : {}),
     ...(previous ? { previous } : {}),
     ...(marks ? { marks } : {}),

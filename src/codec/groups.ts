@@ -46,7 +46,6 @@ export class GroupOrder {
   readonly #header: KvzHeader;
   #state: "start" | "sinks" | "chunks" | "window" = "start";
   #nextChunk = 0;
-  #lastTokens = -1;
   #begin = 0;
 
   constructor(header: KvzHeader) {
@@ -82,8 +81,6 @@ export class GroupOrder {
     this.#state = "chunks";
     if (chunk !== this.#nextChunk++) throw fail("is out of order");
     if (tokens > chunkTokens) throw fail(`has more than ${chunkTokens}`);
-    if (this.#lastTokens !== -1 && this.#lastTokens !== chunkTokens) throw fail("follows a chunk that is not full");
-    this.#lastTokens = tokens;
     return begin;
   }
 }

@@ -39,6 +39,13 @@ export interface CompressOptions extends CallOptions {
   readonly sinks?: number;
   /** Newest tokens kept bit-exact; default 0 in kvz, 128 in kvtc. In snapkv and pyramidkv their queries choose; default 64. */
   readonly window?: number;
+  /**
+   * Newest tokens that recipe kvz codes with a finer step, at most an eighth of the cache, default 128; that think keeps
+   * whole keys of, default 32.
+   */
+  readonly recent?: number;
+  /** The step of kvz's newest tokens as a share of the others', 1/16 to 1; default 0.5. */
+  readonly recentStep?: number;
   /** Quality of recipe kvz and of code kvz of recipes that evict, default "balanced". */
   readonly quality?: "small" | "balanced" | "high";
   /** Largest predicted KL of recipe kvz in nats, instead of a quality. */
@@ -98,8 +105,6 @@ export interface CompressOptions extends CallOptions {
   readonly budgets?: "authors" | "kvpress";
   /** Share of the key channels that think leaves out, default 0.4. */
   readonly prune?: number;
-  /** Newest tokens whose keys think keeps whole, default 32. */
-  readonly recent?: number;
   /** Last queries that choose think's channels, default 32. */
   readonly queries?: number;
   /** What chooses tokens before think chooses channels, default "none". */

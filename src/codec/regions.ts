@@ -36,13 +36,26 @@ export interface Unit {
   readonly chunk: number;
   readonly begin: number;
   readonly end: number;
+  /** A chunk of the newest tokens, which the recipe codes more finely. */
+  readonly recent?: true;
 }
 
 /** Cuts the coded range into chunks; `first` is the number of the first chunk, `begin` its first token. */
-export function* chunkUnits(begin: number, end: number, chunkTokens: number, first = 0): Generator<Unit> {
+function* chunkUnits(begin: number, end: number, chunkTokens: number, first = 0): Generator<Unit> {
   for (let chunk = first, at = begin; at < end; chunk++, at += chunkTokens) {
     yield { chunk, begin: at, end: Math.min(at + chunkTokens, end) };
   }
+}
+
+/**
+ * Cuts the coded range into chunks, its newest `recent` tokens into chunks of their own: as they begin where they may, the
+ * chunk before them may be short.
+ */
+export function codedUnits(begin: number, end: number, recent: number, chunkTokens: number, first = 0): Unit[] {
+  const border = Math.max(begin, end - recent);
+  const units: Unit[] = [...chunkUnits(begin, border, chunkTokens, first)];
+  for (const unit of chunkUnits(border, end, chunkTokens, first + units.length)) units.push({ ...unit, recent: true });
+  return units;
 }
 
 /** i32 values as little-endian bytes. */

@@ -26,6 +26,10 @@ export interface KvzOptions {
   readonly lambda: number;
   readonly sinks: number;
   readonly window: number;
+  /** Most of the newest tokens with a finer step. */
+  readonly recent: number;
+  /** Their step ÷ that of the others. */
+  readonly recentStep: number;
 }
 
 /** Record tags. */
@@ -34,6 +38,9 @@ export const KVZ_TAGS: Record<Region, readonly string[]> = {
   sinks: ["KSNK", "VSNK"],
   window: ["KRAW", "VRAW"],
 };
+
+/** In short caches finer tokens would be most of the file. */
+const RECENT_SHARE = 8;
 
 /** All qualities, from the smallest files to the best. */
 export const QUALITIES: readonly KvzQuality[] = ["small", "balanced", "high"];
@@ -64,6 +71,8 @@ export const kvz: Recipe<KvzOptions> = {
     { name: "lambda", default: 0.3, description: "weight of a bit against a squared error of a step" },
     { name: "sinks", default: 1, description: "oldest tokens kept in FP8" },
     { name: "window", default: 0, description: "newest tokens kept as they are" },
+    { name: "recent", default: 128, description: "newest tokens with a finer step, at most an eighth of the cache" },
+    { name: "recentStep", default: 0.5, description: "their step, as a share of the others'" },
   ],
   needs: ["profile"],
   stages: ["split", "joint transform", "trellis", "rans"],
@@ -90,10 +99,16 @@ export const kvz: Recipe<KvzOptions> = {
       lambda: number("lambda", 0.3, 0, 16),
       sinks: number("sinks", 1, 0, MAX_TOKENS, true),
       window: number("window", 0, 0, MAX_TOKENS, true),
+      recent: number("recent", 128, 0, MAX_TOKENS, true),
+      recentStep: number("recentStep", 0.5, 1 / 16, 1),
     };
   },
 
-  regions: ({ sinks, window }) => ({ sinks, window }),
+  regions: ({ sinks, window, recent }, tokens) => ({
+    sinks,
+    window,
+    recent: Math.min(recent, Math.floor(tokens / RECENT_SHARE)),
+  }),
 
   planSetup: async (profile, facts, options) => {
     const { planSetup } = await import("./kvz_setup.ts");

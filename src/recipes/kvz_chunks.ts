@@ -13,8 +13,11 @@ import { type IntegerTransform, openIntegerTransform } from "../stages/transform
 import type { IntegerGeometry } from "../stages/transform/integer_basis.ts";
 import type { KvzSetup } from "./kvz_setup.ts";
 
-/** Step and λ of an encoder. */
-export type KvzEncoder = NonNullable<KvzSetup["encoder"]>;
+/** How a chunk is encoded: the s of its step, and λ. */
+export interface KvzEncoder {
+  readonly s: number;
+  readonly lambda: number;
+}
 
 /** Streams of the tokens that a chunk has already. */
 export interface PreviousTokens {

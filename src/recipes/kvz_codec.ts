@@ -85,7 +85,7 @@ class KvzCodec implements ChunkCodec {
   }
 
   async #encodeChunk(
-    { tokens, positions, begin, previous }: EncodeJob,
+    { tokens, positions, begin, previous, recent }: EncodeJob,
     elements: Readonly<Record<Kind, Uint8Array | DeviceBuffer>>,
   ): Promise<TaggedStream[]> {
     const { model, encoder } = this.#setup;
@@ -93,7 +93,8 @@ class KvzCodec implements ChunkCodec {
     const before = previous === undefined
       ? null
       : { streams: await this.#unpack(previous.tokens, previous.streams), tokens: previous.tokens };
-    const coded = await this.#chunks.encode(elements, ctx, encoder!, before);
+    const { s, recentS, lambda } = encoder!;
+    const coded = await this.#chunks.encode(elements, ctx, { s: recent ? recentS : s, lambda }, before);
     if (coded === null) {
       throw new KvzUnsupportedError(
         `Cannot append: token ${begin} and those after it are too large for the step of the chunk they go on with`,

@@ -13,7 +13,7 @@ import type { KvzProfile } from "../profile/kvz/types.ts";
 import type { RansTables } from "../stages/entropy/rans_tables.ts";
 import type { StepSet } from "../stages/quantize/trellis/model.ts";
 import { MAX_S } from "../stages/quantize/trellis/side.ts";
-import { nearestS } from "../stages/quantize/trellis/step.ts";
+import { nearestS, stepOf } from "../stages/quantize/trellis/step.ts";
 import type { IntegerBasis } from "../stages/transform/integer_basis.ts";
 import { type KvzOptions, type KvzQuality, QUALITY_KL } from "./kvz.ts";
 import type { Setup, SetupFacts } from "./recipe.ts";
@@ -27,7 +27,7 @@ export interface KvzSetup extends Setup {
   readonly stepSets: readonly StepSet[];
   readonly tables: RansTables;
   /** What encoding takes beside them; null in a decoder. */
-  readonly encoder: { readonly s: number; readonly lambda: number } | null;
+  readonly encoder: { readonly s: number; readonly recentS: number; readonly lambda: number } | null;
 }
 
 /** Without a measured curve the qualities' distance in s from the step of the ratio that the profile is made for. */
@@ -40,11 +40,16 @@ const forwards = new WeakMap<KvzProfile, Promise<Uint16Array>>();
 
 /** The setup of an encoder. */
 export async function planSetup(profile: KvzProfile, facts: SetupFacts, options: KvzOptions): Promise<KvzSetup> {
+  const encoder = encoderOf(profile, options);
+  // With tokens of two steps as many components as a step between them wants: the finer ones gain more from some that the
+  // others would not miss than these cost.
+  const between = options.recent > 0 ? encoder.s + encoder.recentS >> 1 : encoder.s;
+  return makeSetup(profile, facts, componentsFor(profile, between), await forwardOf(profile, facts), encoder);
+}
+
+function encoderOf(profile: KvzProfile, options: KvzOptions): NonNullable<KvzSetup["encoder"]> {
   const s = chooseS(profile, options);
-  return makeSetup(profile, facts, componentsFor(profile, s), await forwardOf(profile, facts), {
-    s,
-    lambda: options.lambda,
-  });
+  return { s, recentS: clampS(nearestS(stepOf(s) * options.recentStep)), lambda: options.lambda };
 }
 
 function forwardOf(profile: KvzProfile, { openBackend }: SetupFacts): Promise<Uint16Array> {
@@ -85,8 +90,7 @@ export async function loadSetup(
     );
   }
   if (append === undefined) return makeSetup(profile, facts, components, null, null);
-  const encoder = { s: chooseS(profile, append), lambda: append.lambda };
-  return makeSetup(profile, facts, components, await forwardOf(profile, facts), encoder);
+  return makeSetup(profile, facts, components, await forwardOf(profile, facts), encoderOf(profile, append));
 }
 
 /** The step asked for, as its s. */

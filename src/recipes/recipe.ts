@@ -31,6 +31,8 @@ export interface EncodeJob {
   /** Tokens that the cache has after these. */
   readonly after: number;
   readonly positions: Int32Array;
+  /** A chunk of the newest tokens. */
+  readonly recent?: true;
   /** Source elements [layers][heads][tokens][dim] of each kind. */
   readonly data: readonly Uint8Array[];
   /** What the recipe's {@linkcode Selection} says of these tokens, [layers][heads][tokens]; absent: all are kept. */
@@ -192,8 +194,11 @@ export interface Recipe<Options extends object = Record<string, unknown>> extend
    * @throws {KvzUnsupportedError} The two do not compose; the message says why.
    */
   settle?(options: Options): Promise<Recipe<Options>>;
-  /** Oldest and newest tokens kept out of the chunks of a cache of `tokens` tokens. */
-  regions(options: Options, tokens: number): { sinks: number; window: number };
+  /**
+   * Oldest and newest tokens kept out of the chunks of a cache of `tokens` tokens; `recent`: newest of those in chunks that
+   * get chunks of their own, coded more finely (default: none).
+   */
+  regions(options: Options, tokens: number): { sinks: number; window: number; recent?: number };
   /**
    * Chooses what each head keeps. A recipe that has this takes the cache as a whole: nothing can be appended to its files.
    *

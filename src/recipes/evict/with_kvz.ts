@@ -18,7 +18,13 @@ const SINKS = 1;
 
 /** Options of kvz among those of an evicting recipe. */
 export function kvzOptionsOf({ quality, step }: Pick<CodeOptions, "quality" | "step">): KvzOptions {
-  return kvz.parseOptions({ ...(quality ? { quality } : {}), ...(step ? { step } : {}), sinks: SINKS, window: 0 });
+  return kvz.parseOptions({
+    ...(quality ? { quality } : {}),
+    ...(step ? { step } : {}),
+    sinks: SINKS,
+    window: 0,
+    recent: 0,
+  });
 }
 
 /** The recipe as it is with that code. */

@@ -49,7 +49,7 @@ export const QUALITIES: readonly KvzQuality[] = ["small", "balanced", "high"];
  * Mean KL that the qualities stand for where the profile has a measured curve, nats. It is a mean over texts of all kinds:
  * those that calibration knew lose about half of it, those that it did not know about twice.
  */
-export const QUALITY_KL: Readonly<Record<KvzQuality, number>> = { small: 0.06, balanced: 0.035, high: 0.025 };
+export const QUALITY_KL: Readonly<Record<KvzQuality, number>> = { small: 0.05, balanced: 0.035, high: 0.025 };
 
 const start: Knob["start"] = async (fileRatio, profile) =>
   (await import("./kvz_setup.ts")).startStep(fileRatio, requireProfile(profile, "kvz"));

@@ -4,9 +4,11 @@
  * @module
  */
 import type { Backend, DeviceBuffer } from "../../src/backend/backend.ts";
+import { blockBytes } from "../../src/backend/gpu/blocks.ts";
 import { mostBytes } from "../../src/backend/gpu/entropy.ts";
 import { frequenciesOf } from "../../src/stages/entropy/packed_tables.ts";
 import { RANS_SYMBOLS } from "../../src/stages/entropy/rans_tables.ts";
+import { BLOCK } from "../../src/stages/quantize/ggml_blocks.ts";
 import { type GroupShape, paramCount } from "../../src/stages/quantize/uniform.ts";
 import type { Kernel } from "./kernel_cases.ts";
 
@@ -123,6 +125,25 @@ export function groupKernels(backend: Backend, tokens: number): Kernel[] {
     return [
       { name: `quantize ${name}`, bytes, run: () => groups.quantize(x, shape, codes, params) },
       { name: `restore ${name}`, bytes, run: () => groups.dequantize(codes, params, shape, x) },
+    ];
+  });
+}
+
+/** ggml's blocks on tokens of SmolLM2's size. */
+export function blockKernels(backend: Backend, tokens: number): Kernel[] {
+  const kernels = backend.gpu?.blocks;
+  if (!kernels) return [];
+  const values = 90 * tokens * DIM;
+  const blocks = values / BLOCK;
+  const x = backend.alloc(4 * values);
+  const some = Float32Array.from({ length: Math.min(values, 1 << 20) }, () => Math.random() - 0.5);
+  for (let at = 0; at < values; at += some.length) backend.write(x, some.subarray(0, values - at), at * 4);
+  return (["q8_0", "q4_0"] as const).flatMap((type) => {
+    const coded = backend.alloc(blockBytes(blocks, type));
+    const bytes = 4 * values + coded.byteLength;
+    return [
+      { name: `quantize ${type}`, bytes, run: () => kernels.quantize(x, blocks, type, coded) },
+      { name: `restore ${type}`, bytes, run: () => kernels.dequantize(coded, blocks, type, x) },
     ];
   });
 }

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Backend } from "../../src/backend/backend.ts";
-import { denseKernels, entropyKernels, groupKernels, integerKernels } from "./gpu_cases.ts";
+import { blockKernels, denseKernels, entropyKernels, groupKernels, integerKernels } from "./gpu_cases.ts";
 import { netKernels, quantizerKernels } from "./host_cases.ts";
 import { type Kernel, kernelsOf } from "./kernel_cases.ts";
 import { trellisKernels } from "./trellis_cases.ts";
@@ -51,6 +51,7 @@ export async function measureBackend(backend: Backend, seconds: number, wanted?:
     ...await trellisKernels(backend, tokens),
     ...denseKernels(backend, tokens),
     ...groupKernels(backend, tokens),
+    ...blockKernels(backend, tokens),
     ...await netKernels(backend, tokens),
     ...await quantizerKernels(backend, tokens),
   ];

@@ -14,6 +14,7 @@ import {
 import { ReferenceBackend } from "../../src/backend/reference/reference_backend.ts";
 import { fromFloat32 } from "../../src/cache/elements.ts";
 import { BYTES_PER_ELEMENT, type DType } from "../../src/cache/types.ts";
+import { blockChecks } from "./blocks_suite.ts";
 import { denseChecks } from "./dense_suite.ts";
 import { entropyChecks } from "./entropy_suite.ts";
 import { integerChecks } from "./integer_suite.ts";
@@ -256,7 +257,7 @@ export async function checkKernels(backend: Backend): Promise<Checked[]> {
     const difference = first === wanted ? "" : `element ${first}, expected ${wanted}`;
     checked.push({ kernel: `find what is not finite, ${bad.length} elements`, difference });
   }
-  const more = [entropyChecks, integerChecks, trellisChecks, denseChecks];
+  const more = [entropyChecks, integerChecks, trellisChecks, denseChecks, blockChecks];
   for (const [kernel, run] of more.flatMap((checks) => checks(backend))) {
     checked.push({ kernel, difference: await run() });
   }

@@ -10,7 +10,7 @@ import { syntheticCache } from "../synthetic.ts";
 
 const kvcar = await makeProfile({ share: 0.5, slope: 0.01, reuse: { key: { 4: 2 }, value: { 3: 1 } }, ...RANDOM });
 
-/** Recipes whose dense layers, rotation or groups run on the device. */
+/** Recipes whose dense layers, rotation, groups or blocks run on the device. */
 const RECIPES: readonly (readonly [options: Record<string, unknown>, profile: Profile | null])[] = [
   [{ recipe: "kvcar" }, kvcar],
   [{ recipe: "kvcar", latents: "int8" }, kvcar],
@@ -19,6 +19,8 @@ const RECIPES: readonly (readonly [options: Record<string, unknown>, profile: Pr
   [{ recipe: "xkv" }, null],
   [{ recipe: "quarot" }, null],
   [{ recipe: "kivi" }, null],
+  [{ recipe: "q8_0" }, null],
+  [{ recipe: "q4_0" }, null],
 ];
 
 for (const [label, options] of BACKENDS.filter(([label]) => label === "cuda" || label === "webgpu")) {

@@ -8,6 +8,7 @@ import type { KernelTime } from "../gpu/kernel_time.ts";
 import type { GpuKernels } from "../gpu/kernels.ts";
 import { CublasLt } from "./cublaslt.ts";
 import { buildOf } from "./detect.ts";
+import { CudaBlocks } from "./blocks.ts";
 import { CudaDense } from "./dense.ts";
 import { CudaDevice, type CudaDeviceOptions } from "./device.ts";
 import { CudaEntropy } from "./entropy.ts";
@@ -40,6 +41,7 @@ export class CudaBackend implements Backend {
     this.#quantizer = new CudaQuantizer(device);
     this.gpu = {
       memory: new CudaMemoryKernels(device),
+      blocks: new CudaBlocks(device),
       dense: new CudaDense(device),
       entropy: new CudaEntropy(device),
       groups: new CudaGroups(device),

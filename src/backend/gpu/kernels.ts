@@ -4,6 +4,7 @@
  *
  * @module
  */
+import type { GpuBlocks } from "./blocks.ts";
 import type { GpuDense } from "./dense.ts";
 import type { GpuEntropy } from "./entropy.ts";
 import type { GpuGroups } from "./groups.ts";
@@ -15,6 +16,7 @@ import type { GpuTrellis } from "./trellis.ts";
 /** Families of kernels; null where a device lacks one, and the stage computes it in WASM. */
 export interface GpuKernels {
   readonly memory: GpuMemory | null;
+  readonly blocks: GpuBlocks | null;
   readonly dense: GpuDense | null;
   readonly entropy: GpuEntropy | null;
   readonly groups: GpuGroups | null;

@@ -66,18 +66,18 @@ export class GroupsModule extends KernelModule<GroupExports> {
   };
 
   /** ggml's blocks. */
-  readonly blocks: BlockKernels = {
-    quantize: (values, type) => {
+  readonly blocks = {
+    quantize: (values: Float32Array, type: BlockType): Uint8Array => {
       const out = new Uint8Array(values.length / BLOCK * BLOCK_BYTES[type]);
       this.#eachBlocks(values, out, type, false);
       return out;
     },
-    dequantize: (bytes, type) => {
+    dequantize: (bytes: Uint8Array, type: BlockType): Float32Array => {
       const out = new Float32Array(bytes.length / BLOCK_BYTES[type] * BLOCK);
       this.#eachBlocks(out, bytes, type, true);
       return out;
     },
-  };
+  } satisfies BlockKernels;
 
   #quantize(x: Float32Array, shape: GroupShape): CodedGroups {
     const { length, inner, group, bits, leastRange, rotated } = shape;

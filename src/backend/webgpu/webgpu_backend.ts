@@ -19,6 +19,7 @@ import {
 import type { KernelTime } from "../gpu/kernel_time.ts";
 import type { GpuKernels } from "../gpu/kernels.ts";
 import type { WebGpuBuffer } from "./buffer.ts";
+import { WebGpuBlocks } from "./blocks.ts";
 import { WebGpuDense } from "./dense.ts";
 import type { WebGpuDevice } from "./device.ts";
 import { WebGpuEntropy } from "./entropy.ts";
@@ -51,6 +52,7 @@ export class WebGpuBackend implements Backend {
     this.#fp8 = new Fp8Encoder(device);
     this.gpu = {
       memory: new WebGpuSharedMemory(device),
+      blocks: new WebGpuBlocks(device),
       dense: new WebGpuDense(device),
       entropy: new WebGpuEntropy(device),
       groups: new WebGpuGroups(device),

@@ -39,14 +39,14 @@ class GgmlCoder implements TensorCoder {
     this.#row = shape.dim / BLOCK * BLOCK_BYTES[type];
   }
 
-  encode([block]: readonly TensorBlock[]): Uint8Array[] {
-    const out = this.#kernels.quantize(block.x, this.#type);
+  async encode([block]: readonly TensorBlock[]): Promise<Uint8Array[]> {
+    const out = await this.#kernels.quantize(block.x, this.#type);
     const scales = Uint16Array.from({ length: block.x.length / BLOCK }, (_, i) => scaleBits(out, i, this.#type));
     requireHalves(scales, block, (i) => Math.floor(i * BLOCK / block.dim));
     return [out];
   }
 
-  decode([blocks]: readonly Uint8Array[], range: TensorRange): Float32Array[] {
+  async decode([blocks]: readonly Uint8Array[], range: TensorRange): Promise<Float32Array[]> {
     const bytes = layerBytes(blocks, this.#shape.heads * range.tokens * this.#row, this.#shape, range);
     for (let i = 0; i < bytes.length / BLOCK_BYTES[this.#type]; i++) {
       if ((scaleBits(bytes, i, this.#type) & 0x7c00) === 0x7c00) {
@@ -55,7 +55,7 @@ class GgmlCoder implements TensorCoder {
         );
       }
     }
-    return [this.#kernels.dequantize(bytes, this.#type)];
+    return [await this.#kernels.dequantize(bytes, this.#type)];
   }
 
   limits(tokens: number): number[] {

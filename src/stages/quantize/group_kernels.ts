@@ -1,6 +1,6 @@
 /**
  * The quantizers of rows in few bits, as interfaces: plain TypeScript defines them (uniform.ts,
- * ggml_blocks.ts), WebAssembly runs them (asm/groups.ts), and a GPU the groups. All give the same bits.
+ * ggml_blocks.ts), WebAssembly runs them (asm/groups.ts), and GPUs. All give the same bits.
  *
  * @module
  */
@@ -23,9 +23,9 @@ export interface GroupKernels {
 /** ggml's blocks. */
 export interface BlockKernels {
   /** As `quantizeBlocks`. */
-  quantize(values: Float32Array, type: BlockType): Uint8Array;
+  quantize(values: Float32Array, type: BlockType): Uint8Array | Promise<Uint8Array>;
   /** As `dequantizeBlocks`. */
-  dequantize(bytes: Uint8Array, type: BlockType): Float32Array;
+  dequantize(bytes: Uint8Array, type: BlockType): Float32Array | Promise<Float32Array>;
 }
 
 /** The quantizer of groups on a backend. */
@@ -38,8 +38,13 @@ export async function openGroups(backend: Backend): Promise<GroupKernels> {
   return new GpuGroupKernels(backend, groups, openHost);
 }
 
-/** The quantizer of blocks on the host of a backend. */
+/** The quantizer of blocks on a backend. */
 export async function openBlocks(backend: Backend): Promise<BlockKernels> {
+  const blocks = backend.gpu?.blocks ?? null;
+  if (blocks !== null && await blocks.exact()) {
+    const { GpuBlockKernels } = await import("./blocks_gpu.ts");
+    return new GpuBlockKernels(backend, blocks);
+  }
   return (await openModule(backend, "blocks"))?.blocks ?? { quantize: quantizeBlocks, dequantize: dequantizeBlocks };
 }
 

@@ -2,6 +2,7 @@
 
 /** The modules of cuda/. */
 export const MODULES = {
+  blocks: (): Promise<{ readonly ptx: string }> => import("./blocks.ts"),
   dense: (): Promise<{ readonly ptx: string }> => import("./dense.ts"),
   elementwise: (): Promise<{ readonly ptx: string }> => import("./elementwise.ts"),
   gemm: (): Promise<{ readonly ptx: string }> => import("./gemm.ts"),

@@ -1,6 +1,7 @@
 /**
  * Growing a file. Plan, sinks and full chunks stay as they are; the tail chunk, the window, index and footer are written
- * anew behind them. Tokens leave the raw window bit-exact into the quantizer; those that are coded keep their codes.
+ * anew behind them. Tokens leave the raw window bit-exact into the quantizer; those that are coded keep their codes. A
+ * tail chunk of newest tokens, which are coded more finely, takes only what is among the newest itself.
  *
  * @module
  */

@@ -5,13 +5,16 @@ const F32: i32 = 0;
 const F16: i32 = 1;
 
 // Constants lie in memory: engines build those in the code anew wherever they stand, three instructions each.
-/** 1 and 16 in turn. */
-const PAIR_WEIGHTS: usize = memory.data<i16>([1, 16, 1, 16, 1, 16, 1, 16]);
-/** Exponents that symbols tell. */
-const RANGE: usize = memory.data<i16>([31, 31, 31, 31, 31, 31, 31, 31]);
-/** Exponent and fraction of a symbol. */
-const EXPONENT: usize = memory.data<i16>([124, 124, 124, 124, 124, 124, 124, 124]);
-const FRACTION: usize = memory.data<i16>([3, 3, 3, 3, 3, 3, 3, 3]);
+/** All but the sign. */
+const MAGNITUDE: usize = memory.data<i16>([0x7fff, 0x7fff, 0x7fff, 0x7fff, 0x7fff, 0x7fff, 0x7fff, 0x7fff]);
+/** What is 0 for the 31 exponents that symbols tell, when it is subtracted with saturation. */
+const RANGE: usize = memory.data<i16>([3967, 3967, 3967, 3967, 3967, 3967, 3967, 3967]);
+/** A symbol without its sign; its fraction alone. */
+const UNSIGNED: usize = memory.data<i16>([127, 127, 127, 127, 127, 127, 127, 127]);
+const FRACTION: usize = memory.data<i16>([131, 131, 131, 131, 131, 131, 131, 131]);
+/** The lower half of every byte; the lower byte of every two. */
+const HALVES: usize = memory.data<u32>([0x0f0f0f0f, 0x0f0f0f0f, 0x0f0f0f0f, 0x0f0f0f0f]);
+const LOWER: usize = memory.data<i16>([255, 255, 255, 255, 255, 255, 255, 255]);
 
 /** Greatest exponent field below 255 of `count` elements of bf16 or f32. */
 export function topExponent(data: usize, dtype: i32, count: usize): u32 {
@@ -21,18 +24,21 @@ export function topExponent(data: usize, dtype: i32, count: usize): u32 {
   let top: u32 = 0;
   if (ASC_FEATURE_SIMD) {
     let tops = i16x8.splat(0);
-    const mask = i16x8.splat(255);
     const step = width << 3;
     for (; at + step <= end; at += step) {
       const high = dtype == F32
         ? v128.shuffle<u8>(v128.load(at), v128.load(at + 16), 2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22, 23, 26, 27, 30, 31)
         : v128.load(at);
-      const exponent = v128.and(i16x8.shr_u(high, 7), mask);
-      tops = i16x8.max_s(tops, v128.andnot(exponent, i16x8.eq(exponent, mask)));
+      tops = i16x8.max_s(tops, v128.and(high, v128.load(MAGNITUDE)));
     }
     for (let lanes = 0; lanes < 8; lanes++) {
-      top = max(top, <u32>i16x8.extract_lane_s(tops, 0));
+      top = max(top, <u32>i16x8.extract_lane_s(tops, 0) >> 7);
       tops = v128.shuffle<u8>(tops, tops, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1);
+    }
+    // Infinities and NaN are rare: only where there are some the others are looked at one by one.
+    if (top == 255) {
+      top = 0;
+      at = data;
     }
   }
   for (; at < end; at += width) {
@@ -119,11 +125,10 @@ function splitWide(
   escapes: usize,
 ): usize {
   const fifth = five + ((n + 1) >> 1);
-  memory.fill(five, 0, ((n + 1) >> 1) + ((n + 7) >> 3));
   let next = escapes;
   let i: usize = 0;
   if (ASC_FEATURE_SIMD) {
-    const bases = i16x8.splat(<i16>(base + 1)), quadrupled = i16x8.splat(<i16>(base << 2));
+    const bases = i16x8.splat(<i16>(base << 7)), above = i16x8.splat(<i16>((base + 1) << 7));
     for (; i + 16 <= n; i += 16) {
       let a: v128, b: v128;
       if (dtype == F32) {
@@ -139,20 +144,25 @@ function splitWide(
         a = v128.load(data + (i << 1));
         b = v128.load(data + (i << 1), 16);
       }
-      const aIn = inside(a, bases), bIn = inside(b, bases);
-      v128.store(symbols + i, i8x16.narrow_i16x8_u(symbolOf(a, aIn, quadrupled), symbolOf(b, bIn, quadrupled)));
-      // The fifth bit of the rest as the sign of what is narrowed; pairs of the other four as sums of products by 1, 16.
-      store<u16>(fifth + (i >> 3), i8x16.bitmask(i8x16.narrow_i16x8_s(i16x8.shl(a, 11), i16x8.shl(b, 11))));
-      const weights = v128.load(PAIR_WEIGHTS);
-      const low = i32x4.dot_i16x8_s(i16x8.shr_u(i16x8.shl(a, 12), 12), weights);
-      const high = i32x4.dot_i16x8_s(i16x8.shr_u(i16x8.shl(b, 12), 12), weights);
-      const pairs = i16x8.narrow_i32x4_u(low, high);
+      // The lower bytes: the fifth bit of the rest becomes their sign, the other four of two neighbours one byte.
+      const low = v128.shuffle<u8>(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+      store<u16>(fifth + (i >> 3), i8x16.bitmask(i16x8.shl(low, 3)));
+      const halves = v128.and(low, v128.load(HALVES));
+      const pairs = v128.and(v128.or(halves, i16x8.shr_u(halves, 4)), v128.load(LOWER));
       v128.store64_lane(five + (i >> 1), i8x16.narrow_i16x8_u(pairs, pairs), 0);
-      if (!i16x8.all_true(v128.and(aIn, bIn))) {
+      const aOut = outside(a, above), bOut = outside(b, above);
+      const aSymbol = symbolOf(a, bases), bSymbol = symbolOf(b, bases);
+      if (!v128.any_true(v128.or(aOut, bOut))) {
+        v128.store(symbols + i, i8x16.narrow_i16x8_u(aSymbol, bSymbol));
+      } else {
+        v128.store(symbols + i, i8x16.narrow_i16x8_u(withoutExponent(aSymbol, aOut), withoutExponent(bSymbol, bOut)));
         for (let k = i; k < i + 16; k++) next = escape(dtype, data, k, base, next);
       }
     }
   }
+  // Those that are left put their bits beside each other.
+  memory.fill(five + (i >> 1), 0, ((n + 1) >> 1) - (i >> 1));
+  memory.fill(fifth + (i >> 3), 0, ((n + 7) >> 3) - (i >> 3));
   for (; i < n; i++) {
     const bits = highBits(dtype, data, i);
     if (dtype == F32) {
@@ -187,18 +197,23 @@ function escape(dtype: i32, data: usize, i: usize, base: u32, next: usize): usiz
   return next + 1;
 }
 
-/** Where exponents are base + 1 to base + 31. `bases`: base + 1. */
+/** Not 0 where exponents are none of base + 1 to base + 31. `above`: 128 · (base + 1). */
 // @ts-ignore: decorator
 @inline
-function inside(bits: v128, bases: v128): v128 {
-  return i16x8.lt_u(i16x8.sub(i16x8.shr_u(i16x8.shl(bits, 1), 8), bases), v128.load(RANGE));
+function outside(bits: v128, above: v128): v128 {
+  return i16x8.sub_sat_u(i16x8.sub(v128.and(bits, v128.load(MAGNITUDE)), above), v128.load(RANGE));
 }
 
-/** Sign, exponent less the base where it is inside, and two fraction bits. `quadrupled`: 4 · base. */
+/** Sign, exponent less the base, and two fraction bits, of exponents inside. `bases`: 128 · base. */
 // @ts-ignore: decorator
 @inline
-function symbolOf(bits: v128, inside: v128, quadrupled: v128): v128 {
-  const exponent = v128.and(i16x8.sub(i16x8.shr_u(bits, 5), quadrupled), v128.load(EXPONENT));
-  const fraction = v128.and(i16x8.shr_u(bits, 5), v128.load(FRACTION));
-  return v128.or(v128.or(i16x8.shl(i16x8.shr_u(bits, 15), 7), fraction), v128.and(exponent, inside));
+function symbolOf(bits: v128, bases: v128): v128 {
+  return v128.bitselect(i16x8.shr_u(i16x8.sub(bits, bases), 5), i16x8.shr_u(bits, 8), v128.load(UNSIGNED));
+}
+
+/** The symbols with exponent 0 where they are outside. */
+// @ts-ignore: decorator
+@inline
+function withoutExponent(symbols: v128, outside: v128): v128 {
+  return v128.and(symbols, v128.or(i16x8.eq(outside, i16x8.splat(0)), v128.load(FRACTION)));
 }

@@ -11,13 +11,15 @@ import { planFor } from "../profile/plan.ts";
 import type { KindProfile, KvtcProfile } from "../profile/types.ts";
 import { type CodedStream, decodeStream, encodeStream, rawStream } from "../stages/entropy/deflate.ts";
 import { GroupQuantizer, type QuantStreams } from "../stages/quantize/groups.ts";
+import { allInOrder } from "../stages/in_order.ts";
 import { type RowForm, rowForms } from "../stages/quantize/row_forms.ts";
 import { decodePlan, encodePlan, planComponents } from "../stages/quantize/plan_format.ts";
 import type { ChunkContext } from "../stages/stage.ts";
 import { SinkStage } from "../stages/tokens/sinks.ts";
 import { splitPlanes } from "../stages/tokens/window.ts";
 import { PcaTransform } from "../stages/transform/pca.ts";
-import { KVTC_TAGS as TAGS, type KvtcOptions } from "./kvtc.ts";
+import { entropyJobs } from "./entropy_jobs.ts";
+import { kvtc, KVTC_TAGS as TAGS, type KvtcOptions } from "./kvtc.ts";
 import { decodeRawRegion } from "./raw_region.ts";
 import type {
   ChunkCodec,
@@ -140,6 +142,7 @@ interface KindStages {
 }
 
 class KvtcCodec implements ChunkCodec {
+  readonly jobs: number;
   readonly #backend: Backend;
   readonly #storedDType: DType;
   readonly #dtype: DType;
@@ -151,6 +154,7 @@ class KvtcCodec implements ChunkCodec {
   constructor(backend: Backend, { storedDType, dtype, kinds }: KvtcSetup, coder: FormCoder | null) {
     this.#backend = backend;
     this.#coder = coder;
+    this.jobs = coder === null ? 1 : entropyJobs(backend, Object.values(kinds), storedDType, kvtc.chunkTokens);
     this.#storedDType = storedDType;
     this.#dtype = dtype;
     const open = ({ layers, heads, dim, rope, mean, basis, components, groups }: KindSetup): KindStages => {
@@ -193,19 +197,19 @@ class KvtcCodec implements ChunkCodec {
     const { layers, pca, groups } = this.#kinds[kind];
     const tags = TAGS.chunk[kind];
     const ctx = { tokens, positions, layerBegin: 0, layerEnd: layers };
-    const coefficients = pca.encode(elements, ctx);
     let old = null;
     const oldTokens = job.previous?.tokens ?? 0;
     if (job.previous !== undefined) {
       old = toQuantStreams(await this.#inflate("chunk", kind, oldTokens, job.previous.streams));
     }
-    const { codes, params } = await groups.extend(old, oldTokens, coefficients, ctx);
+    // The coefficients' buffer is the next job's when this one has enqueued its quantizer: nothing is awaited between.
+    const { codes, params } = await groups.extend(old, oldTokens, pca.encode(elements, ctx), ctx);
     const raw = [...codes, params.low, params.high];
     const coder = this.#coder;
     if (coder === null) return await deflate(tags, raw);
     const { forms } = this.#kinds[kind];
     const all = oldTokens + tokens;
-    return await Promise.all(
+    return await allInOrder(
       raw.map(async (bytes, i) => ({ ...await coder.encode(forms[i], all, bytes), tag: tags[i] })),
     );
   }
@@ -261,7 +265,7 @@ class KvtcCodec implements ChunkCodec {
     const { layers, heads, dim, sinks, groups, forms } = this.#kinds[kind];
     const coder = this.#coder;
     if (region === "chunk" && coder !== null) {
-      return await Promise.all(
+      return await allInOrder(
         streams.map((stream, i) => coder.decode(forms[i], tokens, stream, `stream ${stream.tag}`)),
       );
     }

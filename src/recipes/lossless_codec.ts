@@ -17,6 +17,8 @@ import { ropeTurns } from "../stages/lossless/shape.ts";
 import type { LosslessStreams } from "../stages/lossless/streams.ts";
 import { joinRows } from "../stages/tokens/join.ts";
 import { retarget } from "../stages/tokens/window.ts";
+import { entropyJobs } from "./entropy_jobs.ts";
+import { lossless } from "./lossless.ts";
 import type {
   ChunkCodec,
   DecodeJob,
@@ -85,12 +87,11 @@ export async function openCodec(
 }
 
 class LosslessCodec implements ChunkCodec {
+  readonly jobs: number;
   readonly #backend: Backend;
   readonly #setup: LosslessSetup;
   readonly #tags: Readonly<Record<Kind, readonly string[]>>;
   readonly #coders: Readonly<Record<Kind, LosslessCoder>>;
-  /** The call in which the coders' kernels, whose memory serves one at a time, are busy. */
-  #busy: Promise<unknown> = Promise.resolve();
 
   constructor(
     backend: Backend,
@@ -104,6 +105,8 @@ class LosslessCodec implements ChunkCodec {
     this.#tags = tags;
     const { model: { layers, kvHeads, keyDim, valueDim }, storedDType: dtype, turns } = setup;
     const shape = { blocks: layers * kvHeads, dtype };
+    const kinds = [keyDim, valueDim].map((dim) => ({ layers, heads: kvHeads, dim }));
+    this.jobs = entropyJobs(backend, kinds, dtype, lossless.chunkTokens);
     this.#coders = {
       key: new LosslessCoder(kernels, rans, { ...shape, dim: keyDim, turns }),
       value: new LosslessCoder(kernels, rans, { ...shape, dim: valueDim, turns: new Uint32Array(0) }),
@@ -114,16 +117,13 @@ class LosslessCodec implements ChunkCodec {
     const { kinds: [kind], data: [data], positions, tokens, previous } = job;
     const coder = this.#coders[kind];
     if (previous === undefined) {
-      return await this.#pack(
-        kind,
-        await this.#alone(() => coder.encode(data, tokens, positions)),
-      );
+      return await this.#pack(kind, await coder.encode(data, tokens, positions));
     }
     const streams = await this.#unpack(kind, previous.tokens, previous.streams);
-    const before = await this.#alone(() => coder.decode(streams, previous.tokens, previous.positions));
+    const before = await coder.decode(streams, previous.tokens, previous.positions);
     const all = joinRows(before, data, coder.shape.blocks);
     const allPositions = Int32Array.of(...previous.positions, ...positions);
-    return await this.#pack(kind, await this.#alone(() => coder.encode(all, previous.tokens + tokens, allPositions)));
+    return await this.#pack(kind, await coder.encode(all, previous.tokens + tokens, allPositions));
   }
 
   async decode(job: DecodeJob): Promise<Uint8Array[]> {
@@ -133,7 +133,7 @@ class LosslessCodec implements ChunkCodec {
     const heads = model.kvHeads;
     const streams = await this.#unpack(kind, tokens, job.streams);
     const [begin, end] = [layerBegin * heads, layerEnd * heads];
-    const raw = await this.#alone(() => this.#coders[kind].decode(streams, tokens, positions, begin, end));
+    const raw = await this.#coders[kind].decode(streams, tokens, positions, begin, end);
     const rope = kind === "key" ? model.rope : null;
     const moved = rope !== null && positions.some((position, t) => position !== targetPositions[t]);
     if (!moved && storedDType === dtype) return [raw];
@@ -153,19 +153,11 @@ class LosslessCodec implements ChunkCodec {
     const { region, kinds: [kind], tokens, positions } = job;
     requireChunk(region);
     const streams = await this.#unpack(kind, tokens, job.streams);
-    const expanded = await this.#alone(() => this.#coders[kind].expand(streams, tokens, positions));
+    const expanded = await this.#coders[kind].expand(streams, tokens, positions);
     return NAMES.map((name, i) => ({ ...rawStream(expanded[name]), tag: this.#tags[kind][i] }));
   }
 
   [Symbol.dispose](): void {}
-
-  /** Runs a call of a coder when those before are done. */
-  #alone<T>(call: () => Promise<T>): Promise<T> {
-    const result = this.#busy.then(call);
-    // A failure is the caller's, not that of the next call.
-    this.#busy = result.catch(() => {});
-    return result;
-  }
 
   async #pack(kind: Kind, streams: LosslessStreams): Promise<TaggedStream[]> {
     return await Promise.all(NAMES.map(async (name, i) => ({

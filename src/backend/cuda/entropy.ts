@@ -40,6 +40,8 @@ const SIDE = 64;
 
 /** The kernels on one device. */
 export class CudaEntropy implements GpuEntropy {
+  /** `begins` is u32. */
+  readonly mostBytes = 0xffffffff;
   readonly #device: CudaDevice;
   /** Scratch that is kept between calls, by use. */
   readonly #scratch = new Map<string, DeviceBuffer>();

@@ -35,6 +35,9 @@ export const RANS_STATUS = { ok: 0, badState: 1, truncated: 2, notAtEnd: 3 } as 
 
 /** The kernels. Calls enqueue. */
 export interface GpuEntropy {
+  /** Most bytes that a call's buffers of coded bytes may have. */
+  readonly mostBytes: number;
+
   /** @throws {RangeError} when a table does not sum to 2^bits. */
   uploadTables(tables: RansTables): DeviceTables;
 

@@ -34,6 +34,10 @@ export class WebGpuEntropy implements GpuEntropy {
     this.#symbols = new WebGpuSymbols(device);
   }
 
+  get mostBytes(): number {
+    return Math.min(this.#device.mostBytes, MOST_BYTES);
+  }
+
   uploadTables(tables: RansTables): DeviceTables {
     requireTables(tables);
     return new WebGpuTables(this.#device, tables);
@@ -187,8 +191,7 @@ export class WebGpuEntropy implements GpuEntropy {
 
   /** Streams [first, count] whose buffers, of so many bytes a stream, can be bound. */
   #pieces(streams: number, bytesEach: number): [first: number, count: number][] {
-    const most = Math.min(this.#device.mostBytes, MOST_BYTES);
-    const each = Math.max(1, Math.floor(most / Math.max(1, bytesEach)));
+    const each = Math.max(1, Math.floor(this.mostBytes / Math.max(1, bytesEach)));
     const pieces: [number, number][] = [];
     for (let first = 0; first < streams; first += each) pieces.push([first, Math.min(each, streams - first)]);
     return pieces;

@@ -15,6 +15,7 @@
 import { numberToF16 } from "../../cache/elements.ts";
 import { KvzFormatError } from "../../errors.ts";
 import { openRans, type RansFactory } from "../../stages/entropy/rans_factory.ts";
+import { allInOrder } from "../../stages/in_order.ts";
 import { codedRowsLimit, decodeRows, encodeRows } from "../../stages/entropy/row_classes.ts";
 import type { CoderContext, TensorBlock, TensorCoder, TensorRange, TensorShape } from "../tensor/coder.ts";
 import { finiteHalves, halfBytes, halfValues, requireHalves } from "../tensor/halves.ts";
@@ -72,7 +73,7 @@ class CachegenCoder implements TensorCoder {
     }
     requireHalves(most, block, (i) => Math.floor(i / tokens) * heads * tokens + i % tokens);
     const halves = halfValues();
-    const parts: Uint8Array[] = [];
+    const coded: Promise<Uint8Array>[] = [];
     for (let layer = 0; layer < layers; layer++) {
       const reach = cachegenReach(this.#shape, this.#level, layer);
       const symbols = new Uint8Array(channels * tokens).fill(reach);
@@ -86,9 +87,9 @@ class CachegenCoder implements TensorCoder {
           }
         }
       }
-      parts.push(await encodeRows(this.#rans, symbols, channels, tokens, symbols.length < MANY ? undefined : [16]));
+      coded.push(encodeRows(this.#rans, symbols, channels, tokens, symbols.length < MANY ? undefined : [16]));
     }
-    return [halfBytes(most), joinParts(parts)];
+    return [halfBytes(most), joinParts(await allInOrder(coded))];
   }
 
   async decode([maxima, coded]: readonly Uint8Array[], range: TensorRange): Promise<Float32Array[]> {
@@ -99,9 +100,11 @@ class CachegenCoder implements TensorCoder {
     const halves = halfValues();
     const parts = splitParts(coded, layers, kind);
     const x = new Float32Array((layerEnd - layerBegin) * channels * tokens);
+    const wanted = parts.slice(layerBegin, layerEnd);
+    const decoded = await allInOrder(wanted.map((part) => decodeRows(this.#rans, part, channels, tokens)));
     for (let layer = layerBegin; layer < layerEnd; layer++) {
       const reach = cachegenReach(this.#shape, this.#level, layer);
-      const symbols = await decodeRows(this.#rans, parts[layer], channels, tokens);
+      const symbols = decoded[layer - layerBegin];
       if (symbols.some((symbol) => symbol > 2 * reach)) {
         throw new KvzFormatError(`Cannot decode ${kind}s: a symbol of layer ${layer} is above ${2 * reach}`);
       }

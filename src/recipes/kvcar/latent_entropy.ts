@@ -12,6 +12,7 @@
 import { KvzFormatError } from "../../errors.ts";
 import type { KvcarKind } from "../../profile/kvcar/types.ts";
 import type { RansFactory } from "../../stages/entropy/rans_factory.ts";
+import { allInOrder } from "../../stages/in_order.ts";
 import { decodeRows, encodeRows } from "../../stages/entropy/row_classes.ts";
 import type { HalvesBlock, TensorBlock, TensorCoder, TensorRange, TensorShape } from "../tensor/coder.ts";
 
@@ -77,16 +78,20 @@ export class LatentEntropyCoder implements TensorCoder {
   }
 
   async #code([latents, ...others]: readonly Uint8Array[], tokens: number): Promise<Uint8Array[]> {
-    const out = new Uint8Array(this.limits(tokens)[0]);
-    const view = new DataView(out.buffer);
-    let [from, to] = [0, 0];
-    for (const { latent } of this.#kind.autoencoders) {
+    let from = 0;
+    const layers = await allInOrder(this.#kind.autoencoders.map(async ({ latent }) => {
       const count = latent * tokens;
       const part = latents.subarray(from, from += count * this.#width);
       const symbols = this.#symbolsOf(part, latent, tokens);
       const coded = count === 0
         ? symbols
         : await encodeRows(this.#rans, symbols, latent, tokens, count < MANY ? undefined : [16]);
+      return { count, part, symbols, coded };
+    }));
+    const out = new Uint8Array(this.limits(tokens)[0]);
+    const view = new DataView(out.buffer);
+    let to = 0;
+    for (const { count, part, symbols, coded } of layers) {
       const shorter = coded.length < count ? coded : symbols;
       view.setUint32(to, shorter.length, true);
       out.set(shorter, to += 4);
@@ -115,6 +120,7 @@ export class LatentEntropyCoder implements TensorCoder {
     const out = new Uint8Array(this.#inner.limits(tokens)[0]);
     const view = new DataView(coded.buffer, coded.byteOffset, coded.length);
     let [from, to] = [0, 0];
+    const layers: { bytes: Uint8Array; lower: Uint8Array; latent: number; count: number; to: number }[] = [];
     for (const { layer, latent } of this.#kind.autoencoders) {
       const count = latent * tokens;
       const length = from + 4 <= coded.length ? view.getUint32(from, true) : Infinity;
@@ -127,8 +133,7 @@ export class LatentEntropyCoder implements TensorCoder {
       }
       if (wanted(layer)) {
         const bytes = coded.subarray(from + 4, lower);
-        const symbols = length === count ? bytes : await decodeRows(this.#rans, bytes, latent, tokens);
-        this.#latentsOf(symbols, coded.subarray(lower, end), latent, tokens, out.subarray(to));
+        layers.push({ bytes, lower: coded.subarray(lower, end), latent, count, to });
       }
       from = end;
       to += count * this.#width;
@@ -136,6 +141,10 @@ export class LatentEntropyCoder implements TensorCoder {
     if (from !== coded.length) {
       throw new KvzFormatError(`Cannot decode ${this.#shape.kind}s: there are latents after those of the last layer`);
     }
+    await allInOrder(layers.map(async ({ bytes, lower, latent, count, to }) => {
+      const symbols = bytes.length === count ? bytes : await decodeRows(this.#rans, bytes, latent, tokens);
+      this.#latentsOf(symbols, lower, latent, tokens, out.subarray(to));
+    }));
     return [out, ...others];
   }
 

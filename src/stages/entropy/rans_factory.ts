@@ -4,15 +4,20 @@
  * @module
  */
 import type { Backend } from "../../backend/backend.ts";
+import type { GpuEntropy } from "../../backend/gpu/entropy.ts";
 import { hostBuild } from "../../backend/host.ts";
 import { EntropyKernels } from "../../backend/wasm/entropy_kernels.ts";
 import { WasmRans } from "./rans.ts";
+import type { RansBatches } from "./rans_batches.ts";
 import { ReferenceRans } from "./rans_reference.ts";
 import type { Rans } from "./rans_stream.ts";
 import type { RansTables } from "./rans_tables.ts";
 
 /** Makes coders for tables; `free` gives back what one holds. */
 export type RansFactory = (tables: RansTables) => Rans & { free?(): void };
+
+/** Streams under way by device: those of all its coders go together. */
+const batchesOf = new WeakMap<GpuEntropy, RansBatches>();
 
 /**
  * Coders on the backend's kernels: a GPU's own where it has them, else those of the host's build; the reference coder on
@@ -21,8 +26,10 @@ export type RansFactory = (tables: RansTables) => Rans & { free?(): void };
 export async function openRans(backend: Backend): Promise<RansFactory> {
   const entropy = backend.gpu?.entropy ?? null;
   if (entropy !== null) {
-    const { GpuRans } = await import("./rans_gpu.ts");
-    return (tables) => new GpuRans(backend, entropy, tables);
+    const [{ GpuRans }, { RansBatches }] = await Promise.all([import("./rans_gpu.ts"), import("./rans_batches.ts")]);
+    const batches = batchesOf.get(entropy) ?? new RansBatches(backend, entropy);
+    batchesOf.set(entropy, batches);
+    return (tables) => new GpuRans(batches, tables);
   }
   const build = hostBuild(backend, "rANS");
   if (build === null) return (tables) => new ReferenceRans(tables);

@@ -16,7 +16,7 @@ export const RANS_MAX_SYMBOLS = 2 ** 28;
 /** A coder of symbol matrices, made for a set of frequency tables. On a GPU it answers later. */
 export interface Rans {
   /**
-   * Codes symbols [rows][tokens].
+   * Codes symbols [rows][tokens], which may be overwritten when the call has returned.
    *
    * @throws {RangeError} when a symbol has frequency 0 in its table, or sizes and contexts do not fit.
    */
@@ -28,7 +28,7 @@ export interface Rans {
   ): Uint8Array | Promise<Uint8Array>;
 
   /**
-   * Restores symbols [rows][tokens], into `out` where it is given.
+   * Restores symbols [rows][tokens], into `out` where it is given. The bytes must stay until it answers.
    *
    * @throws {KvzFormatError} when the bytes are not what {@linkcode Rans.encode} makes for this geometry: truncated,
    *   with surplus bytes, or not ending in the initial states.

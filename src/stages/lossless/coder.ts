@@ -33,6 +33,7 @@ import {
   unpackEscapes,
 } from "./streams.ts";
 import { frequenciesOf } from "../entropy/packed_tables.ts";
+import { allInOrder } from "../in_order.ts";
 
 /** Chunks with fewer tokens are coded in both modes, since codes of rows may cost more than they save. */
 const SURE_TOKENS = 64;
@@ -69,15 +70,17 @@ export class LosslessCoder {
     };
   }
 
-  /** Elements [blocks][tokens][dim] → streams. One call of a coder's kernels must be done before the next begins. */
+  /** Elements [blocks][tokens][dim] → streams. */
   async encode(data: Uint8Array, tokens: number, positions: Int32Array): Promise<LosslessStreams> {
-    const parts = this.#kernels.split(data, this.shape, tokens, this.#rows);
-    // The views that split returned end with the next call of a kernel.
-    const planes: EncodedPlane[] = [];
-    for (const plane of parts.planes) planes.push(await this.#encodePlane(plane));
-    const escapes = packEscapes(parts);
     const groups = rowGroups(this.shape, positions);
-    const symbols = await this.#encodeSymbols(parts.symbols, tokens, groups);
+    const parts = this.#kernels.split(data, this.shape, tokens, this.#rows);
+    const escapes = packEscapes(parts);
+    // The views that split returned end with the next call of a kernel by another coder: all that reads them begins now,
+    // before anything is awaited, the planes first. So the streams go to the coder together.
+    const [planes, symbols] = await allInOrder([
+      allInOrder(parts.planes.map((plane) => this.#encodePlane(plane))),
+      this.#encodeSymbols(parts.symbols, tokens, groups),
+    ]);
     const contexts = { base: parts.base, symbols: symbols.contexts, planes: planes.map(({ coded }) => coded) };
     return {
       contexts: packContexts(contexts, symbols.scales),
@@ -119,8 +122,10 @@ export class LosslessCoder {
     const groups = rowGroups(this.shape, positions);
     const lengths = planeLengths(this.shape, tokens);
     const contexts = unpackContexts(streams.contexts, this.shape, groups, this.#rows, lengths.length);
-    const planes = await this.#decodePlanes(streams.planes, contexts.planes, lengths);
-    const symbols = await this.#decodeSymbols(streams.symbols, contexts.symbols, tokens, groups);
+    const [planes, symbols] = await allInOrder([
+      this.#decodePlanes(streams.planes, contexts.planes, lengths),
+      this.#decodeSymbols(streams.symbols, contexts.symbols, tokens, groups),
+    ]);
     return { base: contexts.base, symbols, planes, ...unpackEscapes(streams.escapes, this.shape) };
   }
 
@@ -139,7 +144,8 @@ export class LosslessCoder {
     for (const group of groups) chooseCodes(sums, group, sampled, codes);
     if (tokens >= SURE_TOKENS) {
       const coded = await this.#codeSymbols(symbols, tokens, groups, "rows", codes, []);
-      return size(coded) < symbols.length ? coded : { ...plain, bytes: await this.#restored(coded, tokens, groups) };
+      // Not the view's own length: it has none any more where another coder's call made the memory grow.
+      return size(coded) < rows * tokens ? coded : { ...plain, bytes: await this.#restored(coded, tokens, groups) };
     }
     const { blocks, dim } = this.shape;
     const original = symbols.slice();
@@ -148,12 +154,11 @@ export class LosslessCoder {
       (_, block) => blockScale(sums, Array.from(this.#rows.subarray(block * dim, (block + 1) * dim)), sampled.length),
     );
     const byBlock = blockCodes(scales, this.shape, this.#rows);
-    const all = [
-      { ...plain, bytes: original },
-      await this.#codeSymbols(original.slice(), tokens, groups, "rows", codes, []),
-      await this.#codeSymbols(original.slice(), tokens, groups, "blocks", byBlock, scales),
-    ];
-    return all.reduce((best, other) => size(other) < size(best) ? other : best);
+    const coded = await allInOrder([
+      this.#codeSymbols(original.slice(), tokens, groups, "rows", codes, []),
+      this.#codeSymbols(original.slice(), tokens, groups, "blocks", byBlock, scales),
+    ]);
+    return [{ ...plain, bytes: original }, ...coded].reduce((best, other) => size(other) < size(best) ? other : best);
   }
 
   /** Normalizes `symbols` in place and codes them. */
@@ -177,15 +182,13 @@ export class LosslessCoder {
       frequencies.push(frequenciesOf(part, TABLE_BITS));
     }
     const tables = { bits: TABLE_BITS, frequencies: flat(frequencies) };
-    const streams = await withRans(this.#rans, doubled(tables), async (rans) => {
-      const coded: Uint8Array[] = [];
-      for (const group of groups) {
+    const numbers = classNumbers({ used });
+    const streams = await withRans(this.#rans, doubled(tables), (rans) =>
+      allInOrder(groups.map(async (group) => {
         const part = symbols.subarray(group.begin * tokens, group.end * tokens);
-        const contexts = groupContexts(group, model, classNumbers({ used }));
-        coded.push(await rans.encode(part, group.end - group.begin, tokens, contexts));
-      }
-      return coded;
-    });
+        const contexts = groupContexts(group, model, numbers);
+        return await rans.encode(part, group.end - group.begin, tokens, contexts);
+      })));
     const lengths = streams.map(({ length }) => length);
     return { contexts: { mode, codes, used, tables, lengths }, scales, bytes: concat(streams) };
   }
@@ -209,13 +212,12 @@ export class LosslessCoder {
     const model = rowModel(contexts.codes, groups);
     const numbers = classNumbers(contexts);
     let at = 0;
-    await withRans(this.#rans, doubled(contexts.tables), async (rans) => {
-      for (const [i, group] of groups.entries()) {
+    await withRans(this.#rans, doubled(contexts.tables), (rans) =>
+      allInOrder(groups.map(async (group, i) => {
         const part = bytes.subarray(at, at += contexts.lengths[i]);
         const out = symbols.subarray(group.begin * tokens, group.end * tokens);
         await rans.decode(part, group.end - group.begin, tokens, groupContexts(group, model, numbers), out);
-      }
-    });
+      })));
     this.#kernels.denormalize(symbols, tokens, groups, model);
     return symbols;
   }
@@ -230,8 +232,9 @@ export class LosslessCoder {
     const counts = new Uint32Array(RANS_SYMBOLS);
     for (let i = 0; i < plane.length; i++) counts[plane[i]]++;
     const tables = { bits: TABLE_BITS, frequencies: frequenciesOf(counts, TABLE_BITS) };
-    const bytes = await withRans(this.#rans, tables, (rans) => rans.encode(plane, 1, plane.length, ONE_TABLE));
-    if (bytes.length >= plane.length) return { coded: null, bytes: plane.slice() };
+    const plain = plane.slice();
+    const bytes = await withRans(this.#rans, tables, (rans) => rans.encode(plain, 1, plain.length, ONE_TABLE));
+    if (bytes.length >= plain.length) return { coded: null, bytes: plain };
     return { coded: { tables, length: bytes.length }, bytes };
   }
 
@@ -244,14 +247,12 @@ export class LosslessCoder {
     const total = stored.reduce((sum, length) => sum + length, 0);
     if (bytes.length !== total) throw damaged(`its planes have ${bytes.length} bytes, expected ${total}`);
     let at = 0;
-    const planes: Uint8Array[] = [];
-    for (const [i, length] of lengths.entries()) {
+    return await allInOrder(lengths.map(async (length, i) => {
       const part = bytes.subarray(at, at += stored[i]);
       const plane = coded[i];
-      if (plane === null) planes.push(part);
-      else planes.push(await withRans(this.#rans, plane.tables, (rans) => rans.decode(part, 1, length, ONE_TABLE)));
-    }
-    return planes;
+      if (plane === null) return part;
+      return await withRans(this.#rans, plane.tables, (rans) => rans.decode(part, 1, length, ONE_TABLE));
+    }));
   }
 }
 

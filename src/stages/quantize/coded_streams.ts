@@ -8,6 +8,7 @@
 import { KvzFormatError } from "../../errors.ts";
 import { type CodedStream, decodeStream, encodeStream, rawStream } from "../entropy/deflate.ts";
 import type { RansFactory } from "../entropy/rans_factory.ts";
+import { allInOrder } from "../in_order.ts";
 import type { RowForm } from "./row_forms.ts";
 import { codedRowsLimit, decodeRows, encodeRows } from "../entropy/row_classes.ts";
 
@@ -20,9 +21,12 @@ export async function encodeForm(
 ): Promise<CodedStream> {
   const plain = new Uint8Array(1 + bytes.length);
   plain.set(bytes, 1);
-  const deflated = await encodeStream(plain);
-  if (bytes.length === 0) return deflated;
-  const rowsCoded = await encodeRows(rans, unpackRows(bytes, rows, tokens, bits), rows, tokens);
+  if (bytes.length === 0) return await encodeStream(plain);
+  // Both begin at once: streams that wait for nothing else go to a GPU together.
+  const [rowsCoded, deflated] = await allInOrder([
+    encodeRows(rans, unpackRows(bytes, rows, tokens, bits), rows, tokens),
+    encodeStream(plain),
+  ]);
   if (1 + rowsCoded.length >= deflated.bytes.length) return deflated;
   const coded = new Uint8Array(1 + rowsCoded.length);
   coded[0] = 1;

@@ -7,6 +7,7 @@
 import type { RansContexts } from "../../stages/entropy/rans_contexts.ts";
 import { type RansTables, requireTables } from "../../stages/entropy/rans_tables.ts";
 import { usedLanes } from "../../stages/entropy/rans_stream.ts";
+import { KvzLimitError } from "../../errors.ts";
 import type { DeviceBuffer } from "../backend.ts";
 import type { DeviceContexts, DeviceTables, GpuEntropy, StreamBatch } from "../gpu/entropy.ts";
 import { requireBatchContexts, requireDecode, requireEncode } from "../gpu/entropy_check.ts";
@@ -23,6 +24,8 @@ const PART_WORDS = 1024;
 const SINGLE_WORKGROUPS = 8192;
 /** Streams of which the places fit 32-bit words in the kernels' arithmetic. */
 const MOST_BYTES = 0xffff0000;
+/** Mesa's llvmpipe leaves all loops of an invocation after 65,535 rounds, without a word. */
+const LLVMPIPE_ROUNDS = 65_000;
 
 /** The kernels on one device. */
 export class WebGpuEntropy implements GpuEntropy {
@@ -63,6 +66,7 @@ export class WebGpuEntropy implements GpuEntropy {
     lengths: DeviceBuffer | null = null,
   ): void {
     requireDecode(batch, begins, symbols, status, lengths);
+    this.#requireRounds(batch, 1);
     const { streams, rows, tokens } = batch;
     const [own, context] = [WebGpuTables.of(tables), WebGpuContexts.of(contexts)];
     // Eight buffers are all that can be bound: lengths come to where the status is going to be.
@@ -117,6 +121,8 @@ export class WebGpuEntropy implements GpuEntropy {
     lengths: DeviceBuffer,
   ): void {
     requireEncode(batch, symbols, bytes, begins, lengths);
+    // Words are moved as well; under trellis contexts the groups are walked twice.
+    this.#requireRounds(batch, WebGpuContexts.of(contexts).variant === "plain" ? 1.5 : 2.4);
     const { streams, rows, tokens } = batch;
     const [own, context] = [WebGpuTables.of(tables), WebGpuContexts.of(contexts)];
     const device = this.#device;
@@ -187,6 +193,16 @@ export class WebGpuEntropy implements GpuEntropy {
     symbols: DeviceBuffer,
   ): void {
     this.#symbols.untranspose(from, stride, tokens, rows, chunk, symbols);
+  }
+
+  /** Refuses streams that this adapter would code wrongly; `each`: rounds of loops that a group of 32 symbols takes at most. */
+  #requireRounds({ rows, tokens }: StreamBatch, each: number): void {
+    const { adapter } = this.#device;
+    if (rows * Math.ceil(tokens / 32) * each <= LLVMPIPE_ROUNDS || !/llvmpipe/i.test(adapter)) return;
+    throw new KvzLimitError(
+      `Cannot code a stream of ${rows} rows of ${tokens} symbols on ${adapter}: this adapter ends the loops of a ` +
+        `kernel after 65,535 rounds; backend wasm codes it`,
+    );
   }
 
   /** Streams [first, count] whose buffers, of so many bytes a stream, can be bound. */

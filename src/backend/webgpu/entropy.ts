@@ -66,13 +66,13 @@ export class WebGpuEntropy implements GpuEntropy {
     lengths: DeviceBuffer | null = null,
   ): void {
     requireDecode(batch, begins, symbols, status, lengths);
-    this.#requireRounds(batch, 1);
     const { streams, rows, tokens } = batch;
     const [own, context] = [WebGpuTables.of(tables), WebGpuContexts.of(contexts)];
     // Eight buffers are all that can be bound: lengths come to where the status is going to be.
     if (lengths !== null) this.#device.copy(lengths, 0, status, 0, 4 * streams);
     const chosen = context.buffers;
     const single = context.variant === "plain" && own.count === 1 && own.bits === 11;
+    this.#requireRounds(batch, single ? Math.ceil(streams / SINGLE_WORKGROUPS) : 1);
     const measured = lengths === null ? 0 : 1;
     // Kernels write whole words; rows of other lengths are put together afterwards.
     const stride = (tokens + 3) & ~3;
@@ -121,8 +121,8 @@ export class WebGpuEntropy implements GpuEntropy {
     lengths: DeviceBuffer,
   ): void {
     requireEncode(batch, symbols, bytes, begins, lengths);
-    // Words are moved as well; under trellis contexts the groups are walked twice.
-    this.#requireRounds(batch, WebGpuContexts.of(contexts).variant === "plain" ? 1.5 : 2.4);
+    // Under trellis contexts the groups are walked twice.
+    this.#requireRounds(batch, WebGpuContexts.of(contexts).variant === "plain" ? 1 : 2);
     const { streams, rows, tokens } = batch;
     const [own, context] = [WebGpuTables.of(tables), WebGpuContexts.of(contexts)];
     const device = this.#device;
@@ -195,10 +195,10 @@ export class WebGpuEntropy implements GpuEntropy {
     this.#symbols.untranspose(from, stride, tokens, rows, chunk, symbols);
   }
 
-  /** Refuses streams that this adapter would code wrongly; `each`: rounds of loops that a group of 32 symbols takes at most. */
-  #requireRounds({ rows, tokens }: StreamBatch, each: number): void {
+  /** Refuses streams that this adapter would code wrongly: a row takes a round, its groups one each, their end another. */
+  #requireRounds({ rows, tokens }: StreamBatch, walks: number): void {
     const { adapter } = this.#device;
-    if (rows * Math.ceil(tokens / 32) * each <= LLVMPIPE_ROUNDS || !/llvmpipe/i.test(adapter)) return;
+    if (walks * rows * (Math.ceil(tokens / 32) + 2) <= LLVMPIPE_ROUNDS || !/llvmpipe/i.test(adapter)) return;
     throw new KvzLimitError(
       `Cannot code a stream of ${rows} rows of ${tokens} symbols on ${adapter}: this adapter ends the loops of a ` +
         `kernel after 65,535 rounds; backend wasm codes it`,

@@ -9,6 +9,7 @@ import { kvz } from "../../src/recipes/kvz.ts";
 import { decodeStream } from "../../src/stages/entropy/deflate.ts";
 import { stepOf } from "../../src/stages/quantize/trellis/step.ts";
 import { syntheticCache } from "../synthetic.ts";
+import { BACKENDS as DEVICES } from "../backend/backends.ts";
 import { BACKENDS } from "./backends.ts";
 import { relativeError } from "./helpers.ts";
 import { smallKvzProfile } from "./kvz_profile.ts";
@@ -56,6 +57,30 @@ Deno.test("the newest tokens have half the step, an eighth of the cache at most,
   assertEquals((await chunksOf((await codec.compress(cache.slice(0, 7))).bytes)).map(([tokens]) => tokens), [6]);
   for (const options of [{ recent: -1 }, { recent: 1.5 }, { recentStep: 2 }, { recentStep: 0 }]) {
     assertThrows(() => kvz.parseOptions(options), RangeError);
+  }
+});
+
+Deno.test("any number of threads writes the same bytes, every backend the same chunks and steps", async () => {
+  await using one = await openCodec(profile, { backend: "wasm" });
+  await using three = await openCodec(profile, { backend: "wasm", threads: 3 });
+  for (const tokens of [15, 16, 513, 585, 586, 587, 1300]) {
+    const cache = syntheticCache(tokens, { seed: tokens });
+    const { bytes } = await one.compress(cache);
+    assertEquals((await three.compress(cache)).bytes, bytes, `${tokens} tokens`);
+    assertEquals((await three.decompress(bytes)).cache.equals((await one.decompress(bytes)).cache), true);
+  }
+  const cache = syntheticCache(700, { seed: 8 });
+  const wanted = await chunksOf((await one.compress(cache)).bytes);
+  assertEquals(wanted.map(([tokens]) => tokens), [512, 100, 87]);
+  for (const [name, options] of BACKENDS) {
+    await using codec = await openCodec(profile, options);
+    const { bytes } = await codec.compress(cache);
+    assertEquals(await chunksOf(bytes), wanted, name);
+    assertEquals((await codec.decompress(bytes)).cache.equals((await one.decompress(bytes)).cache), true, name);
+  }
+  for (const [name, options] of DEVICES.filter(([name]) => name === "webgpu" || name === "cuda")) {
+    await using codec = await openCodec(profile, options);
+    assertEquals(await chunksOf((await codec.compress(cache)).bytes), wanted, name);
   }
 });
 

@@ -1,5 +1,5 @@
 /**
- * Makes the golden files of recipe kvz, version 1: a profile (profile.kvzp), two caches (*.kvz), and the coefficients that
+ * Makes the golden files of recipe kvz, version 1: a profile (profile.kvzp), three caches (*.kvz), and the coefficients that
  * their chunks were coded from (coefficients.json). Run it only when the recipe gets a new version, and keep the old
  * files beside the new ones; then run decode.py.
  *
@@ -61,8 +61,9 @@ const codec = await openCodec(profile, backend);
 const coefficients: Record<string, unknown> = {};
 for (
   const [name, tokens, dtype, options] of [
-    ["two_chunks_f16.kvz", 540, "f16", { sinks: 3, window: 2, quality: "small" }],
-    ["outliers_f32.kvz", 90, "f32", { sinks: 0, step: 0.2, lambda: 0.1 }],
+    ["two_chunks_f16.kvz", 540, "f16", { sinks: 3, window: 2, quality: "small", recent: 0 }],
+    ["outliers_f32.kvz", 90, "f32", { sinks: 0, step: 0.2, lambda: 0.1, recent: 0 }],
+    ["newest_bf16.kvz", 150, "bf16", { sinks: 1, window: 3, step: 0.4, recent: 16, recentStep: 0.25 }],
   ] as const
 ) {
   const cache = foreign(syntheticCache(tokens, { seed: 7, model: MODEL, dtype, firstPosition: 1000 }), dtype);

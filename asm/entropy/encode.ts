@@ -1,10 +1,16 @@
 // encode: symbols u8 [rows][tokens] → rANS words, from the last symbol to the first, written downwards. 32 tokens go
-// together as in decode. ⌊x / f⌋ comes from a double: (x + ½) / f lies at least ½ / f off any whole number, far more than
-// what a product by the rounded reciprocal is wrong by, and adding 2^52 − ½ rounds to the whole number below.
-import { laneselect, MAGIC, MAGIC_HIGH, PACK, swizzle } from "./lanes";
+// together as in decode. ⌊x / f⌋ comes from binary32: ⌊x / 2⌋ times a reciprocal of f / 2 that is too small, so that the
+// whole part is ⌊x / f⌋ or one less, which what is left tells (tables.ts: why no more).
+import { laneselect, MAGIC, PACK, PACK8, SIZE_11, SIZE_12, swizzle, WORD } from "./lanes";
 import { ABSENT, ENCODE_ENTRY, ENCODE_TABLE } from "./tables";
 
 const LANES: usize = 32;
+/**
+ * The states, and the addresses of sixteen entries: engines know that fixed addresses lie within the memory, and load
+ * addresses from there faster than they take them out of vectors.
+ */
+const STATES: usize = memory.data(128, 16);
+const ADDRESSES: usize = memory.data(64, 16);
 /** Least value of a state, and its value before the first symbol is coded. */
 const LOW: u32 = 1 << 16;
 /**
@@ -23,10 +29,38 @@ export function encode(
   states: usize,
   end: usize,
 ): usize {
-  for (let lane: usize = 0; lane < LANES; lane++) store<u32>(states + (lane << 2), LOW);
-  return bits == 11
-    ? encodeRows(11, symbols, rows, tokens, tables, tableOf, indices, states, end)
-    : encodeRows(12, symbols, rows, tokens, tables, tableOf, indices, states, end);
+  for (let lane: usize = 0; lane < LANES; lane++) store<u32>(STATES + (lane << 2), LOW);
+  const begin = bits == 11
+    ? encode11(symbols, rows, tokens, tables, tableOf, indices, end - 16)
+    : encode12(symbols, rows, tokens, tables, tableOf, indices, end - 16);
+  memory.copy(states, STATES, LANES << 2);
+  return begin;
+}
+
+// Functions of their own: the compiler would fold the two into one that shifts by variables.
+
+function encode11(
+  symbols: usize,
+  rows: usize,
+  tokens: usize,
+  tables: usize,
+  tableOf: usize,
+  indices: usize,
+  end: usize,
+): usize {
+  return encodeRows(11, symbols, rows, tokens, tables, tableOf, indices, end);
+}
+
+function encode12(
+  symbols: usize,
+  rows: usize,
+  tokens: usize,
+  tables: usize,
+  tableOf: usize,
+  indices: usize,
+  end: usize,
+): usize {
+  return encodeRows(12, symbols, rows, tokens, tables, tableOf, indices, end);
 }
 
 /** Set by a symbol without frequency. */
@@ -42,7 +76,6 @@ function encodeRows(
   tables: usize,
   tableOf: usize,
   indices: usize,
-  states: usize,
   at: usize,
 ): usize {
   const whole = tokens & ~(LANES - 1);
@@ -52,19 +85,19 @@ function encodeRows(
     const table = indices == 0 ? tables + (<usize>load<u16>(tableOf + ((row - 1) << 1)) << ENCODE_TABLE) : tables;
     const numbers = indices == 0 ? <usize>0 : indices + (row - 1) * tokens;
     if (whole != tokens) {
-      at = encodeRange(bits, from + whole, tokens - whole, table, numbers == 0 ? <usize>0 : numbers + whole, states, at);
+      at = encodeRange(bits, from + whole, tokens - whole, table, numbers == 0 ? <usize>0 : numbers + whole, at);
     }
     if (ASC_FEATURE_SIMD) {
       at = numbers == 0
-        ? encodeWhole(bits, false, from, whole, table, numbers, states, at)
-        : encodeWhole(bits, true, from, whole, table, numbers, states, at);
+        ? encodeWhole(bits, false, from, whole, table, numbers, at)
+        : encodeWhole(bits, true, from, whole, table, numbers, at);
     } else {
       for (let t = whole; t > 0; t -= LANES) {
-        at = encodeRange(bits, from + t - LANES, LANES, table, numbers == 0 ? <usize>0 : numbers + t - LANES, states, at);
+        at = encodeRange(bits, from + t - LANES, LANES, table, numbers == 0 ? <usize>0 : numbers + t - LANES, at);
       }
     }
   }
-  return absent & ABSENT ? 0 : at;
+  return absent & ABSENT ? 0 : at + 16;
 }
 
 /** Up to 32 tokens of a row from lane 0 on, from the last to the first. Returns where the words begin. */
@@ -74,11 +107,10 @@ function encodeRange(
   count: usize,
   table: usize,
   numbers: usize,
-  states: usize,
   at: usize,
 ): usize {
   if (ASC_FEATURE_SIMD) {
-    const base = i32x4.splat(<i32>table), zero = i32x4.splat(0);
+    const zero = i32x4.splat(0), size = v128.load(bits == 11 ? SIZE_11 : SIZE_12), word = v128.load(WORD);
     let bad = zero;
     for (let lane = (count - 1) & ~3, more = true; more; lane -= 4) {
       more = lane > 0;
@@ -87,44 +119,34 @@ function encodeRange(
       const s = v128.load32_zero(symbols + lane);
       const n = numbers == 0 ? zero : v128.load32_zero(numbers + lane);
       const coded = i8x16.shuffle(s, n, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-      const a = addresses(i32x4.extend_low_i16x8_u(coded), base);
-      const e0 = v128.load(<usize>i32x4.extract_lane(a, 0)), e1 = v128.load(<usize>i32x4.extract_lane(a, 1));
-      const e2 = v128.load(<usize>i32x4.extract_lane(a, 2)), e3 = v128.load(<usize>i32x4.extract_lane(a, 3));
-      const p = packed(e0, e1, e2, e3), f = i32x4.shr_u(p, 16);
+      v128.store(ADDRESSES, addresses(i32x4.extend_low_i16x8_u(coded), i32x4.splat(<i32>table)));
+      const a = firstTwo(0), b = lastTwo(0);
+      const p = packed(a, b), f = i32x4.shr_u(p, 16);
       bad = v128.or(bad, v128.andnot(p, off));
-      const old = v128.load(states + (lane << 2));
+      const old = v128.load(STATES + (lane << 2));
       const keeps = v128.or(i32x4.gt_s(f, i32x4.shr_u(old, 32 - bits)), off);
       at = give(old, i32x4.bitmask(keeps), at);
-      const x = laneselect(old, i32x4.shr_u(old, 16), keeps);
-      const y = next(bits, x, f, p, i64x2.shuffle(e0, e1, 0, 2), i64x2.shuffle(e2, e3, 0, 2));
-      v128.store(states + (lane << 2), laneselect(old, y, off));
+      const y = next(bits, laneselect(old, i32x4.shr_u(old, 16), keeps), f, p, reciprocals(a, b), size, word);
+      v128.store(STATES + (lane << 2), laneselect(old, y, off));
     }
     if (i32x4.bitmask(bad)) absent = ABSENT;
     return at;
   }
   for (let lane = count; lane > 0; lane--) {
-    const state = states + ((lane - 1) << 2);
+    const state = STATES + ((lane - 1) << 2);
     let entry = table + (<usize>load<u8>(symbols + lane - 1) << ENCODE_ENTRY);
     if (numbers != 0) entry += <usize>load<u8>(numbers + lane - 1) << ENCODE_TABLE;
-    const packed = load<u32>(entry, 8);
+    const packed = load<u32>(entry, 4);
     const f = packed >> 16;
     absent |= packed;
     let x = load<u32>(state);
     const gives = x >> (32 - bits) >= f;
-    store<u16>(at - 2, x);
+    store<u16>(at, x, 14);
     at -= <usize>gives << 1;
     x >>= <u32>gives << 4;
-    const quotient = <u32>((<f64>x + 0.5) * load<f64>(entry));
-    store<u32>(state, x + (packed & 0xffff) + quotient * ((1 << bits) - f));
+    store<u32>(state, x + (packed & 0xffff) + x / f * ((1 << bits) - f));
   }
   return at;
-}
-
-/** Addresses of four entries: symbols, with the numbers of their tables above them. */
-// @ts-ignore: decorator
-@inline
-function addresses(coded: v128, table: v128): v128 {
-  return i32x4.add(i32x4.shl(coded, <i32>ENCODE_ENTRY), table);
 }
 
 /** All tokens of a row but the last, incomplete group. */
@@ -137,79 +159,119 @@ function encodeWhole(
   whole: usize,
   table: usize,
   numbers: usize,
-  states: usize,
   at: usize,
 ): usize {
-  const base = i32x4.splat(<i32>table);
-  let bad = i32x4.splat(0), e0 = bad, e1 = bad, e2 = bad, e3 = bad, p = bad, f = bad, x = bad, keeps = bad;
+  const base = i32x4.splat(<i32>table), size = v128.load(bits == 11 ? SIZE_11 : SIZE_12), word = v128.load(WORD);
+  let bad = i32x4.splat(0);
   for (let t = whole; t > 0;) {
-    for (let half: usize = 128; half > 0; half -= 64) {
-      t -= 16;
-      const s = v128.load(symbols + t);
-      const n = indexed ? v128.load(numbers + t) : i32x4.splat(0);
-      const low = i8x16.shuffle(s, n, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-      const high = i8x16.shuffle(s, n, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-      const state = states + half - 64;
-      const a3 = addresses(i32x4.extend_high_i16x8_u(high), base);
-      const a2 = addresses(i32x4.extend_low_i16x8_u(high), base);
-      const a1 = addresses(i32x4.extend_high_i16x8_u(low), base);
-      const a0 = addresses(i32x4.extend_low_i16x8_u(low), base);
-      e0 = v128.load(<usize>i32x4.extract_lane(a3, 0)), e1 = v128.load(<usize>i32x4.extract_lane(a3, 1));
-      e2 = v128.load(<usize>i32x4.extract_lane(a3, 2)), e3 = v128.load(<usize>i32x4.extract_lane(a3, 3));
-      p = packed(e0, e1, e2, e3), bad = v128.or(bad, p), f = i32x4.shr_u(p, 16);
-      x = v128.load(state, 48), keeps = i32x4.gt_s(f, i32x4.shr_u(x, 32 - bits));
-      at = give(x, i32x4.bitmask(keeps), at), x = laneselect(x, i32x4.shr_u(x, 16), keeps);
-      v128.store(state, next(bits, x, f, p, i64x2.shuffle(e0, e1, 0, 2), i64x2.shuffle(e2, e3, 0, 2)), 48);
-      e0 = v128.load(<usize>i32x4.extract_lane(a2, 0)), e1 = v128.load(<usize>i32x4.extract_lane(a2, 1));
-      e2 = v128.load(<usize>i32x4.extract_lane(a2, 2)), e3 = v128.load(<usize>i32x4.extract_lane(a2, 3));
-      p = packed(e0, e1, e2, e3), bad = v128.or(bad, p), f = i32x4.shr_u(p, 16);
-      x = v128.load(state, 32), keeps = i32x4.gt_s(f, i32x4.shr_u(x, 32 - bits));
-      at = give(x, i32x4.bitmask(keeps), at), x = laneselect(x, i32x4.shr_u(x, 16), keeps);
-      v128.store(state, next(bits, x, f, p, i64x2.shuffle(e0, e1, 0, 2), i64x2.shuffle(e2, e3, 0, 2)), 32);
-      e0 = v128.load(<usize>i32x4.extract_lane(a1, 0)), e1 = v128.load(<usize>i32x4.extract_lane(a1, 1));
-      e2 = v128.load(<usize>i32x4.extract_lane(a1, 2)), e3 = v128.load(<usize>i32x4.extract_lane(a1, 3));
-      p = packed(e0, e1, e2, e3), bad = v128.or(bad, p), f = i32x4.shr_u(p, 16);
-      x = v128.load(state, 16), keeps = i32x4.gt_s(f, i32x4.shr_u(x, 32 - bits));
-      at = give(x, i32x4.bitmask(keeps), at), x = laneselect(x, i32x4.shr_u(x, 16), keeps);
-      v128.store(state, next(bits, x, f, p, i64x2.shuffle(e0, e1, 0, 2), i64x2.shuffle(e2, e3, 0, 2)), 16);
-      e0 = v128.load(<usize>i32x4.extract_lane(a0, 0)), e1 = v128.load(<usize>i32x4.extract_lane(a0, 1));
-      e2 = v128.load(<usize>i32x4.extract_lane(a0, 2)), e3 = v128.load(<usize>i32x4.extract_lane(a0, 3));
-      p = packed(e0, e1, e2, e3), bad = v128.or(bad, p), f = i32x4.shr_u(p, 16);
-      x = v128.load(state, 0), keeps = i32x4.gt_s(f, i32x4.shr_u(x, 32 - bits));
-      at = give(x, i32x4.bitmask(keeps), at), x = laneselect(x, i32x4.shr_u(x, 16), keeps);
-      v128.store(state, next(bits, x, f, p, i64x2.shuffle(e0, e1, 0, 2), i64x2.shuffle(e2, e3, 0, 2)), 0);
-    }
+    t -= LANES;
+    place(indexed, symbols + t, numbers + t, 16, base);
+    let a = firstTwo(48), b = lastTwo(48), c = firstTwo(32), d = lastTwo(32), p = packed(a, b), o = packed(c, d);
+    bad = v128.or(bad, v128.or(p, o));
+    at = code8(bits, STATES + 96, o, reciprocals(c, d), p, reciprocals(a, b), size, word, at);
+    a = firstTwo(16), b = lastTwo(16), c = firstTwo(0), d = lastTwo(0), p = packed(a, b), o = packed(c, d);
+    bad = v128.or(bad, v128.or(p, o));
+    at = code8(bits, STATES + 64, o, reciprocals(c, d), p, reciprocals(a, b), size, word, at);
+    place(indexed, symbols + t, numbers + t, 0, base);
+    a = firstTwo(48), b = lastTwo(48), c = firstTwo(32), d = lastTwo(32), p = packed(a, b), o = packed(c, d);
+    bad = v128.or(bad, v128.or(p, o));
+    at = code8(bits, STATES + 32, o, reciprocals(c, d), p, reciprocals(a, b), size, word, at);
+    a = firstTwo(16), b = lastTwo(16), c = firstTwo(0), d = lastTwo(0), p = packed(a, b), o = packed(c, d);
+    bad = v128.or(bad, v128.or(p, o));
+    at = code8(bits, STATES + 0, o, reciprocals(c, d), p, reciprocals(a, b), size, word, at);
   }
   if (i32x4.bitmask(bad)) absent = ABSENT;
   return at;
 }
 
+/** Puts the addresses of the entries of sixteen symbols into ADDRESSES. */
+// @ts-ignore: decorator
+@inline
+function place(indexed: bool, symbols: usize, numbers: usize, offset: usize, base: v128): void {
+  const s = v128.load(symbols + offset);
+  const n = indexed ? v128.load(numbers + offset) : i32x4.splat(0);
+  const low = i8x16.shuffle(s, n, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  const high = i8x16.shuffle(s, n, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+  v128.store(ADDRESSES, addresses(i32x4.extend_low_i16x8_u(low), base));
+  v128.store(ADDRESSES, addresses(i32x4.extend_high_i16x8_u(low), base), 16);
+  v128.store(ADDRESSES, addresses(i32x4.extend_low_i16x8_u(high), base), 32);
+  v128.store(ADDRESSES, addresses(i32x4.extend_high_i16x8_u(high), base), 48);
+}
+
+/** Addresses of four entries: symbols, with the numbers of their tables above them. */
+// @ts-ignore: decorator
+@inline
+function addresses(coded: v128, table: v128): v128 {
+  return i32x4.add(i32x4.shl(coded, <i32>ENCODE_ENTRY), table);
+}
+
+/** Two entries, whose addresses are at ADDRESSES + at. */
+// @ts-ignore: decorator
+@inline
+function firstTwo(at: usize): v128 {
+  return v128.load64_lane(load<u32>(ADDRESSES + at + 4), v128.load64_zero(load<u32>(ADDRESSES + at)), 1);
+}
+
+/** The two after those. */
+// @ts-ignore: decorator
+@inline
+function lastTwo(at: usize): v128 {
+  return firstTwo(at + 8);
+}
+
 /** Starts and frequencies of four entries. */
 // @ts-ignore: decorator
 @inline
-function packed(e0: v128, e1: v128, e2: v128, e3: v128): v128 {
-  return i64x2.shuffle(i32x4.shuffle(e0, e1, 2, 6, 3, 7), i32x4.shuffle(e2, e3, 2, 6, 3, 7), 0, 2);
+function packed(a: v128, b: v128): v128 {
+  return i32x4.shuffle(a, b, 1, 3, 5, 7);
 }
 
-/** Codes one symbol in each of four lanes; `packed`: starts and frequencies, `r0`, `r1`: reciprocals. */
+/** Their reciprocals. */
 // @ts-ignore: decorator
 @inline
-function next(bits: u32, x: v128, f: v128, packed: v128, r0: v128, r1: v128): v128 {
-  const high = v128.load(MAGIC_HIGH), magic = v128.load(MAGIC);
-  const d0 = f64x2.sub(i32x4.shuffle(x, high, 0, 4, 1, 5), magic);
-  const d1 = f64x2.sub(i32x4.shuffle(x, high, 2, 6, 3, 7), magic);
-  const q0 = f64x2.add(f64x2.mul(d0, r0), magic), q1 = f64x2.add(f64x2.mul(d1, r1), magic);
-  const quotient = i32x4.shuffle(q0, q1, 0, 2, 4, 6);
-  // x + start + quotient · (2^bits − f)
-  const start = i32x4.shr_u(i32x4.shl(packed, 16), 16);
-  const scaled = i32x4.sub(i32x4.shl(quotient, bits), i32x4.mul(quotient, f));
-  return i32x4.add(i32x4.add(x, start), scaled);
+function reciprocals(a: v128, b: v128): v128 {
+  return i32x4.shuffle(a, b, 0, 2, 4, 6);
+}
+
+/** Codes one symbol in each of eight lanes, whose states are stored. Returns where the words begin. */
+// @ts-ignore: decorator
+@inline
+function code8(bits: u32, state: usize, p0: v128, r0: v128, p1: v128, r1: v128, size: v128, word: v128, at: usize): usize {
+  const f0 = i32x4.shr_u(p0, 16), old0 = v128.load(state), f1 = i32x4.shr_u(p1, 16), old1 = v128.load(state, 16);
+  const keeps0 = i32x4.gt_s(f0, i32x4.shr_u(old0, 32 - bits)), keeps1 = i32x4.gt_s(f1, i32x4.shr_u(old1, 32 - bits));
+  const mask = i16x8.bitmask(i16x8.narrow_i32x4_s(keeps0, keeps1));
+  const words = i16x8.narrow_i32x4_u(v128.and(old0, word), v128.and(old1, word));
+  v128.store(at, swizzle(words, v128.load(<usize>mask << 4, PACK8)));
+  v128.store(state, next(bits, laneselect(old0, i32x4.shr_u(old0, 16), keeps0), f0, p0, r0, size, word));
+  v128.store(state, next(bits, laneselect(old1, i32x4.shr_u(old1, 16), keeps1), f1, p1, r1, size, word), 16);
+  return at + (<usize>popcnt(mask) << 1) - 16;
+}
+
+/** The states after one symbol in each of four lanes; `packed`: starts and frequencies, `r`: reciprocals. */
+// @ts-ignore: decorator
+@inline
+function next(bits: u32, x: v128, f: v128, packed: v128, r: v128, size: v128, word: v128): v128 {
+  const q = truncated(f32x4.mul(f32x4.convert_i32x4_s(i32x4.shr_u(x, 1)), r));
+  // What is left fits 16 bits, as do 2^bits and starts: the upper halves of lanes are of no use.
+  const left = i16x8.sub(x, i16x8.mul(q, f));
+  const more = v128.andnot(i16x8.sub(size, f), i16x8.gt_s(f, left));
+  const low = v128.and(i16x8.add(i16x8.add(left, packed), more), word);
+  return i32x4.add(i32x4.shl(q, bits), low);
+}
+
+/** Whole parts of numbers from 0 to 2^23. */
+// @ts-ignore: decorator
+@inline
+function truncated(x: v128): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD) return i32x4.relaxed_trunc_f32x4_s(x);
+  const magic = v128.load(MAGIC);
+  return v128.xor(f32x4.add(f32x4.trunc(x), magic), magic);
 }
 
 /** Gives away the words of four lanes and returns where the words begin. */
 // @ts-ignore: decorator
 @inline
 function give(x: v128, mask: i32, at: usize): usize {
-  v128.store64_lane(at - 8, swizzle(x, v128.load(PACK + (<usize>mask << 4))), 0);
-  return at - 8 + (<usize>popcnt(mask) << 1);
+  v128.store64_lane(at + 8, swizzle(x, v128.load(<usize>mask << 4, PACK)), 0);
+  return at + (<usize>popcnt(mask) << 1) - 8;
 }

@@ -24,16 +24,22 @@ export const BYTE: usize = memory.data<u32>([255, 255, 255, 255], 16);
 export const ONES: usize = memory.data<u64>([0x0101010101010101, 0x0101010101010101], 16);
 /** 3 in all bytes. */
 export const THREES: usize = memory.data<u64>([0x0303030303030303, 0x0303030303030303], 16);
-/** 2^52 − ½, twice. */
-export const MAGIC: usize = memory.data<f64>([4503599627370495.5, 4503599627370495.5], 16);
-/** Upper halves of doubles of 2^52 and more. */
-export const MAGIC_HIGH: usize = memory.data<u32>([0x43300000, 0x43300000, 0x43300000, 0x43300000], 16);
+/** 2^23 as binary32. */
+export const MAGIC: usize = memory.data<u32>([0x4b000000, 0x4b000000, 0x4b000000, 0x4b000000], 16);
+/** The lower halves of lanes of 32 bits. */
+export const WORD: usize = memory.data<u32>([0xffff, 0xffff, 0xffff, 0xffff], 16);
+/** 2^11 and 2^12 in lanes of 32 bits. */
+export const SIZE_11: usize = memory.data<u32>([2048, 2048, 2048, 2048], 16);
+export const SIZE_12: usize = memory.data<u32>([4096, 4096, 4096, 4096], 16);
 /** The shuffles that move bytes 4i … 4i + 3 to the second bytes of the lanes, for i = 0 … 3. */
 export const PLACES: usize = memory.data(64, 16);
 /** By a mask of eight lanes: the shuffle that spreads words 0, 1, … over the lanes in the mask, u16 [8]. */
 export const SPREAD: usize = memory.data(4096, 16);
 /** By a mask of four lanes: the shuffle that packs the lower halves of the lanes not in the mask at the end of 8 bytes. */
 export const PACK: usize = memory.data(256, 16);
+
+/** By a mask of eight lanes: the shuffle that packs the words not in the mask at the end of 16 bytes. */
+export const PACK8: usize = memory.data(4096, 16);
 
 memory.fill(PLACES, 0x80, 64);
 for (let i: usize = 0; i < 16; i++) store<u8>(PLACES + (i << 2), <u8>i, 1);
@@ -48,5 +54,12 @@ for (let mask: u32 = 0; mask < 16; mask++) {
   memory.fill(pack, 0x80, 16);
   for (let lane: u32 = 0, word: u32 = popcnt(mask); lane < 4; lane++) {
     if (!((mask >> lane) & 1)) store<u16>(pack + (word++ << 1), 0x0100 + 0x0404 * lane);
+  }
+}
+for (let mask: u32 = 0; mask < 256; mask++) {
+  const pack = PACK8 + (mask << 4);
+  memory.fill(pack, 0x80, 16);
+  for (let lane: u32 = 0, word: u32 = popcnt(mask); lane < 8; lane++) {
+    if (!((mask >> lane) & 1)) store<u16>(pack + (word++ << 1), 0x0100 + 0x0202 * lane);
   }
 }

@@ -25,7 +25,7 @@ const PADDING = 2 * RANS_LANES + 16;
 /** Bytes that the kernels may touch past the ends of matrices and tokens: they take four lanes at once. */
 const SLACK = 3;
 /** Bytes of an encoding table. */
-const ENCODE_TABLE = RANS_SYMBOLS * 16;
+const ENCODE_TABLE = RANS_SYMBOLS * 8;
 /** Bytes of 32 states. */
 const STATES = RANS_LANES * 4;
 
@@ -65,7 +65,7 @@ export class WasmRans implements HostRans {
       const count = symbols.length;
       const from = alloc(count + SLACK);
       const states = alloc(STATES);
-      const wordBytes = 2 * count + 8;
+      const wordBytes = 2 * count + 16;
       const words = alloc(wordBytes);
       const tableOf = alloc(contexts.variant === "plain" ? 2 * rows : 0);
       const indices = contexts.variant === "plain" ? 0 : alloc(count + SLACK);

@@ -1,9 +1,12 @@
 // normalize, denormalize: the map of symbols that makes rows of different scales and signs alike, and its inverse.
 // Models are bytes for each of 16 phases of a row; phase 0 stands for all tokens where phases is null.
 
+/** From counts to those that every second symbol is counted in: one that comes twice need not wait for itself. */
+const OTHER: usize = 65536 + 1088;
+
 /**
  * Maps rows [begin, end) in place: the sign turned by flips, four times `octaves` taken from the rest modulo 128. Counts
- * the results by classes into counts u32 [64][256].
+ * the results by classes into counts u32 [64][256], of which there are two, OTHER bytes apart.
  */
 export function normalize(
   symbols: usize,
@@ -86,15 +89,15 @@ function countEight(counts: usize, indices: v128): void {
   countFour(counts, i64x2.extract_lane(indices, 1));
 }
 
-/** Counts four indices of 16 bits: shifts of a word are cheaper than taking lanes out of a vector. */
+/** Counts four indices of 16 bits in turns: shifts of a word are cheaper than taking lanes out of a vector. */
 // @ts-ignore: decorator
 @inline
 function countFour(counts: usize, indices: u64): void {
   count(counts, <usize>(<u32>indices & 0xffff));
-  count(counts, <usize>(<u32>indices >> 16));
+  count(counts + OTHER, <usize>(<u32>indices >> 16));
   const high = <u32>(indices >> 32);
   count(counts, <usize>(high & 0xffff));
-  count(counts, <usize>(high >> 16));
+  count(counts + OTHER, <usize>(high >> 16));
 }
 
 // @ts-ignore: decorator

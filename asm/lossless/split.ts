@@ -49,14 +49,13 @@ export function topExponent(data: usize, dtype: i32, count: usize): u32 {
 }
 
 /**
- * Elements [blocks][tokens][dim] → symbols, by rows; the planes one after the other; exponents outside the range into
- * `escapes`, how many into counts u32 [blocks]. `rows` u32 [blocks · dim]; `work` tokens · dim bytes.
+ * Elements of a block [tokens][dim] → symbols, by rows; the block's planes one after the other; exponents outside the
+ * range into `escapes`, whose number is returned. `rows` u32 [dim]; `work` tokens · dim bytes.
  */
 export function split(
   data: usize,
   dtype: i32,
   base: u32,
-  blocks: usize,
   tokens: usize,
   dim: usize,
   rows: usize,
@@ -64,34 +63,15 @@ export function split(
   symbols: usize,
   planes: usize,
   escapes: usize,
-  counts: usize,
-): void {
+): u32 {
   const n = tokens * dim;
-  const five = ((n + 1) >> 1) + ((n + 7) >> 3);
-  const plane1 = planes + blocks * five;
-  const plane0 = plane1 + blocks * n;
-  let next = escapes;
-  for (let block: usize = 0; block < blocks; block++) {
-    const before = next;
-    if (dtype == F16) splitHalf(data + ((block * n) << 1), n, work, planes + block * n);
-    else if (dtype == F32) {
-      next = splitWide(
-        F32,
-        data + ((block * n) << 2),
-        n,
-        base,
-        work,
-        planes + block * five,
-        plane1 + block * n,
-        plane0 + block * n,
-        next,
-      );
-    } else {
-      next = splitWide(2, data + ((block * n) << 1), n, base, work, planes + block * five, 0, 0, next);
-    }
-    store<u32>(counts + (block << 2), <u32>(next - before));
-    toRows(work, tokens, dim, rows + ((block * dim) << 2), symbols);
-  }
+  const plane1 = planes + ((n + 1) >> 1) + ((n + 7) >> 3);
+  let end = escapes;
+  if (dtype == F16) splitHalf(data, n, work, planes);
+  else if (dtype == F32) end = splitWide(F32, data, n, base, work, planes, plane1, plane1 + n, escapes);
+  else end = splitWide(2, data, n, base, work, planes, 0, 0, escapes);
+  toRows(work, tokens, dim, rows, symbols);
+  return <u32>(end - escapes);
 }
 
 function splitHalf(data: usize, n: usize, symbols: usize, low: usize): void {

@@ -31,7 +31,6 @@ interface LosslessExports {
     data: number,
     dtype: number,
     base: number,
-    blocks: number,
     tokens: number,
     dim: number,
     rows: number,
@@ -39,8 +38,7 @@ interface LosslessExports {
     symbols: number,
     planes: number,
     escapes: number,
-    counts: number,
-  ): void;
+  ): number;
   join(
     symbols: number,
     planes: number,
@@ -91,8 +89,10 @@ interface LosslessExports {
 
 const DTYPES: Record<DType, number> = { f32: 0, f16: 1, bf16: 2 };
 const PAGE = 65536;
-/** Bytes of the counts of 64 classes. */
-const COUNT_BYTES = 64 * 256 * 4;
+/** Counts of 64 classes. */
+const COUNTS = 64 * 256;
+/** From these to the other counts that `normalize` adds to. */
+const OTHER_BYTES = 4 * COUNTS + 1088;
 
 /** Where the arrays of a chunk lie. */
 interface Places {
@@ -142,40 +142,48 @@ export class WasmLossless implements LosslessKernels {
 
   split(data: Uint8Array, shape: LosslessShape, tokens: number, rows: Int32Array): ElementParts {
     const { blocks, dim, dtype } = shape;
-    const count = rows.length * tokens;
-    const lengths = planeLengths(shape, tokens);
+    const n = tokens * dim;
+    const width = BYTES_PER_ELEMENT[dtype];
+    const perBlock = planeLengths({ ...shape, blocks: 1 }, tokens);
     const place = this.#places(rows.length, tokens);
     const from = place.end;
-    const planes = align(from + data.length);
-    const escapes = align(lengths.reduce((at, length) => at + length, planes));
-    const work = align(escapes + (dtype === "f16" ? 0 : count));
-    const counts = align(work + tokens * dim);
-    const order = align(counts + 4 * blocks);
-    this.#reserve(order + rows.byteLength);
-    this.#bytes(from, data.length).set(data);
+    const planes = align(from + n * width);
+    const work = align(perBlock.reduce((at, length) => at + length, planes));
+    const order = align(work + n);
+    const escapes = align(order + rows.byteLength);
+    this.#reserve(escapes + (dtype === "f16" ? 0 : rows.length * tokens));
     this.#ints(order, rows.length).set(rows);
-    const base = dtype === "f16" ? 0 : baseBelow(this.#exports.topExponent(from, DTYPES[dtype], count));
-    this.#exports.split(
-      from,
-      DTYPES[dtype],
-      base,
-      blocks,
-      tokens,
-      dim,
-      order,
-      work,
-      place.symbols,
-      planes,
-      escapes,
-      counts,
-    );
-    const escapeCounts = new Uint32Array(this.#ints(counts, blocks));
+    // One block at a time is brought in and taken away: it stays in the core's own cache meanwhile.
+    const elements = this.#bytes(from, n * width);
+    const bring = (block: number) => elements.set(data.subarray(block * n * width, (block + 1) * n * width));
+    const { topExponent, split } = this.#exports;
+    let base = 0;
+    if (dtype !== "f16") {
+      let top = 0;
+      for (let block = 0; block < blocks; block++) {
+        bring(block);
+        top = Math.max(top, topExponent(from, DTYPES[dtype], n));
+      }
+      base = baseBelow(top);
+    }
+    const parts = perBlock.map((length) => new Uint8Array(blocks * length));
     let at = planes;
+    const placed = perBlock.map((length) => this.#bytes((at += length) - length, length));
+    const escapeCounts = new Uint32Array(blocks);
+    let next = escapes;
+    for (let block = 0; block < blocks; block++) {
+      bring(block);
+      const list = order + 4 * dim * block;
+      const count = split(from, DTYPES[dtype], base, tokens, dim, list, work, place.symbols, planes, next);
+      escapeCounts[block] = count;
+      next += count;
+      placed.forEach((part, i) => parts[i].set(part, block * part.length));
+    }
     return {
       base,
-      symbols: this.#bytes(place.symbols, count),
-      planes: lengths.map((length) => this.#bytes((at += length) - length, length)),
-      escapes: this.#bytes(escapes, escapeCounts.reduce((sum, n) => sum + n, 0)),
+      symbols: this.#bytes(place.symbols, rows.length * tokens),
+      planes: parts,
+      escapes: this.#bytes(escapes, next - escapes),
       escapeCounts,
     };
   }
@@ -269,13 +277,16 @@ export class WasmLossless implements LosslessKernels {
     const place = this.#places(symbols.length / tokens, tokens);
     const foreign = this.#place(symbols, place.symbols);
     this.#placeModel(place, model);
-    this.#ints(place.counts, counts.length).set(counts);
+    const placed = this.#ints(place.counts, COUNTS);
+    const others = this.#ints(place.counts + OTHER_BYTES, COUNTS);
+    placed.set(counts);
+    others.fill(0);
     for (const { begin, end, phases } of groups) {
       const at = this.#placePhases(place, phases);
       const { classes, flips, octaves } = place;
       this.#exports.normalize(place.symbols, tokens, begin, end, at, classes, flips, octaves, place.counts);
     }
-    counts.set(this.#ints(place.counts, counts.length));
+    for (let i = 0; i < COUNTS; i++) counts[i] = placed[i] + others[i];
     if (foreign) symbols.set(this.#bytes(place.symbols, symbols.length));
   }
 
@@ -338,7 +349,7 @@ export class WasmLossless implements LosslessKernels {
     const cosines = align(phases + tokens);
     const sines = align(cosines + sampled);
     const counts = align(sines + sampled);
-    const end = align(counts + COUNT_BYTES);
+    const end = align(counts + OTHER_BYTES + 4 * COUNTS);
     this.#reserve(end);
     return { symbols, classes, flips, octaves, sums, phases, cosines, sines, counts, end };
   }

@@ -75,8 +75,8 @@ export class LosslessCoder {
     const groups = rowGroups(this.shape, positions);
     const parts = this.#kernels.split(data, this.shape, tokens, this.#rows);
     const escapes = packEscapes(parts);
-    // The views that split returned end with the next call of a kernel by another coder: all that reads them begins now,
-    // before anything is awaited, the planes first. So the streams go to the coder together.
+    // Symbols end with the next call of a kernel by another coder: what reads them begins now, before anything is awaited,
+    // and so do the planes, that the streams go to the coder together.
     const [planes, symbols] = await allInOrder([
       allInOrder(parts.planes.map((plane) => this.#encodePlane(plane))),
       this.#encodeSymbols(parts.symbols, tokens, groups),
@@ -228,13 +228,12 @@ export class LosslessCoder {
   }
 
   async #encodePlane(plane: Uint8Array): Promise<EncodedPlane> {
-    if (plane.length === 0 || sampledBits(plane) > PLANE_BITS) return { coded: null, bytes: plane.slice() };
+    if (plane.length === 0 || sampledBits(plane) > PLANE_BITS) return { coded: null, bytes: plane };
     const counts = new Uint32Array(RANS_SYMBOLS);
     for (let i = 0; i < plane.length; i++) counts[plane[i]]++;
     const tables = { bits: TABLE_BITS, frequencies: frequenciesOf(counts, TABLE_BITS) };
-    const plain = plane.slice();
-    const bytes = await withRans(this.#rans, tables, (rans) => rans.encode(plain, 1, plain.length, ONE_TABLE));
-    if (bytes.length >= plain.length) return { coded: null, bytes: plain };
+    const bytes = await withRans(this.#rans, tables, (rans) => rans.encode(plane, 1, plane.length, ONE_TABLE));
+    if (bytes.length >= plane.length) return { coded: null, bytes: plane };
     return { coded: { tables, length: bytes.length }, bytes };
   }
 

@@ -24,7 +24,7 @@ export interface ElementParts {
   readonly escapeCounts: Uint32Array;
 }
 
-/** Loops over a chunk. Arrays that these return may be views which end with the next call. */
+/** Loops over a chunk. Symbols and escapes that these return may be views which end with the next call. */
 export interface LosslessKernels {
   /** Elements [blocks][tokens][dim] → parts. */
   split(data: Uint8Array, shape: LosslessShape, tokens: number, rows: Int32Array): ElementParts;

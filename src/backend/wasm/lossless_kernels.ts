@@ -6,8 +6,8 @@
  */
 import { BYTES_PER_ELEMENT, type DType } from "../../cache/types.ts";
 import { KvzBackendError, KvzLimitError } from "../../errors.ts";
-import { PHASE_COSINES, PHASE_SINES } from "../../stages/lossless/choose.ts";
-import type { RowModel } from "../../stages/lossless/codes.ts";
+import { PHASE_COSINES, PHASE_SINES, phaseSums } from "../../stages/lossless/choose.ts";
+import type { RowCodes, RowModel } from "../../stages/lossless/codes.ts";
 import {
   baseBelow,
   type ElementParts,
@@ -17,7 +17,7 @@ import {
   sampleStep,
   wrongEscapes,
 } from "../../stages/lossless/kernels.ts";
-import { type LosslessShape, PHASES, type RowGroup } from "../../stages/lossless/shape.ts";
+import { type LosslessShape, PHASES, phasesMet, type RowGroup } from "../../stages/lossless/shape.ts";
 import { detectBuild, supportsBuild } from "./detect.ts";
 import type { WasmBuild } from "./exports.ts";
 import { inflateBuild } from "./inflate.ts";
@@ -65,6 +65,28 @@ interface LosslessExports {
     sines: number,
     sums: number,
   ): void;
+  choose(
+    sums: number,
+    begin: number,
+    end: number,
+    n: number,
+    turning: number,
+    cc: number,
+    cs: number,
+    ss: number,
+    scales: number,
+    means: number,
+  ): void;
+  model(
+    scales: number,
+    means: number,
+    begin: number,
+    end: number,
+    met: number,
+    classes: number,
+    flips: number,
+    octaves: number,
+  ): void;
   normalize(
     symbols: number,
     tokens: number,
@@ -100,6 +122,8 @@ interface Places {
   readonly classes: number;
   readonly flips: number;
   readonly octaves: number;
+  readonly scales: number;
+  readonly means: number;
   readonly sums: number;
   readonly phases: number;
   readonly cosines: number;
@@ -267,6 +291,38 @@ export class WasmLossless implements LosslessKernels {
     }
   }
 
+  choose(sums: Float32Array, tokens: number, groups: readonly RowGroup[], { scales, means }: RowCodes): void {
+    const rows = scales.length;
+    const place = this.#places(rows, tokens);
+    const sampled = sampledTokens(tokens);
+    this.#floats(place.sums, sums.length).set(sums);
+    for (const { begin, end, phases } of groups) {
+      const [cc, cs, ss] = phases === null ? [0, 0, 0] : phaseSums(phases, sampled);
+      const turning = phases === null ? 0 : 1;
+      const { choose } = this.#exports;
+      choose(place.sums, begin, end, sampled.length, turning, cc, cs, ss, place.scales, place.means);
+    }
+    scales.set(this.#bytes(place.scales, rows));
+    means.set(this.#bytes(place.means, rows));
+  }
+
+  model({ scales, means }: RowCodes, tokens: number, groups: readonly RowGroup[]): RowModel {
+    const rows = scales.length;
+    const place = this.#places(rows, tokens);
+    this.#bytes(place.scales, rows).set(scales);
+    this.#bytes(place.means, rows).set(means);
+    for (const { begin, end, phases } of groups) {
+      const met = this.#placePhases(place, phases === null ? null : phasesMet(phases));
+      const { classes, flips, octaves } = place;
+      this.#exports.model(place.scales, place.means, begin, end, met, classes, flips, octaves);
+    }
+    return {
+      classes: this.#bytes(place.classes, rows * PHASES),
+      flips: this.#bytes(place.flips, rows * PHASES),
+      octaves: this.#bytes(place.octaves, rows),
+    };
+  }
+
   normalize(
     symbols: Uint8Array,
     tokens: number,
@@ -318,9 +374,9 @@ export class WasmLossless implements LosslessKernels {
   }
 
   #placeModel(place: Places, { classes, flips, octaves }: RowModel): void {
-    this.#bytes(place.classes, classes.length).set(classes);
-    this.#bytes(place.flips, flips.length).set(flips);
-    this.#bytes(place.octaves, octaves.length).set(octaves);
+    this.#place(classes, place.classes);
+    this.#place(flips, place.flips);
+    this.#place(octaves, place.octaves);
   }
 
   /** Address of the phases, 0 without any. */
@@ -330,10 +386,10 @@ export class WasmLossless implements LosslessKernels {
     return place.phases;
   }
 
-  /** Copies symbols to their place unless they are there. Returns whether they were elsewhere. */
-  #place(symbols: Uint8Array, address: number): boolean {
-    if (symbols.buffer === this.#exports.memory.buffer && symbols.byteOffset === address) return false;
-    this.#bytes(address, symbols.length).set(symbols);
+  /** Copies an array to its place unless it is there. Returns whether it was elsewhere. */
+  #place(array: Uint8Array, address: number): boolean {
+    if (array.buffer === this.#exports.memory.buffer && array.byteOffset === address) return false;
+    this.#bytes(address, array.length).set(array);
     return true;
   }
 
@@ -344,14 +400,16 @@ export class WasmLossless implements LosslessKernels {
     const classes = align(symbols + rows * tokens);
     const flips = align(classes + PHASES * rows);
     const octaves = align(flips + PHASES * rows);
-    const sums = align(octaves + rows);
+    const scales = align(octaves + rows);
+    const means = align(scales + rows);
+    const sums = align(means + rows);
     const phases = align(sums + 12 * rows);
-    const cosines = align(phases + tokens);
+    const cosines = align(phases + Math.max(tokens, PHASES));
     const sines = align(cosines + sampled);
     const counts = align(sines + sampled);
     const end = align(counts + OTHER_BYTES + 4 * COUNTS);
     this.#reserve(end);
-    return { symbols, classes, flips, octaves, sums, phases, cosines, sines, counts, end };
+    return { symbols, classes, flips, octaves, scales, means, sums, phases, cosines, sines, counts, end };
   }
 
   #reserve(end: number): void {

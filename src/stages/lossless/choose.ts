@@ -27,14 +27,7 @@ export function chooseCodes(sums: RowSums, group: RowGroup, sampled: readonly nu
     }
     return;
   }
-  // Of the sampled tokens' phases: Σ cos², Σ cos · sin, Σ sin².
-  let [cc, cs, ss] = [0, 0, 0];
-  for (const t of sampled) {
-    const [cos, sin] = [PHASE_COSINES[phases[t]], PHASE_SINES[phases[t]]];
-    cc += cos * cos;
-    cs += cos * sin;
-    ss += sin * sin;
-  }
+  const [cc, cs, ss] = phaseSums(phases, sampled);
   for (let row = begin; row < end; row += 2) {
     const at = 3 * row;
     const [xc, xs, xx] = [sums[at], sums[at + 1], sums[at + 2]];
@@ -51,6 +44,18 @@ export function chooseCodes(sums: RowSums, group: RowGroup, sampled: readonly nu
     codes.means[row] = nearestBin(square / both, 255);
     codes.means[row + 1] = nearestDirection(a, b);
   }
+}
+
+/** Of the sampled tokens' phases: Σ cos², Σ cos · sin, Σ sin². */
+export function phaseSums(phases: Uint8Array, sampled: readonly number[]): [cc: number, cs: number, ss: number] {
+  let [cc, cs, ss] = [0, 0, 0];
+  for (const t of sampled) {
+    const [cos, sin] = [PHASE_COSINES[phases[t]], PHASE_SINES[phases[t]]];
+    cc += cos * cos;
+    cs += cos * sin;
+    ss += sin * sin;
+  }
+  return [cc, cs, ss];
 }
 
 /** One σ for all rows of a block and no means: for chunks too short to pay for codes of rows. */

@@ -12,10 +12,10 @@ import { naturalLog } from "../../cache/power.ts";
 import type { RansContexts } from "../entropy/rans_contexts.ts";
 import { RANS_SYMBOLS } from "../entropy/rans_tables.ts";
 import { type RansFactory, withRans } from "../entropy/rans_factory.ts";
-import { blockScale, chooseCodes } from "./choose.ts";
-import { CLASSES, type RowCodes, type RowModel, rowModel } from "./codes.ts";
+import { blockScale } from "./choose.ts";
+import { CLASSES, type RowCodes, type RowModel } from "./codes.ts";
 import { type ElementParts, type LosslessKernels, planeLengths, sampledTokens } from "./kernels.ts";
-import { type LosslessShape, PHASES, phasesMet, type RowGroup, rowGroups, rowOrder } from "./shape.ts";
+import { type LosslessShape, PHASES, type RowGroup, rowGroups, rowOrder } from "./shape.ts";
 import {
   blockCodes,
   classNumbers,
@@ -141,7 +141,7 @@ export class LosslessCoder {
     const sums = new Float32Array(3 * rows);
     const codes: RowCodes = { scales: new Uint8Array(rows), means: new Uint8Array(rows) };
     this.#kernels.measure(symbols, tokens, groups, sums);
-    for (const group of groups) chooseCodes(sums, group, sampled, codes);
+    this.#kernels.choose(sums, tokens, groups, codes);
     if (tokens >= SURE_TOKENS) {
       const coded = await this.#codeSymbols(symbols, tokens, groups, "rows", codes, []);
       // Not the view's own length: it has none any more where another coder's call made the memory grow.
@@ -170,7 +170,7 @@ export class LosslessCoder {
     codes: RowCodes,
     scales: readonly number[],
   ): Promise<EncodedSymbols> {
-    const model = rowModel(codes, groups);
+    const model = this.#kernels.model(codes, tokens, groups);
     const counts = new Uint32Array(CLASSES * RANS_SYMBOLS);
     this.#kernels.normalize(symbols, tokens, groups, model, counts);
     const used: number[] = [];
@@ -183,11 +183,11 @@ export class LosslessCoder {
     }
     const tables = { bits: TABLE_BITS, frequencies: flat(frequencies) };
     const numbers = classNumbers({ used });
+    const choices = groups.map((group) => groupContexts(group, model, numbers));
     const streams = await withRans(this.#rans, doubled(tables), (rans) =>
-      allInOrder(groups.map(async (group) => {
+      allInOrder(groups.map(async (group, i) => {
         const part = symbols.subarray(group.begin * tokens, group.end * tokens);
-        const contexts = groupContexts(group, model, numbers);
-        return await rans.encode(part, group.end - group.begin, tokens, contexts);
+        return await rans.encode(part, group.end - group.begin, tokens, choices[i]);
       })));
     const lengths = streams.map(({ length }) => length);
     return { contexts: { mode, codes, used, tables, lengths }, scales, bytes: concat(streams) };
@@ -209,16 +209,18 @@ export class LosslessCoder {
     if (contexts.used.length === 0 && count > 0) throw damaged("it has no tables");
     const symbols = new Uint8Array(count);
     if (count === 0) return symbols;
-    const model = rowModel(contexts.codes, groups);
+    const model = this.#kernels.model(contexts.codes, tokens, groups);
     const numbers = classNumbers(contexts);
     let at = 0;
+    const choices = groups.map((group) => groupContexts(group, model, numbers));
     await withRans(this.#rans, doubled(contexts.tables), (rans) =>
       allInOrder(groups.map(async (group, i) => {
         const part = bytes.subarray(at, at += contexts.lengths[i]);
         const out = symbols.subarray(group.begin * tokens, group.end * tokens);
-        await rans.decode(part, group.end - group.begin, tokens, groupContexts(group, model, numbers), out);
+        await rans.decode(part, group.end - group.begin, tokens, choices[i], out);
       })));
-    this.#kernels.denormalize(symbols, tokens, groups, model);
+    // Made again: another coder may have made one meanwhile.
+    this.#kernels.denormalize(symbols, tokens, groups, this.#kernels.model(contexts.codes, tokens, groups));
     return symbols;
   }
 
@@ -280,11 +282,8 @@ function groupContexts({ begin, end, phases }: RowGroup, { classes }: RowModel, 
     for (let row = 0; row < rows; row++) tableOf[row] = 2 * numberOf(classes[(begin + row) * PHASES], numbers);
     return { variant: "plain", tableOf };
   }
-  const met = phasesMet(phases);
   const own = new Uint8Array(rows * PHASES);
-  for (let at = 0; at < own.length; at += PHASES) {
-    for (const phase of met) own[at + phase] = numberOf(classes[begin * PHASES + at + phase], numbers);
-  }
+  for (let at = 0, from = begin * PHASES; at < own.length; at++) own[at] = numberOf(classes[from + at], numbers);
   return { variant: "trellis", classes: own, kinds: phases, next: NO_TRELLIS };
 }
 

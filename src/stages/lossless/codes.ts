@@ -38,7 +38,7 @@ export interface RowCodes {
 
 /** The classes and the map that follow from codes. */
 export interface RowModel {
-  /** Class for each phase that tokens have, [rows][16]; rows that do not turn have 16 equal ones. */
+  /** Class for each phase, [rows][16]; that of the first that occurs where none does. Rows that do not turn have one. */
   readonly classes: Uint8Array;
   /** 128 where the sign is turned, for each phase, [rows][16]. */
   readonly flips: Uint8Array;
@@ -93,7 +93,7 @@ function modelTurning(
   { scales, means }: RowCodes,
   begin: number,
   end: number,
-  met: readonly number[],
+  met: Uint8Array,
   { classes, flips }: RowModel,
 ): void {
   const quarter = DIRECTIONS / 4;
@@ -108,8 +108,8 @@ function modelTurning(
       for (let k = (direction + 1) & 1; k <= quarter; k += 2) bins[k] = bin(perCosine, QUARTER[k]);
       const first = (own & 1) * MEAN_BINS;
       const at = (row + half) * PHASES;
-      for (const phase of met) {
-        const k = phaseDirection(direction, phase) - quarter * half & (DIRECTIONS - 1);
+      for (let phase = 0; phase < PHASES; phase++) {
+        const k = phaseDirection(direction, met[phase]) - quarter * half & (DIRECTIONS - 1);
         classes[at + phase] = first + bins[FOLDS[k]];
         flips[at + phase] = k > quarter && k < 3 * quarter ? 128 : 0;
       }

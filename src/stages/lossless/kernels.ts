@@ -4,7 +4,7 @@
  * @module
  */
 import { KvzFormatError } from "../../errors.ts";
-import type { RowModel } from "./codes.ts";
+import type { RowCodes, RowModel } from "./codes.ts";
 import type { LosslessShape, RowGroup } from "./shape.ts";
 
 /** The parts of a chunk's elements. */
@@ -24,7 +24,7 @@ export interface ElementParts {
   readonly escapeCounts: Uint32Array;
 }
 
-/** Loops over a chunk. Symbols and escapes that these return may be views which end with the next call. */
+/** Loops over a chunk. Symbols, escapes and models that these return may be views which end with the next call. */
 export interface LosslessKernels {
   /** Elements [blocks][tokens][dim] → parts. */
   split(data: Uint8Array, shape: LosslessShape, tokens: number, rows: Int32Array): ElementParts;
@@ -45,6 +45,12 @@ export interface LosslessKernels {
 
   /** Sums over {@linkcode sampledTokens} of every row of the groups, into `sums` [rows][3]; see RowSums. */
   measure(symbols: Uint8Array, tokens: number, groups: readonly RowGroup[], sums: Float32Array): void;
+
+  /** Codes of every row of the groups from what {@linkcode measure} summed, into `codes`; as chooseCodes does. */
+  choose(sums: Float32Array, tokens: number, groups: readonly RowGroup[], codes: RowCodes): void;
+
+  /** Classes and maps of rows from their codes, as rowModel makes them; every group has tokens. */
+  model(codes: RowCodes, tokens: number, groups: readonly RowGroup[]): RowModel;
 
   /** Maps the symbols of the groups' rows in place and counts them by class, adding to `counts` [64][256]. */
   normalize(

@@ -5,8 +5,8 @@
  */
 import { powerOfTwo } from "../../cache/power.ts";
 import type { DType } from "../../cache/types.ts";
-import { PHASE_COSINES, PHASE_SINES } from "./choose.ts";
-import type { RowModel } from "./codes.ts";
+import { chooseCodes, PHASE_COSINES, PHASE_SINES } from "./choose.ts";
+import { type RowCodes, type RowModel, rowModel } from "./codes.ts";
 import {
   baseBelow,
   type ElementParts,
@@ -88,6 +88,14 @@ export class ReferenceLossless implements LosslessKernels {
       });
       lanes.forEach(([a, b, c, d], k) => sums[3 * row + k] = fround(a + b) + fround(c + d));
     });
+  }
+
+  choose(sums: Float32Array, tokens: number, groups: readonly RowGroup[], codes: RowCodes): void {
+    for (const group of groups) chooseCodes(sums, group, sampledTokens(tokens), codes);
+  }
+
+  model(codes: RowCodes, _tokens: number, groups: readonly RowGroup[]): RowModel {
+    return rowModel(codes, groups);
   }
 
   normalize(

@@ -87,7 +87,10 @@ export function rowGroups(shape: LosslessShape, positions: Int32Array): RowGroup
   return groups;
 }
 
-/** The phases that occur, ascending. */
-export function phasesMet(phases: Uint8Array): number[] {
-  return Array.from({ length: PHASES }, (_, phase) => phase).filter((phase) => phases.includes(phase));
+/** Whose values each phase takes: its own where it occurs, else those of the first that does. Some phase must. */
+export function phasesMet(phases: Uint8Array): Uint8Array {
+  const met = new Uint8Array(PHASES).fill(PHASES);
+  for (const phase of phases) met[phase] = phase;
+  const first = met.find((phase) => phase < PHASES)!;
+  return met.map((phase) => phase < PHASES ? phase : first);
 }

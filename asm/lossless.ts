@@ -4,7 +4,7 @@ export { join } from "./lossless/join";
 export { measure } from "./lossless/measure";
 export { denormalize, normalize } from "./lossless/normalize";
 export { choose, model } from "./lossless/rows";
-export { split, topExponent } from "./lossless/split";
+export { rebase, split, topExponent } from "./lossless/split";
 
 /** First byte that the host may use. */
 export function heapBase(): usize {

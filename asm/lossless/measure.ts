@@ -1,4 +1,15 @@
 // measure: sums over sampled tokens of rows, in four lanes whatever the build, so that every build gives the same bits.
+import { high8, low8 } from "./transpose";
+
+// Constants lie in memory: engines build those in the code anew wherever they stand.
+/** A symbol without its sign; the least with an exponent above 0; how many there are below exponent 31. */
+const MAGNITUDE: usize = memory.data<u64>([0x7f7f7f7f7f7f7f7f, 0x7f7f7f7f7f7f7f7f], 16);
+const LEAST: usize = memory.data<u64>([0x0404040404040404, 0x0404040404040404], 16);
+const COUNT: usize = memory.data<u64>([0x7878787878787878, 0x7878787878787878], 16);
+/** Exponent and fraction in the upper half of an f32; all but its sign; the middle of what symbol 0 would stand for. */
+const UPPER: usize = memory.data<u64>([0x0fe00fe00fe00fe0, 0x0fe00fe00fe00fe0], 16);
+const REST: usize = memory.data<u64>([0x7fff7fff7fff7fff, 0x7fff7fff7fff7fff], 16);
+const ZEROTH: usize = memory.data<u64>([0x3790379037903790, 0x3790379037903790], 16);
 
 /**
  * sums[row] = Σ x · cos, Σ x · sin, Σ x² (f32) for rows [begin, end): over `groups` groups of four tokens from `first` on,
@@ -17,25 +28,76 @@ export function measure(
   sines: usize,
   sums: usize,
 ): void {
-  for (let row = begin; row < end; row++) {
-    const from = symbols + row * tokens;
-    const to = sums + row * 12;
-    if (ASC_FEATURE_SIMD && groups) {
-      let c = f32x4.splat(0), s = f32x4.splat(0), q = f32x4.splat(0);
-      for (let group: usize = 0, at = from + first; group < groups; group++, at += step) {
-        const bytes = v128.load32_zero(at);
-        const x = valueOf(i32x4.extend_low_i16x8_u(i16x8.extend_low_i8x16_u(bytes)));
-        if (cosines) {
-          c = f32x4.add(c, f32x4.mul(x, v128.load(cosines + (group << 4))));
-          s = f32x4.add(s, f32x4.mul(x, v128.load(sines + (group << 4))));
-        } else c = f32x4.add(c, x);
-        q = f32x4.add(q, f32x4.mul(x, x));
-      }
-      store<f32>(to, sumOf(c));
-      store<f32>(to, sumOf(s), 4);
-      store<f32>(to, sumOf(q), 8);
-    } else measureRow(from, first, step, groups ? groups << 2 : tokens, cosines, sines, to);
+  if (ASC_FEATURE_SIMD && groups) {
+    if (cosines) measureLanes(true, symbols + first, tokens, begin, end, step, groups, cosines, sines, sums);
+    else measureLanes(false, symbols + first, tokens, begin, end, step, groups, 0, 0, sums);
+    return;
   }
+  for (let row = begin; row < end; row++) {
+    measureRow(symbols + row * tokens, first, step, groups ? groups << 2 : tokens, cosines, sines, sums + row * 12);
+  }
+}
+
+// @ts-ignore: decorator
+@inline
+function measureLanes(
+  turning: bool,
+  symbols: usize,
+  tokens: usize,
+  begin: usize,
+  end: usize,
+  step: usize,
+  groups: usize,
+  cosines: usize,
+  sines: usize,
+  sums: usize,
+): void {
+  const magnitude = v128.load(MAGNITUDE), least = v128.load(LEAST), count = v128.load(COUNT);
+  const upper = v128.load(UPPER), rest = v128.load(REST), zeroth = v128.load(ZEROTH), zero = i32x4.splat(0);
+  for (let row = begin; row < end; row++) {
+    let at = symbols + row * tokens;
+    let c = zero, s = zero, q = zero;
+    let group: usize = 0;
+    // Four groups at a time: their symbols become values in lanes of 16 bits, the upper halves of f32.
+    for (; group + 4 <= groups; group += 4, at += step << 2) {
+      let four = v128.load32_lane(at + step, v128.load32_zero(at), 1);
+      four = v128.load32_lane(at + 3 * step, v128.load32_lane(at + (step << 1), four, 2), 3);
+      const finite = i8x16.lt_u(i8x16.sub(v128.and(four, magnitude), least), count);
+      const a = halves(low8(four, zero), upper, rest, zeroth, low8(finite, finite));
+      const b = halves(high8(four, zero), upper, rest, zeroth, high8(finite, finite));
+      const x0 = v128.shuffle<u16>(zero, a, 0, 8, 1, 9, 2, 10, 3, 11);
+      const x1 = v128.shuffle<u16>(zero, a, 4, 12, 5, 13, 6, 14, 7, 15);
+      const x2 = v128.shuffle<u16>(zero, b, 0, 8, 1, 9, 2, 10, 3, 11);
+      const x3 = v128.shuffle<u16>(zero, b, 4, 12, 5, 13, 6, 14, 7, 15);
+      if (turning) {
+        const cos = cosines + (group << 4), sin = sines + (group << 4);
+        c = more(more(more(more(c, x0, v128.load(cos)), x1, v128.load(cos, 16)), x2, v128.load(cos, 32)), x3, v128.load(cos, 48));
+        s = more(more(more(more(s, x0, v128.load(sin)), x1, v128.load(sin, 16)), x2, v128.load(sin, 32)), x3, v128.load(sin, 48));
+      } else c = f32x4.add(f32x4.add(f32x4.add(f32x4.add(c, x0), x1), x2), x3);
+      q = more(more(more(more(q, x0, x0), x1, x1), x2, x2), x3, x3);
+    }
+    for (; group < groups; group++, at += step) {
+      const one = v128.load32_zero(at);
+      const finite = i8x16.lt_u(i8x16.sub(v128.and(one, magnitude), least), count);
+      const a = halves(low8(one, zero), upper, rest, zeroth, low8(finite, finite));
+      const x = v128.shuffle<u16>(zero, a, 0, 8, 1, 9, 2, 10, 3, 11);
+      if (turning) {
+        c = more(c, x, v128.load(cosines + (group << 4))), s = more(s, x, v128.load(sines + (group << 4)));
+      } else c = f32x4.add(c, x);
+      q = more(q, x, x);
+    }
+    const to = sums + row * 12;
+    store<f32>(to, sumOf(c));
+    store<f32>(to, sumOf(s), 4);
+    store<f32>(to, sumOf(q), 8);
+  }
+}
+
+/** sum + x · y. */
+// @ts-ignore: decorator
+@inline
+function more(sum: v128, x: v128, y: v128): v128 {
+  return f32x4.add(sum, f32x4.mul(x, y));
 }
 
 function measureRow(
@@ -81,14 +143,12 @@ function sumOf(v: v128): f32 {
 
 // The middle of what a symbol stands for: exponent 16 is 1, the bias of f32 less 16 is 111; exponents 0 and 31 are 0.
 
+/** Upper halves of the values of symbols in lanes of 16 bits; `finite`: all ones where exponents are not 0 or 31. */
 // @ts-ignore: decorator
 @inline
-function valueOf(symbols: v128): v128 {
-  const magnitude = v128.and(symbols, i32x4.splat(127));
-  const bits = i32x4.add(i32x4.shl(magnitude, 21), i32x4.splat((111 << 23) | (1 << 20)));
-  const sign = i32x4.shl(v128.and(symbols, i32x4.splat(128)), 24);
-  const finite = i32x4.lt_u(i32x4.sub(magnitude, i32x4.splat(4)), i32x4.splat(120));
-  return v128.and(v128.or(bits, sign), finite);
+function halves(symbols: v128, upper: v128, rest: v128, zeroth: v128, finite: v128): v128 {
+  const sign = v128.andnot(i16x8.shl(symbols, 8), rest);
+  return v128.and(v128.or(i16x8.add(v128.and(i16x8.shl(symbols, 5), upper), zeroth), sign), finite);
 }
 
 // @ts-ignore: decorator

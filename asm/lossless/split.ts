@@ -74,6 +74,35 @@ export function split(
   return <u32>(end - escapes);
 }
 
+/**
+ * Symbols without escapes → what they are with a base greater by `more`, −31 to 31. Returns whether that needs no
+ * escapes; if it does, the symbols are spoiled.
+ */
+export function rebase(symbols: usize, count: usize, more: i32): bool {
+  const taken = more << 2;
+  let i: usize = 0;
+  let least: i32 = 4;
+  if (ASC_FEATURE_SIMD) {
+    const magnitude = i8x16.splat(127), octaves = i8x16.splat(<i8>taken);
+    let leasts = magnitude;
+    for (; i + 16 <= count; i += 16) {
+      const s = v128.load(symbols + i);
+      // What leaves the range at its upper end is negative.
+      const moved = i8x16.sub(v128.and(s, magnitude), octaves);
+      leasts = i8x16.min_s(leasts, moved);
+      v128.store(symbols + i, v128.bitselect(moved, s, magnitude));
+    }
+    if (v128.any_true(i8x16.lt_s(leasts, i8x16.splat(4)))) least = 0;
+  }
+  for (; i < count; i++) {
+    const s = <i32>load<u8>(symbols + i);
+    const moved = (s & 127) - taken;
+    if (moved < 4 || moved > 127) least = 0;
+    store<u8>(symbols + i, (s & 128) | (moved & 127));
+  }
+  return least == 4;
+}
+
 function splitHalf(data: usize, n: usize, symbols: usize, low: usize): void {
   let i: usize = 0;
   if (ASC_FEATURE_SIMD) {

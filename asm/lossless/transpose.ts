@@ -95,13 +95,13 @@ function tile(from: usize, fromStride: usize, toList: usize, fromList: usize, to
 /** The first halves of two vectors, byte by byte in turn. */
 // @ts-ignore: decorator
 @inline
-function low8(a: v128, b: v128): v128 {
+export function low8(a: v128, b: v128): v128 {
   return v128.shuffle<u8>(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
 }
 
 /** The second halves. */
 // @ts-ignore: decorator
 @inline
-function high8(a: v128, b: v128): v128 {
+export function high8(a: v128, b: v128): v128 {
   return v128.shuffle<u8>(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
 }

@@ -1,5 +1,6 @@
 import { assertEquals, assertThrows } from "deno-std/assert";
 import fc from "fast-check";
+import { fromFloat32 } from "../../src/cache/elements.ts";
 import { KvzFormatError } from "../../src/errors.ts";
 import type { RowModel } from "../../src/stages/lossless/codes.ts";
 import { ReferenceLossless, symbolValue } from "../../src/stages/lossless/reference.ts";
@@ -36,6 +37,27 @@ for (const [name, open] of LOOPS) {
         data.subarray(begin * perBlock),
       );
     }));
+  });
+
+  Deno.test(`${name}: chunks of one shape whose greatest exponents differ are split as the reference splits them`, async () => {
+    const loops = await open();
+    for (const dtype of ["bf16", "f32"] as const) {
+      const shape = { blocks: 3, dim: 17, dtype, turns: new Uint32Array(0) };
+      const rows = rowOrder(shape);
+      // Where they are near, another base is all that is needed; else escapes. The odd element stands in the last block.
+      for (const octaves of [0, 0, 3, -4, 25, -27, 90, -100, 0]) {
+        for (const odd of [null, 8, 0, Infinity]) {
+          const next = random(octaves);
+          const values = Float32Array.from(
+            { length: 3 * 17 * 5 },
+            () => (next() < 0.5 ? -1 : 1) * (1 + next()) * 2 ** octaves,
+          );
+          if (odd !== null) values[200] = odd;
+          const data = fromFloat32(values, dtype);
+          assertEquals({ ...loops.split(data, shape, 5, rows) }, { ...reference.split(data, shape, 5, rows) });
+        }
+      }
+    }
   });
 
   Deno.test(`${name}: sums, map and counts are the reference's, bit by bit`, async () => {

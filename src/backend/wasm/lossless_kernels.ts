@@ -1,6 +1,5 @@
 /**
- * The loops of the lossless coder (asm/lossless.ts): loading, and the memory they work on. A chunk's arrays have fixed
- * places, so that what one loop leaves in the memory need not be copied for the next.
+ * The loops of the lossless coder (asm/lossless.ts): loading, and calling them on what lies in their memory.
  *
  * @module
  */
@@ -21,122 +20,17 @@ import { type LosslessShape, PHASES, phasesMet, type RowGroup } from "../../stag
 import { detectBuild, supportsBuild } from "./detect.ts";
 import type { WasmBuild } from "./exports.ts";
 import { inflateBuild } from "./inflate.ts";
-
-/** Exports of the module. Pointers are byte addresses, 0 is null; see asm/lossless/. */
-interface LosslessExports {
-  readonly memory: WebAssembly.Memory;
-  heapBase(): number;
-  topExponent(data: number, dtype: number, count: number): number;
-  split(
-    data: number,
-    dtype: number,
-    base: number,
-    tokens: number,
-    dim: number,
-    rows: number,
-    work: number,
-    symbols: number,
-    planes: number,
-    escapes: number,
-  ): number;
-  join(
-    symbols: number,
-    planes: number,
-    escapes: number,
-    counts: number,
-    dtype: number,
-    base: number,
-    blocks: number,
-    tokens: number,
-    dim: number,
-    rows: number,
-    work: number,
-    out: number,
-  ): number;
-  measure(
-    symbols: number,
-    tokens: number,
-    begin: number,
-    end: number,
-    first: number,
-    step: number,
-    groups: number,
-    cosines: number,
-    sines: number,
-    sums: number,
-  ): void;
-  choose(
-    sums: number,
-    begin: number,
-    end: number,
-    n: number,
-    turning: number,
-    cc: number,
-    cs: number,
-    ss: number,
-    scales: number,
-    means: number,
-  ): void;
-  model(
-    scales: number,
-    means: number,
-    begin: number,
-    end: number,
-    met: number,
-    classes: number,
-    flips: number,
-    octaves: number,
-  ): void;
-  normalize(
-    symbols: number,
-    tokens: number,
-    begin: number,
-    end: number,
-    phases: number,
-    classes: number,
-    flips: number,
-    octaves: number,
-    counts: number,
-  ): void;
-  denormalize(
-    symbols: number,
-    tokens: number,
-    begin: number,
-    end: number,
-    phases: number,
-    flips: number,
-    octaves: number,
-  ): void;
-}
+import type { LosslessExports } from "./lossless_exports.ts";
+import { align, COUNTS, OTHER_BYTES, type Places, placesOf } from "./lossless_places.ts";
 
 const DTYPES: Record<DType, number> = { f32: 0, f16: 1, bf16: 2 };
 const PAGE = 65536;
-/** Counts of 64 classes. */
-const COUNTS = 64 * 256;
-/** From these to the other counts that `normalize` adds to. */
-const OTHER_BYTES = 4 * COUNTS + 1088;
-
-/** Where the arrays of a chunk lie. */
-interface Places {
-  readonly symbols: number;
-  readonly classes: number;
-  readonly flips: number;
-  readonly octaves: number;
-  readonly scales: number;
-  readonly means: number;
-  readonly sums: number;
-  readonly phases: number;
-  readonly cosines: number;
-  readonly sines: number;
-  readonly counts: number;
-  /** First byte behind. */
-  readonly end: number;
-}
-
 /** The loops on one instance of the kernels. Calls are synchronous; coders of one thread share it. */
 export class WasmLossless implements LosslessKernels {
   readonly build: WasmBuild;
   readonly #exports: LosslessExports;
+  /** Base of the last chunk of each shape. */
+  readonly #bases = new WeakMap<LosslessShape, number>();
 
   private constructor(build: WasmBuild, exports: LosslessExports) {
     this.build = build;
@@ -179,35 +73,43 @@ export class WasmLossless implements LosslessKernels {
     this.#ints(order, rows.length).set(rows);
     // One block at a time is brought in and taken away: it stays in the core's own cache meanwhile.
     const elements = this.#bytes(from, n * width);
-    const bring = (block: number) => elements.set(data.subarray(block * n * width, (block + 1) * n * width));
-    const { topExponent, split } = this.#exports;
-    let base = 0;
-    if (dtype !== "f16") {
-      let top = 0;
-      for (let block = 0; block < blocks; block++) {
-        bring(block);
-        top = Math.max(top, topExponent(from, DTYPES[dtype], n));
-      }
-      base = baseBelow(top);
-    }
     const parts = perBlock.map((length) => new Uint8Array(blocks * length));
     let at = planes;
     const placed = perBlock.map((length) => this.#bytes((at += length) - length, length));
     const escapeCounts = new Uint32Array(blocks);
-    let next = escapes;
-    for (let block = 0; block < blocks; block++) {
-      bring(block);
-      const list = order + 4 * dim * block;
-      const count = split(from, DTYPES[dtype], base, tokens, dim, list, work, place.symbols, planes, next);
-      escapeCounts[block] = count;
-      next += count;
-      placed.forEach((part, i) => parts[i].set(part, block * part.length));
+    const bring = (block: number) => elements.set(data.subarray(block * n * width, (block + 1) * n * width));
+    const { rebase, split, topExponent } = this.#exports;
+    let [top, end] = [0, escapes];
+    const splitAll = (base: number) => {
+      end = escapes;
+      for (let block = 0; block < blocks; block++) {
+        bring(block);
+        if (dtype !== "f16") top = Math.max(top, topExponent(from, DTYPES[dtype], n));
+        const list = order + 4 * dim * block;
+        escapeCounts[block] = split(from, DTYPES[dtype], base, tokens, dim, list, work, place.symbols, planes, end);
+        end += escapeCounts[block];
+        placed.forEach((part, i) => parts[i].set(part, block * part.length));
+      }
+    };
+    let base = 0;
+    if (dtype === "f16" || blocks === 0) splitAll(base);
+    else {
+      // The greatest exponent of a chunk is seldom far from the last one's: symbols are moved where it is another.
+      bring(0);
+      const guess = this.#bases.get(shape) ?? baseBelow(topExponent(from, DTYPES[dtype], n));
+      splitAll(guess);
+      base = baseBelow(top);
+      const moved = base === guess ||
+        end === escapes && Math.abs(base - guess) < 32 &&
+          rebase(place.symbols, rows.length * tokens, base - guess) !== 0;
+      if (!moved) splitAll(base);
+      this.#bases.set(shape, base);
     }
     return {
       base,
       symbols: this.#bytes(place.symbols, rows.length * tokens),
       planes: parts,
-      escapes: this.#bytes(escapes, next - escapes),
+      escapes: this.#bytes(escapes, end - escapes),
       escapeCounts,
     };
   }
@@ -395,21 +297,9 @@ export class WasmLossless implements LosslessKernels {
 
   /** Places for so many rows and tokens. The memory grows here and in split alone, never under views in use. */
   #places(rows: number, tokens: number): Places {
-    const sampled = 4 * sampledTokens(tokens).length;
-    const symbols = align(this.#exports.heapBase());
-    const classes = align(symbols + rows * tokens);
-    const flips = align(classes + PHASES * rows);
-    const octaves = align(flips + PHASES * rows);
-    const scales = align(octaves + rows);
-    const means = align(scales + rows);
-    const sums = align(means + rows);
-    const phases = align(sums + 12 * rows);
-    const cosines = align(phases + Math.max(tokens, PHASES));
-    const sines = align(cosines + sampled);
-    const counts = align(sines + sampled);
-    const end = align(counts + OTHER_BYTES + 4 * COUNTS);
-    this.#reserve(end);
-    return { symbols, classes, flips, octaves, scales, means, sums, phases, cosines, sines, counts, end };
+    const places = placesOf(this.#exports.heapBase(), rows, tokens);
+    this.#reserve(places.end);
+    return places;
   }
 
   #reserve(end: number): void {
@@ -434,8 +324,4 @@ export class WasmLossless implements LosslessKernels {
   #floats(address: number, length: number): Float32Array {
     return new Float32Array(this.#exports.memory.buffer, address, length);
   }
-}
-
-function align(address: number): number {
-  return Math.ceil(address / 64) * 64;
 }

@@ -1,0 +1,93 @@
+/**
+ * What the module of the lossless coder's loops exports (asm/lossless.ts).
+ *
+ * @module
+ */
+
+/** Exports of the module. Pointers are byte addresses, 0 is null; see asm/lossless/. */
+export interface LosslessExports {
+  readonly memory: WebAssembly.Memory;
+  heapBase(): number;
+  topExponent(data: number, dtype: number, count: number): number;
+  rebase(symbols: number, count: number, more: number): number;
+  split(
+    data: number,
+    dtype: number,
+    base: number,
+    tokens: number,
+    dim: number,
+    rows: number,
+    work: number,
+    symbols: number,
+    planes: number,
+    escapes: number,
+  ): number;
+  join(
+    symbols: number,
+    planes: number,
+    escapes: number,
+    counts: number,
+    dtype: number,
+    base: number,
+    blocks: number,
+    tokens: number,
+    dim: number,
+    rows: number,
+    work: number,
+    out: number,
+  ): number;
+  measure(
+    symbols: number,
+    tokens: number,
+    begin: number,
+    end: number,
+    first: number,
+    step: number,
+    groups: number,
+    cosines: number,
+    sines: number,
+    sums: number,
+  ): void;
+  choose(
+    sums: number,
+    begin: number,
+    end: number,
+    n: number,
+    turning: number,
+    cc: number,
+    cs: number,
+    ss: number,
+    scales: number,
+    means: number,
+  ): void;
+  model(
+    scales: number,
+    means: number,
+    begin: number,
+    end: number,
+    met: number,
+    classes: number,
+    flips: number,
+    octaves: number,
+  ): void;
+  normalize(
+    symbols: number,
+    tokens: number,
+    begin: number,
+    end: number,
+    phases: number,
+    classes: number,
+    flips: number,
+    octaves: number,
+    counts: number,
+  ): void;
+  denormalize(
+    symbols: number,
+    tokens: number,
+    begin: number,
+    end: number,
+    phases: number,
+    flips: number,
+    octaves: number,
+  ): void;
+}

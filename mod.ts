@@ -43,6 +43,7 @@ export {
 } from "./src/profile/calibrate.ts";
 export { importProfile } from "./src/profile/import.ts";
 export { trimKvzProfile } from "./src/profile/kvz/trim.ts";
+export { calibrateKvquant, type CalibrateKvquantOptions } from "./src/profile/kvquant/calibrate.ts";
 export { calibrateKvz, type CalibrateKvzOptions } from "./src/profile/kvz/calibrate.ts";
 export type { KindStatistics } from "./src/profile/kind_fitter.ts";
 export type { Moments } from "./src/profile/gram.ts";

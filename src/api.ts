@@ -35,6 +35,7 @@ export { listRecipes } from "./recipes/registry.ts";
 export type { OptionSpec, RecipeInfo } from "./recipes/recipe.ts";
 export { loadProfile } from "./profile/load.ts";
 export type { Autoencoder, KvcarKind, KvcarProfile } from "./profile/kvcar/types.ts";
+export type { KvquantProfile } from "./profile/kvquant/types.ts";
 export type { LatentGroup, LatentMap, LowRankFit, LowRankMethod, LowRankProfile } from "./profile/lowrank/types.ts";
 export type { CurvePoint, KvzProfile, Sensitivity } from "./profile/kvz/types.ts";
 export type { RansBits, RansTables } from "./stages/entropy/rans_tables.ts";

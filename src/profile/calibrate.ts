@@ -215,18 +215,13 @@ interface CheckedOptions {
 
 function checkOptions(options: CalibrateOptions): CheckedOptions {
   const { threads = 2, rank = 2048, svd = "randomized", ratios = [], seed = 0, sinks = 4, sampleRows = 4096 } = options;
-  const integers: [string, number, number, number][] = [
+  checkWhole([
     ["threads", threads, 1, 256],
     ["rank", rank, 1, 2 ** 20],
     ["seed", seed, 0, 2 ** 32 - 1],
     ["sinks", sinks, 0, 2 ** 20],
     ["sampleRows", sampleRows, 1, 2 ** 20],
-  ];
-  for (const [name, value, min, max] of integers) {
-    if (!(Number.isInteger(value) && value >= min && value <= max)) {
-      throw new RangeError(`Cannot calibrate: ${name} is ${value}, expected a whole number from ${min} to ${max}`);
-    }
-  }
+  ]);
   if (svd !== "randomized" && svd !== "exact") {
     throw new TypeError(`Cannot calibrate: svd is ${JSON.stringify(svd)}, expected "randomized" or "exact"`);
   }
@@ -236,4 +231,15 @@ function checkOptions(options: CalibrateOptions): CheckedOptions {
     }
   }
   return { threads, rank, svd, ratios };
+}
+
+/** Refuses options that are no whole numbers in their range: name, value, least and greatest. */
+export function checkWhole(
+  options: readonly (readonly [name: string, value: number, min: number, max: number])[],
+): void {
+  for (const [name, value, min, max] of options) {
+    if (!(Number.isInteger(value) && value >= min && value <= max)) {
+      throw new RangeError(`Cannot calibrate: ${name} is ${value}, expected a whole number from ${min} to ${max}`);
+    }
+  }
 }

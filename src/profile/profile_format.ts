@@ -45,6 +45,10 @@ export async function writeProfile(profile: Profile, sink: ByteSink): Promise<vo
     const { writeKvcarProfile } = await import("./kvcar/format.ts");
     return await writeKvcarProfile(profile, sink);
   }
+  if (profile.method === "kvquant") {
+    const { writeKvquantProfile } = await import("./kvquant/format.ts");
+    return await writeKvquantProfile(profile, sink);
+  }
   if (profile.method !== "kvtc") {
     const { writeLowRankProfile } = await import("./lowrank/format.ts");
     return await writeLowRankProfile(profile, sink);
@@ -90,9 +94,10 @@ export async function parseProfile(input: Uint8Array | ByteSource): Promise<Prof
   const header = new Fields(reader.header, WHAT);
   // Profiles for KVTC do not say their method: they are older than all others.
   if (header.has("method")) {
-    const method = header.oneOf("method", ["kvz", "kvcar", "palu", "recalkv"]);
+    const method = header.oneOf("method", ["kvz", "kvcar", "kvquant", "palu", "recalkv"]);
     if (method === "kvz") return await (await import("./kvz/format.ts")).readKvzProfile(reader);
     if (method === "kvcar") return await (await import("./kvcar/format.ts")).readKvcarProfile(reader);
+    if (method === "kvquant") return await (await import("./kvquant/format.ts")).readKvquantProfile(reader);
     const { readLowRankProfile } = await import("./lowrank/format.ts");
     return method === "palu" ? await readLowRankProfile(reader, method) : await readLowRankProfile(reader, method);
   }

@@ -5,6 +5,7 @@
  */
 import type { Kind, ModelSpec } from "../cache/types.ts";
 import type { KvcarProfile } from "./kvcar/types.ts";
+import type { KvquantProfile } from "./kvquant/types.ts";
 import type { KvzProfile } from "./kvz/types.ts";
 import type { LowRankProfile } from "./lowrank/types.ts";
 
@@ -102,4 +103,10 @@ export interface KvtcProfile extends ProfileBase {
 }
 
 /** A calibrated profile of one model. */
-export type Profile = KvtcProfile | KvzProfile | KvcarProfile | LowRankProfile<"palu"> | LowRankProfile<"recalkv">;
+export type Profile =
+  | KvtcProfile
+  | KvzProfile
+  | KvcarProfile
+  | KvquantProfile
+  | LowRankProfile<"palu">
+  | LowRankProfile<"recalkv">;

@@ -8,6 +8,7 @@ import { describeModel } from "../src/codec/decode.ts";
 import type { KindProfile, KvtcProfile, Profile } from "../src/profile/types.ts";
 import { nominalSaving } from "../src/profile/kvcar/check.ts";
 import type { KvcarProfile } from "../src/profile/kvcar/types.ts";
+import { KVQUANT_BITS, KVQUANT_OUTLIERS, type KvquantProfile } from "../src/profile/kvquant/types.ts";
 import type { KvzProfile } from "../src/profile/kvz/types.ts";
 import type { LowRankProfile } from "../src/profile/lowrank/types.ts";
 import { stepOf } from "../src/stages/quantize/trellis/step.ts";
@@ -36,6 +37,8 @@ function factsOf(profile: Profile): Facts {
       return kvcarFacts(profile);
     case "kvtc":
       return kvtcFacts(profile);
+    case "kvquant":
+      return kvquantFacts(profile);
     case "palu":
     case "recalkv":
       return lowRankFacts(profile);
@@ -120,6 +123,38 @@ function kvzFacts(profile: KvzProfile): Facts {
       ),
     ],
   };
+}
+
+function kvquantFacts(profile: KvquantProfile): Facts {
+  const { model, fingerprint, calibration, shingles, sensitivity } = profile;
+  const { tokens, sequences, sinks, seed } = calibration;
+  return {
+    json: {
+      method: "kvquant",
+      fingerprint,
+      model,
+      calibration,
+      shingles: shingles.length,
+      sensitivity,
+      bits: [...KVQUANT_BITS],
+      outliers: [...KVQUANT_OUTLIERS],
+    },
+    lines: [
+      ["profile", `${fingerprint}, for recipe kvquant`],
+      ["model", describeModel(model)],
+      [
+        "calibration",
+        `${formatCount(tokens)} tokens of ${formatCount(sequences)} sequences, ${sinks} sinks left out, seed ${seed}`,
+      ],
+      ["weighted by", weightingName(sensitivity)],
+      ["codebooks", `of ${KVQUANT_BITS.join(", ")} bits, for ${KVQUANT_OUTLIERS.join(", ")} % outliers`],
+    ],
+  };
+}
+
+/** What weighted a fit, where channels weigh the same or by their spread otherwise. */
+function weightingName(sensitivity: KvquantProfile["sensitivity"]): string {
+  return sensitivity === "fisher" ? "Fisher blocks" : sensitivity === "forward" ? "forward passes" : "nothing";
 }
 
 function lowRankFacts(profile: LowRankProfile): Facts {

@@ -15,6 +15,7 @@ import {
   mergeCalibration,
   type NamedCache,
 } from "../../src/profile/calibrate.ts";
+import { calibrateKvquant } from "../../src/profile/kvquant/calibrate.ts";
 import { calibrateKvz } from "../../src/profile/kvz/calibrate.ts";
 import { readPartial, writePartial } from "../../src/profile/partial.ts";
 import { writeProfile } from "../../src/profile/profile_format.ts";
@@ -50,7 +51,7 @@ import { type Facts, profileFacts } from "../profile_facts.ts";
 import { progressLine, type ProgressUpdate } from "../progress.ts";
 
 type CalibrateFlags = BackendFlags & JsonFlag & OutputFlags & CacheFlags & TextFlags & {
-  readonly recipe: "kvz" | "kvtc";
+  readonly recipe: "kvz" | "kvtc" | "kvquant";
   readonly sensitivity?: string;
   readonly ratio?: number;
   readonly rank?: number;
@@ -74,7 +75,10 @@ export function addCalibrate(program: Command, context: CliContext): void {
   addOutputOptions(command, "profile (.kvzp); with --partial statistics (.kvzs)");
   addTextOptions(command);
   command
-    .addOption(new Option("--recipe <name>", "recipe that the profile is for").choices(["kvz", "kvtc"]).default("kvz"))
+    .addOption(
+      new Option("--recipe <name>", "recipe that the profile is for").choices(["kvz", "kvtc", "kvquant"])
+        .default("kvz"),
+    )
     .option(
       "--sensitivity <file>",
       "kvz: what errors cost, of tools/sensitivity.py; forward: measured on the model (default with --model); none: " +
@@ -94,7 +98,11 @@ export function addCalibrate(program: Command, context: CliContext): void {
         .choices(["randomized", "exact"]),
     )
     .option("--seed <n>", "seed of the sample and of the decomposition", wholeNumber("--seed", 0, 2 ** 32 - 1))
-    .option("--sinks <n>", "leading tokens of each cache left out (default 4)", wholeNumber("--sinks", 0, 1 << 20))
+    .option(
+      "--sinks <n>",
+      "leading tokens of each cache left out (default 4, kvquant 1)",
+      wholeNumber("--sinks", 0, 1 << 20),
+    )
     .option("--held-out <files...>", "caches of texts kept for evaluation: what shares 32 tokens with them is refused");
   addMapOption(command);
   addCacheOptions(command);
@@ -135,11 +143,15 @@ async function runCalibrate(context: CliContext, files: readonly string[], flags
       for (const file of files) caches.push(await openNamed(file, flags, scope));
       const heldOut = await readHeldOut(flags.heldOut ?? [], flags);
       const shared = sharing === null ? {} : { layerMap: mapOption(sharing, caches[0].cache.model, files[0]) };
+      const { sensitivity: path } = flags;
+      const sensitivity = path === undefined || path === "none"
+        ? {}
+        : { sensitivity: await openSensitivity(path, scope) };
+      if (flags.recipe === "kvquant") {
+        const { threads: _, backend: __, ...rest } = options;
+        return await calibrateKvquant(caches, { ...rest, ...sensitivity, heldOut });
+      }
       if (flags.recipe === "kvz") {
-        const { sensitivity: path } = flags;
-        const sensitivity = path === undefined || path === "none"
-          ? {}
-          : { sensitivity: await openSensitivity(path, scope) };
         // On one thread: most of the time goes to one decomposition.
         const { threads: _, ...rest } = options;
         return await calibrateKvz(caches, {
@@ -205,8 +217,10 @@ function checkFlags(files: readonly string[], flags: CalibrateFlags): void {
   }
   if (flags.recipe === "kvz") {
     refuse(["partial", "merge", "ratios"], "--recipe kvz", "it is an option of --recipe kvtc");
-  } else {
+  } else if (flags.recipe === "kvtc") {
     refuse(["sensitivity", "ratio"], "--recipe kvtc", "it is an option of --recipe kvz");
+  } else {
+    refuse(["partial", "merge", "ratios", "rank", "svd", "ratio", "map"], "--recipe kvquant", "it fits no basis");
   }
   if (flags.map !== undefined) {
     refuse(["partial", "merge"], "--map", "statistics do not say which layers they are of");

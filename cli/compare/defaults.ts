@@ -17,6 +17,7 @@ const DEFAULTS: Readonly<Record<string, readonly string[]>> = {
   kvcar: ["kvcar:latents=f16/int8"],
   recalkv: ["recalkv:bits=16/4/3"],
   palu: ["palu:bits=16/4/3"],
+  kvquant: ["kvquant:bits=4/3/2", "kvquant:bits=2,qnorm=off"],
   kvcomp: ["kvcomp", "kvcomp:keyRel=0.1,valueRel=0.2"],
   packkv: ["packkv:keyRel=0.05/0.1"],
   kivi: ["kivi:bits=4/2"],

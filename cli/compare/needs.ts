@@ -10,6 +10,9 @@ import { profileFor } from "../eval/codec_pool.ts";
 import type { Artefacts } from "../eval/options.ts";
 import type { Setting } from "../eval/run.ts";
 
+/** Recipes whose profiles `kvz calibrate` makes. */
+const CALIBRATED = ["kvz", "kvtc", "kvquant"];
+
 /** A setting that was not compared. */
 export interface LeftOut {
   readonly method: string;
@@ -51,7 +54,7 @@ function lacking(
   for (const need of recipe.needs) {
     if (need === "profile") {
       if (profileFor(recipe, profiles) !== undefined) continue;
-      const maker = name === "kvz" || name === "kvtc" ? `kvz calibrate --recipe ${name} makes one` : "docs/recipes.md";
+      const maker = CALIBRATED.includes(name) ? `kvz calibrate --recipe ${name} makes one` : "docs/recipes.md";
       return `it needs a profile: -p names one (${maker})`;
     }
     if (need === "queries") {

@@ -75,7 +75,7 @@ export interface CompressOptions extends CallOptions {
   readonly packTokens?: 4 | 8 | 16;
   /** Whether tokens come back in their order in recipe packkv, default "kept". */
   readonly order?: "kept" | "free";
-  /** Bits of a code: kivi 2, 4 or 8; quarot 2 to 8; turboquant 1 to 4; palu, recalkv 2, 3, 4, 8 or 16. */
+  /** Bits of a code: kivi 2, 4 or 8; quarot 2 to 8; turboquant 1 to 4; kvquant 2 to 4; palu, recalkv 2, 3, 4, 8 or 16. */
   readonly bits?: number;
   /** Rank of xkv's keys as a share of a group's features, default 1/8. */
   readonly keyShare?: number;
@@ -91,6 +91,10 @@ export interface CompressOptions extends CallOptions {
   readonly variant?: "mse" | "prod";
   /** Draws turboquant's rotation, default 0. */
   readonly seed?: number;
+  /** Percent of the elements that kvquant keeps beside its codes: 0, 0.1, 0.5 or 1 (default). */
+  readonly outliers?: number;
+  /** kvquant's Q-Norm; default "on" at 2 bits, "off" at 3 and 4. */
+  readonly qnorm?: "on" | "off";
   /** Tokens that a head keeps, in recipes that evict. */
   readonly capacity?: number;
   /** Share of the tokens that a head keeps, instead of a capacity. */

@@ -25,6 +25,7 @@ const TRAITS: Readonly<Record<string, readonly Trait[]>> = {
   uniform: ["quantizes"],
   groups: ["quantizes"],
   codebook: ["quantizes"],
+  outliers: ["joins heads"],
   trellis: ["quantizes"],
   fp8: ["quantizes"],
   q8_0: ["quantizes"],

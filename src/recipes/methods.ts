@@ -9,6 +9,7 @@ import { EVICTING } from "./evict/all.ts";
 import { kvcar } from "./kvcar/kvcar.ts";
 import { palu, recalkv } from "./lowrank/lowrank.ts";
 import { kvcomp } from "./kvcomp.ts";
+import { kvquant } from "./kvquant/kvquant.ts";
 import { packKv } from "./packkv/packkv.ts";
 import type { Recipe } from "./recipe.ts";
 import { kvsharer } from "./sharing/kvsharer.ts";
@@ -17,6 +18,7 @@ const ALL: readonly unknown[] = [
   kvcar,
   recalkv,
   palu,
+  kvquant,
   kvcomp,
   packKv,
   diffKv,

@@ -159,6 +159,39 @@ Deno.test("calibrate makes profiles for recipe kvz, which compress then uses", (
     await kvzJson(["calibrate", ...caches, "-o", at("x.kvzp"), "--recipe", "zip"], 2);
   }));
 
+Deno.test("calibrate --recipe kvquant makes profiles that compress then uses", () =>
+  withFiles(async ({ at, input }) => {
+    const caches = [1, 2].map((seed) => at(`c${seed}.safetensors`));
+    for (const [i, path] of caches.entries()) {
+      Deno.writeFileSync(path, await writeSafetensors(syntheticCache(200, { seed: i + 1 })));
+    }
+    const calibrate = ["calibrate", "--recipe", "kvquant", ...caches, "-o"];
+    const plain = await kvzJson([...calibrate, at("q.kvzp")]);
+    assertEquals([plain.method, plain.sensitivity, plain.outliers], ["kvquant", "none", [0, 0.1, 0.5, 1]]);
+    assertEquals(plain.calibration, { tokens: 398, sinks: 1, sequences: 2, seed: 0 });
+    assertEquals(plain.bytesOut, Deno.statSync(at("q.kvzp")).size);
+    const { bytesOut: _, seconds: __, ...facts } = plain;
+    assertEquals(await kvzJson(["profile", "info", at("q.kvzp")]), facts);
+    const text = await kvz(["profile", "info", at("q.kvzp")]);
+    assertStringIncludes(text.out, `${plain.fingerprint}, for recipe kvquant`);
+    const fisher = ["--sensitivity", fisherFile(at("fisher.safetensors"))];
+    const weighted = await kvzJson([...calibrate, at("w.kvzp"), "--sinks", "4", "--seed", "2", ...fisher]);
+    assertEquals(weighted.sensitivity, "fisher");
+    assertEquals(weighted.calibration, { tokens: 392, sinks: 4, sequences: 2, seed: 2 });
+
+    const made = await kvzJson(["compress", input, "-o", at("a.kvz"), "-p", at("q.kvzp")]);
+    assertEquals(made.recipe, "kvquant");
+    await kvzJson(["decompress", at("a.kvz"), "-o", at("b.safetensors"), "-p", at("q.kvzp")]);
+    assertEquals((await readSafetensors(Deno.readFileSync(at("b.safetensors")))).tokens, 400);
+    const { error } = await kvzJson(["decompress", at("a.kvz"), "-o", at("c"), "-p", at("w.kvzp")], 4);
+    assertStringIncludes(error.message, "was made with profile");
+    for (const flags of [["--rank", "3"], ["--ratio", "8"], ["--ratios", "8"], ["--svd", "exact"], ["--partial"]]) {
+      const { error } = await kvzJson([...calibrate, at("x.kvzp"), ...flags], 2);
+      assertStringIncludes(error.message, `Cannot use ${flags[0]} with --recipe kvquant`);
+    }
+    await kvzJson([...calibrate, at("x.kvzp"), "--held-out", caches[0]], 4);
+  }));
+
 /** Blocks with a diagonal that rises along each head, as tools/sensitivity.py writes them. */
 function fisherFile(path: string): string {
   const { layers, kvHeads, keyDim, valueDim } = SMALL_MODEL;

@@ -35,6 +35,8 @@ Deno.test("what does not compose is refused with the reason", async () => {
       ["think", "kvcar", "different channels now"],
       ["kvcar", "think", "a rotation spreads"],
       ["think", "cachegen", "the heads of a token together"],
+      ["snapkv", "kvquant", "they hold different tokens now"],
+      ["kvquant", "quarot", "no coordinates that could be turned"],
     ] as const
   ) {
     const found = reason(first, second);

@@ -48,6 +48,8 @@ export interface TensorMethod<Own extends object> {
   readonly stages: readonly string[];
   /** Tokens of a full chunk, at most 4096. */
   readonly chunkTokens: number;
+  /** Oldest tokens kept as they are unless an option says otherwise. Default: none. */
+  readonly sinks?: number;
   /** Whether keys are coded with RoPE undone; `profile` is of the method's kind, null where it needs none. */
   preRope(options: Own, profile: Profile | null): boolean;
   /** Whether keys and values are coded together. Default: each by itself. */
@@ -65,7 +67,6 @@ export interface TensorMethod<Own extends object> {
   load(): Promise<TensorModule<Own>>;
 }
 
-const SINKS: OptionSpec = { name: "sinks", default: 0, description: "oldest tokens kept as they are" };
 const WINDOW: OptionSpec = { name: "window", default: 0, description: "newest tokens kept as they are" };
 
 /** Tags of the raw regions. */
@@ -79,6 +80,8 @@ function prefix(kinds: readonly Kind[]): string {
 /** Makes a method a recipe. What its lanes run is loaded when it is used. */
 export function tensorRecipe<Own extends object>(method: TensorMethod<Own>): Recipe<Own & TensorOptions> {
   const residual = method.residual?.bind(method);
+  const { sinks: defaultSinks = 0 } = method;
+  const sinksSpec: OptionSpec = { name: "sinks", default: defaultSinks, description: "oldest tokens kept as they are" };
   const codec = () => import("./tensor_codec.ts");
   const own = (profile: Profile | null) =>
     method.profile === undefined ? null : requireProfile(profile, method.profile) as Profile;
@@ -86,7 +89,7 @@ export function tensorRecipe<Own extends object>(method: TensorMethod<Own>): Rec
     name: method.name,
     version: 1,
     description: method.description,
-    options: [...method.options, SINKS, ...(residual ? [] : [WINDOW])],
+    options: [...method.options, sinksSpec, ...(residual ? [] : [WINDOW])],
     needs: [...(method.profile === undefined ? [] : ["profile"]), ...(method.needs ?? [])],
     stages: method.stages,
     groups: method.together ? [["key", "value"]] : [["key"], ["value"]],
@@ -96,7 +99,7 @@ export function tensorRecipe<Own extends object>(method: TensorMethod<Own>): Rec
 
     parseOptions(options) {
       const number = numberReader(this, options);
-      const sinks = number("sinks", 0, 0, MAX_TOKENS, true);
+      const sinks = number("sinks", defaultSinks, 0, MAX_TOKENS, true);
       const own = method.parse(number, options);
       return { ...own, sinks, ...(residual ? {} : { window: number("window", 0, 0, MAX_TOKENS, true) }) };
     },

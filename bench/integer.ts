@@ -64,6 +64,7 @@ for (let round = 0; round < 4; round++) {
       kernels.exports.multiply(
         tiles,
         depth,
+        depth,
         low,
         high,
         lowRuns,

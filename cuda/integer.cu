@@ -2,8 +2,8 @@
  * The integer transform: sums of basis entries times levels on the tensor cores of signed bytes, exact modulo 2^32. A level is
  * 256 · high + low, both signed bytes; most tiles of levels have no high byte at all, and are multiplied once.
  *
- * The basis is packed by feature, [features][depth], depth = components rounded up to 64, so are the planes of the levels,
- * [tokens][depth]; `flags` u32 [⌈tokens / 128⌉][depth / 64] says which tiles of levels have a high byte.
+ * The basis is packed by feature, [features][basisDepth], basisDepth = components rounded up to 64, so are the planes of the
+ * levels, [tokens][depth], of as many components or fewer; `flags` u32 [⌈tokens / 128⌉][depth / 64] says which tiles of levels have a high byte.
  */
 #include "tiles.cuh"
 
@@ -71,7 +71,8 @@ extern "C" __global__ void splitLevels(const i16* levels, int stride, int tokens
  */
 template <class T>
 __device__ __forceinline__ void bytesProduct(const i8* packed, const i8* low, const i8* high,
-                                              const u32* flags, int* sumsTo, int m, int n, int columns, int depth) {
+                                              const u32* flags, int* sumsTo, int m, int n, int columns, int depth,
+                                              int basisDepth) {
   KVZ_DYNAMIC_SHARED(u16, tiles);
   KVZ_SHARED(u16, order, MAX_DEPTH_TILES);
   KVZ_SHARED(int, highCount, 1);
@@ -99,8 +100,8 @@ __device__ __forceinline__ void bytesProduct(const i8* packed, const i8* low, co
   int aRow = tid / T::A_CHUNKS, aByte = tid % T::A_CHUNKS * 16;
   int bRow = tid / T::B_CHUNKS, bByte = tid % T::B_CHUNKS * 16;
   i64 aFrom = (i64)(m0 + aRow) * depth + aByte;
-  const i8* bFrom = packed + (i64)(n0 + bRow) * depth + bByte;
-  const i64 aSkip = (i64)T::A_STEP * depth, bSkip = (i64)T::B_STEP * depth;
+  const i8* bFrom = packed + (i64)(n0 + bRow) * basisDepth + bByte;
+  const i64 aSkip = (i64)T::A_STEP * depth, bSkip = (i64)T::B_STEP * basisDepth;
   int aRows = m - m0 - aRow, bRows = n - n0 - bRow;
 
   auto copy = [&](u16* words, int t) {
@@ -157,16 +158,17 @@ __device__ __forceinline__ void bytesProduct(const i8* packed, const i8* low, co
 }
 
 #define BYTES_PARAMETERS                                                                                               \
-  const i8 *packed, const i8 *low, const i8 *high, const u32 *flags, int *sums, int m, int n, int columns, int depth
+  const i8 *packed, const i8 *low, const i8 *high, const u32 *flags, int *sums, int m, int n, int columns, int depth, \
+      int basisDepth
 
 extern "C" __global__ void __launch_bounds__(256, 1) bytes256(BYTES_PARAMETERS) {
-  bytesProduct<Tiles<128, 256, 64, 64, 32, 4, true>>(packed, low, high, flags, sums, m, n, columns, depth);
+  bytesProduct<Tiles<128, 256, 64, 64, 32, 4, true>>(packed, low, high, flags, sums, m, n, columns, depth, basisDepth);
 }
 extern "C" __global__ void __launch_bounds__(128, 2) bytes128(BYTES_PARAMETERS) {
-  bytesProduct<Tiles<128, 128, 64, 64, 32, 4, true>>(packed, low, high, flags, sums, m, n, columns, depth);
+  bytesProduct<Tiles<128, 128, 64, 64, 32, 4, true>>(packed, low, high, flags, sums, m, n, columns, depth, basisDepth);
 }
 extern "C" __global__ void __launch_bounds__(128, 3) bytes64(BYTES_PARAMETERS) {
-  bytesProduct<Tiles<64, 64, 32, 32, 32, 4, true>>(packed, low, high, flags, sums, m, n, columns, depth);
+  bytesProduct<Tiles<64, 64, 32, 32, 32, 4, true>>(packed, low, high, flags, sums, m, n, columns, depth, basisDepth);
 }
 
 /** Restored feature f of a token: f32(f32(sum) · f32(scale · token scale)) + mean. */

@@ -13,9 +13,9 @@ struct Sizes {
   // Vectors from row to row of the sums, and vector at which to begin.
   sums_stride: u32,
   sums_begin: u32,
-  // Vector of the basis at which to begin.
+  // Vector of the basis at which to begin, vectors from feature to feature.
   basis_begin: u32,
-  zero: u32,
+  basis_stride: u32,
 }
 
 @group(0) @binding(0) var<storage, read> low: array<vec4<u32>>;
@@ -60,7 +60,7 @@ fn basis_at(column: u32, at: u32) -> vec4<u32> {
   if (column >= sizes.n) {
     return vec4(0u);
   }
-  return basis[sizes.basis_begin + column * sizes.tiles * 4u + at];
+  return basis[sizes.basis_begin + column * sizes.basis_stride + at];
 }
 
 // What an invocation brings of a tile of the depth: 16 bytes each of 4 rows; the first `count` of levels, the next as many of

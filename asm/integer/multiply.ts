@@ -4,11 +4,12 @@
 import { runBytes } from "./levels";
 
 /**
- * Blocks [begin, end) of 16 features, for `tokens` tokens (a multiple of 2); `depth` is k / 4 of the basis; planes, their runs
- * and sums as of packLevels. out: row t begins at t · stride elements.
+ * Blocks [begin, end) of 16 features, for `tokens` tokens (a multiple of 2); `tileDepth` is k / 4 of the basis, `depth` that of
+ * the levels, no more; planes, their runs and sums as of packLevels. out: row t begins at t · stride elements.
  */
 export function multiply(
   tiles: usize,
+  tileDepth: u32,
   depth: u32,
   low: usize,
   high: usize,
@@ -22,7 +23,7 @@ export function multiply(
   stride: u32,
 ): void {
   for (let block = begin; block < end; block++) {
-    const tile = tiles + ((block * depth) << 6);
+    const tile = tiles + ((block * tileDepth) << 6);
     const to = out + (((block - begin) << 4) << 2);
     if (ASC_FEATURE_RELAXED_SIMD) {
       for (let t: u32 = 0; t < tokens; t += 2) relaxedTile(tile, depth, low, high, lowRuns, highRuns, sums, t, to, stride);

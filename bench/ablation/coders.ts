@@ -77,7 +77,7 @@ export async function trellisCoder(
     for (const { tokens, coefficients } of chunks) {
       const substeps = toSubsteps(coefficients, components, tokens, s);
       if (substeps.s !== s) throw new RangeError(`Cannot code at step s ${s}: a coefficient is too large for it`);
-      const streams = await coder.encode(substeps.y, s, tokens, lambda, null);
+      const streams = await coder.encode(substeps.y, s, components, tokens, lambda, null);
       quarters.push((await coder.decode(streams, tokens)).quarters);
       for (const stream of [streams.side, streams.escapes]) bytes += (await encodeStream(stream)).bytes.length;
       bytes += streams.symbols.length;

@@ -114,8 +114,17 @@ export interface Backend {
     dst: DeviceBuffer,
   ): void;
 
-  /** coefficients[t][c] = Σ_f x[t][f] · basis[c][f], f32; x stride paddedLength(features). */
-  project(x: DeviceBuffer, tokens: number, basis: DeviceBasis, coefficients: DeviceBuffer): void;
+  /**
+   * coefficients[t][c] = Σ_f x[t][f] · basis[c][f], f32; x stride paddedLength(features). With `components` on the leading
+   * ones alone, a multiple of 8 unless it is all.
+   */
+  project(
+    x: DeviceBuffer,
+    tokens: number,
+    basis: DeviceBasis,
+    coefficients: DeviceBuffer,
+    components?: number,
+  ): void;
 
   /**
    * x[t][f − featureBegin] = Σ_c coefficients[t][c] · basis[c][f] for featureBegin ≤ f < featureEnd, f32; x has row
@@ -141,6 +150,7 @@ export interface Backend {
     mean: DeviceBuffer | null,
     basis: DeviceBasis,
     coefficients: DeviceBuffer,
+    components?: number,
   ): void;
 
   /**

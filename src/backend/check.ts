@@ -6,6 +6,7 @@
 import { BYTES_PER_ELEMENT } from "../cache/types.ts";
 import {
   type BlockShape,
+  type DeviceBasis,
   type DeviceBuffer,
   type DevicePlan,
   packedLength,
@@ -25,6 +26,21 @@ export function requireCounts(what: string, counts: Readonly<Record<string, numb
 /** @throws {RangeError} when a buffer is shorter than `wanted` bytes. */
 export function requireBytes(what: string, name: string, found: number, wanted: number): void {
   if (found < wanted) throw new RangeError(`Cannot ${what}: "${name}" has ${found} bytes, expected ${wanted}`);
+}
+
+/**
+ * How many components of a basis a projection is on.
+ *
+ * @throws {RangeError} unless they are all of them, or fewer and a multiple of 8.
+ */
+export function requireLeading(basis: DeviceBasis, components: number | undefined): number {
+  if (components === undefined || components === basis.components) return basis.components;
+  if (!(Number.isInteger(components) && components >= 0 && components < basis.components && components % 8 === 0)) {
+    throw new RangeError(
+      `Cannot project: "components" is ${components}, expected ${basis.components} or a smaller multiple of 8`,
+    );
+  }
+  return components;
 }
 
 /** @throws {RangeError} unless offsets and length of a copy are multiples of 4 within both buffers. */

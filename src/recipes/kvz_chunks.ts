@@ -13,9 +13,10 @@ import { type IntegerTransform, openIntegerTransform } from "../stages/transform
 import type { IntegerGeometry } from "../stages/transform/integer_basis.ts";
 import type { KvzSetup } from "./kvz_setup.ts";
 
-/** How a chunk is encoded: the s of its step, and λ. */
+/** How a chunk is encoded: the s of its step, how many of the leading components it has, and λ. */
 export interface KvzEncoder {
   readonly s: number;
+  readonly components: number;
   readonly lambda: number;
 }
 
@@ -75,20 +76,26 @@ export async function openChunks(backend: Backend, setup: KvzSetup, geometry: In
     openIntegerTransform(backend, geometry, basis),
     openLevelCoder(backend, basis.components, stepSets, tables),
   ]);
-  return new HostChunks(backend, transform, coder, basis.components);
+  return new HostChunks(backend, transform, coder);
 }
 
-/** Bytes of quarters with the s of their step before them, i16. */
-export function withStep(s: number, quarters: Uint8Array): Uint8Array {
-  const bytes = new Uint8Array(2 + quarters.length);
-  bytes.set([s & 0xff, s >> 8 & 0xff]);
-  bytes.set(quarters, 2);
+/** Bytes of quarters with the s of their step, i16, and the number of components, u16, before them. */
+export function withStep(s: number, components: number, quarters: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(4 + quarters.length);
+  bytes.set([s & 0xff, s >> 8 & 0xff, components & 0xff, components >> 8]);
+  bytes.set(quarters, 4);
   return bytes;
 }
 
 /** Inverse of {@linkcode withStep}. */
-export function takeStep(bytes: Uint8Array): { readonly s: number; readonly quarters: Int16Array } {
-  return { s: (bytes[0] | bytes[1] << 8) << 16 >> 16, quarters: new Int16Array(bytes.slice(2).buffer) };
+export function takeStep(
+  bytes: Uint8Array,
+): { readonly s: number; readonly components: number; readonly quarters: Int16Array } {
+  return {
+    s: (bytes[0] | bytes[1] << 8) << 16 >> 16,
+    components: bytes[2] | bytes[3] << 8,
+    quarters: new Int16Array(bytes.slice(4).buffer),
+  };
 }
 
 class HostChunks implements KvzChunks {
@@ -96,13 +103,11 @@ class HostChunks implements KvzChunks {
   readonly #backend: Backend;
   readonly #transform: IntegerTransform;
   readonly #coder: ChunkCoder;
-  readonly #components: number;
 
-  constructor(backend: Backend, transform: IntegerTransform, coder: ChunkCoder, components: number) {
+  constructor(backend: Backend, transform: IntegerTransform, coder: ChunkCoder) {
     this.#backend = backend;
     this.#transform = transform;
     this.#coder = coder;
-    this.#components = components;
   }
 
   async encode(
@@ -112,10 +117,11 @@ class HostChunks implements KvzChunks {
     previous: PreviousTokens | null,
   ): Promise<ChunkStreams | null> {
     const before = previous && await this.#coder.decodeLevels(previous.streams, previous.tokens);
-    const coefficients = await this.#transform.encode(elements, ctx);
-    const { y, s } = toSubsteps(coefficients, this.#components, ctx.tokens, before?.s ?? encoder.s);
+    const components = before?.offsets.length ?? encoder.components;
+    const coefficients = await this.#transform.encode(elements, ctx, components);
+    const { y, s } = toSubsteps(coefficients, components, ctx.tokens, before?.s ?? encoder.s);
     if (before !== null && s !== before.s) return null;
-    return await this.#coder.encode(y, s, ctx.tokens, encoder.lambda, before);
+    return await this.#coder.encode(y, s, components, ctx.tokens, encoder.lambda, before);
   }
 
   async decode(streams: ChunkStreams, ctx: ChunkContext, kinds: readonly Kind[]): Promise<Uint8Array[]> {
@@ -134,7 +140,8 @@ class HostChunks implements KvzChunks {
 
   async inflate(streams: ChunkStreams, tokens: number): Promise<Uint8Array> {
     const { s, quarters } = await this.#coder.decode(streams, tokens);
-    return withStep(s, new Uint8Array(quarters.buffer, quarters.byteOffset, quarters.byteLength));
+    const bytes = new Uint8Array(quarters.buffer, quarters.byteOffset, quarters.byteLength);
+    return withStep(s, quarters.length / tokens, bytes);
   }
 
   // deno-lint-ignore require-await -- one signature for all

@@ -8,7 +8,7 @@ import { requireFinite } from "../cache/finite.ts";
 import { BYTES_PER_ELEMENT, type Kind, KINDS } from "../cache/types.ts";
 import { decodeStream, encodeStream, rawStream } from "../stages/entropy/deflate.ts";
 import type { ChunkStreams } from "../stages/quantize/trellis/level_coder.ts";
-import { sideLength } from "../stages/quantize/trellis/side.ts";
+import { sideComponents } from "../stages/quantize/trellis/side.ts";
 import type { ChunkContext } from "../stages/stage.ts";
 import { SinkStage } from "../stages/tokens/sinks.ts";
 import { splitPlanes } from "../stages/tokens/window.ts";
@@ -93,8 +93,7 @@ class KvzCodec implements ChunkCodec {
     const before = previous === undefined
       ? null
       : { streams: await this.#unpack(previous.tokens, previous.streams), tokens: previous.tokens };
-    const { s, recentS, lambda } = encoder!;
-    const coded = await this.#chunks.encode(elements, ctx, { s: recent ? recentS : s, lambda }, before);
+    const coded = await this.#chunks.encode(elements, ctx, encoder![recent ? "recent" : "older"], before);
     if (coded === null) {
       throw new KvzUnsupportedError(
         `Cannot append: token ${begin} and those after it are too large for the step of the chunk they go on with`,
@@ -186,15 +185,16 @@ class KvzCodec implements ChunkCodec {
 
   /** A chunk's streams, refused where geometry says that no encoder makes so many bytes. */
   async #unpack(tokens: number, [side, symbols, escapes]: readonly TaggedStream[]): Promise<ChunkStreams> {
+    const components = sideComponents(side.rawLength, tokens, this.#components);
     // An escape takes at most four bytes.
-    const most = 4 * this.#components * tokens;
+    const most = 4 * components * tokens;
     if (escapes.rawLength > most) {
       throw new KvzFormatError(
         `Cannot read file: stream ${escapes.tag} has ${escapes.rawLength} bytes, ${tokens} tokens have at most ${most}`,
       );
     }
     return {
-      side: await decodeStream(side, sideLength(tokens, this.#components), `stream ${side.tag}`),
+      side: await decodeStream(side, side.rawLength, `stream ${side.tag}`),
       symbols: await decodeStream(symbols, symbols.bytes.length, `stream ${symbols.tag}`),
       escapes: await decodeStream(escapes, escapes.rawLength, `stream ${escapes.tag}`),
     };

@@ -9,7 +9,7 @@ import type { GpuInteger } from "../backend/gpu/integer.ts";
 import { type GpuTrellis, levelStride } from "../backend/gpu/trellis.ts";
 import { BYTES_PER_ELEMENT, type Kind } from "../cache/types.ts";
 import { type Scratch, withScratch } from "../stages/scratch.ts";
-import { MOST_CHUNKS } from "../stages/quantize/trellis/gpu_decoder.ts";
+import { type DecodedChunk, MOST_CHUNKS } from "../stages/quantize/trellis/gpu_decoder.ts";
 import { GpuLevelCoder } from "../stages/quantize/trellis/gpu_level_coder.ts";
 import { type ChunkStreams, openHostLevelCoder } from "../stages/quantize/trellis/level_coder.ts";
 import { stepOf } from "../stages/quantize/trellis/step.ts";
@@ -35,8 +35,12 @@ export function openGpuChunks(
     new GpuIntegerTransform(backend, integer, geometry, basis),
     new GpuLevelCoder(backend, trellis, components, stepSets, tables, openHost),
     jobsOf(geometry, Math.min(1 << 30, trellis.encoder.mostBytes)),
-    components,
   );
+}
+
+/** Quarters of a step as the transform takes them. */
+function levelsOf({ s, components, quarters }: Omit<DecodedChunk, "largest">): DeviceLevels {
+  return { quarters, components, scale: stepOf(s) / 4 };
 }
 
 /** Chunks that may be under way at once, so that their elements take up to `mostBytes`. */
@@ -50,36 +54,36 @@ class GpuChunks implements KvzChunks {
   readonly #backend: Backend;
   readonly #transform: GpuIntegerTransform;
   readonly #coder: GpuLevelCoder;
-  readonly #components: number;
 
   constructor(
     backend: Backend,
     transform: GpuIntegerTransform,
     coder: GpuLevelCoder,
     jobs: number,
-    components: number,
   ) {
     this.jobs = jobs;
     this.#backend = backend;
     this.#transform = transform;
     this.#coder = coder;
-    this.#components = components;
   }
 
   async encode(
     elements: Readonly<Record<Kind, Uint8Array | DeviceBuffer>>,
     ctx: ChunkContext,
-    { s, lambda }: KvzEncoder,
+    encoder: KvzEncoder,
     previous: PreviousTokens | null,
   ): Promise<ChunkStreams | null> {
     const before = previous && await this.#coder.decodeLevels(previous.streams, previous.tokens);
-    return await this.#coder.encodeCoefficients(this.#transform.encode(elements, ctx), s, ctx.tokens, lambda, before);
+    const components = before?.offsets.length ?? encoder.components;
+    const coefficients = this.#transform.encode(elements, ctx, components);
+    const { s, lambda } = encoder;
+    return await this.#coder.encodeCoefficients(coefficients, s, components, ctx.tokens, lambda, before);
   }
 
   async decode(streams: ChunkStreams, ctx: ChunkContext, kinds: readonly Kind[]): Promise<Uint8Array[]> {
     return await withScratch(this.#backend, async (scratch) => {
-      const { s, quarters } = await this.#coder.decodeOnDevice(scratch, streams, ctx.tokens);
-      return await Promise.all(this.#restore(scratch, { quarters, scale: stepOf(s) / 4 }, ctx, kinds));
+      const levels = levelsOf(await this.#coder.decodeOnDevice(scratch, streams, ctx.tokens));
+      return await Promise.all(this.#restore(scratch, levels, ctx, kinds));
     });
   }
 
@@ -90,23 +94,22 @@ class GpuChunks implements KvzChunks {
     to: readonly DeviceBuffer[],
   ): Promise<void> {
     await withScratch(this.#backend, async (scratch) => {
-      const { s, quarters } = await this.#coder.decodeOnDevice(scratch, streams, ctx.tokens);
-      const levels = { quarters, scale: stepOf(s) / 4 };
+      const levels = levelsOf(await this.#coder.decodeOnDevice(scratch, streams, ctx.tokens));
       for (const [i, kind] of kinds.entries()) this.#transform.decodeTo(levels, ctx, kind, to[i]);
     });
   }
 
   async inflate(streams: ChunkStreams, tokens: number): Promise<Uint8Array> {
     return await withScratch(this.#backend, async (scratch) => {
-      const { s, quarters } = await this.#coder.decodeOnDevice(scratch, streams, tokens);
-      return withStep(s, await this.#backend.read(quarters, 0, tokens * levelStride(this.#components) * 2));
+      const { s, components, quarters } = await this.#coder.decodeOnDevice(scratch, streams, tokens);
+      return withStep(s, components, await this.#backend.read(quarters, 0, tokens * levelStride(components) * 2));
     });
   }
 
   async restore(inflated: Uint8Array, ctx: ChunkContext, kinds: readonly Kind[]): Promise<Uint8Array[]> {
     return await withScratch(this.#backend, async (scratch) => {
-      const { s, quarters } = takeStep(inflated);
-      const levels = { quarters: scratch.upload(quarters), scale: stepOf(s) / 4 };
+      const { quarters, ...step } = takeStep(inflated);
+      const levels = levelsOf({ ...step, quarters: scratch.upload(quarters) });
       return await Promise.all(this.#restore(scratch, levels, ctx, kinds));
     });
   }

@@ -8,14 +8,15 @@ import { naturalLog, power } from "../cache/power.ts";
 import type { DType, ModelSpec } from "../cache/types.ts";
 import { KvzFormatError, KvzMismatchError } from "../errors.ts";
 import { forwardMatrix } from "../profile/kvz/forward.ts";
-import { cutStepSet, keptComponents } from "../profile/kvz/cut.ts";
+import { keptComponents } from "../profile/kvz/cut.ts";
 import type { KvzProfile } from "../profile/kvz/types.ts";
 import type { RansTables } from "../stages/entropy/rans_tables.ts";
-import type { StepSet } from "../stages/quantize/trellis/model.ts";
+import { cutStepSet, type StepSet } from "../stages/quantize/trellis/model.ts";
 import { MAX_S } from "../stages/quantize/trellis/side.ts";
 import { nearestS, stepOf } from "../stages/quantize/trellis/step.ts";
 import type { IntegerBasis } from "../stages/transform/integer_basis.ts";
 import { type KvzOptions, type KvzQuality, QUALITY_KL } from "./kvz.ts";
+import type { KvzEncoder } from "./kvz_chunks.ts";
 import type { Setup, SetupFacts } from "./recipe.ts";
 
 /** Setup of recipe kvz. */
@@ -27,12 +28,15 @@ export interface KvzSetup extends Setup {
   readonly stepSets: readonly StepSet[];
   readonly tables: RansTables;
   /** What encoding takes beside them; null in a decoder. */
-  readonly encoder: { readonly s: number; readonly recentS: number; readonly lambda: number } | null;
+  readonly encoder: KvzEncoders | null;
 }
+
+/** How the newest tokens are encoded, and how those before them. */
+export type KvzEncoders = Readonly<Record<"older" | "recent", KvzEncoder>>;
 
 /** Without a measured curve the qualities' distance in s from the step of the ratio that the profile is made for. */
 const QUALITY_OFFSET: Readonly<Record<KvzQuality, number>> = { small: -24, balanced: 0, high: 24 };
-/** Components go by groups, so that steps near each other share a basis. */
+/** Components go by groups, so that steps near each other share a basis: a multiple of 8, as projections take them. */
 const COMPONENT_GROUP = 16;
 
 /** Forward matrices made so far. */
@@ -40,16 +44,17 @@ const forwards = new WeakMap<KvzProfile, Promise<Uint16Array>>();
 
 /** The setup of an encoder. */
 export async function planSetup(profile: KvzProfile, facts: SetupFacts, options: KvzOptions): Promise<KvzSetup> {
-  const encoder = encoderOf(profile, options);
-  // With tokens of two steps as many components as a step between them wants: the finer ones gain more from some that the
-  // others would not miss than these cost.
-  const between = options.recent > 0 ? encoder.s + encoder.recentS >> 1 : encoder.s;
-  return makeSetup(profile, facts, componentsFor(profile, between), await forwardOf(profile, facts), encoder);
+  const encoders = encodersOf(profile, profile.components, options);
+  const components = encoders[options.recent > 0 ? "recent" : "older"].components;
+  return makeSetup(profile, facts, components, await forwardOf(profile, facts), encoders);
 }
 
-function encoderOf(profile: KvzProfile, options: KvzOptions): NonNullable<KvzSetup["encoder"]> {
+/** @param most components of the file */
+function encodersOf(profile: KvzProfile, most: number, options: KvzOptions): KvzEncoders {
+  const { lambda } = options;
+  const encoder = (s: number) => ({ s, components: Math.min(most, componentsFor(profile, s)), lambda });
   const s = chooseS(profile, options);
-  return { s, recentS: clampS(nearestS(stepOf(s) * options.recentStep)), lambda: options.lambda };
+  return { older: encoder(s), recent: encoder(clampS(nearestS(stepOf(s) * options.recentStep))) };
 }
 
 function forwardOf(profile: KvzProfile, { openBackend }: SetupFacts): Promise<Uint16Array> {
@@ -90,7 +95,13 @@ export async function loadSetup(
     );
   }
   if (append === undefined) return makeSetup(profile, facts, components, null, null);
-  return makeSetup(profile, facts, components, await forwardOf(profile, facts), encoderOf(profile, append));
+  return makeSetup(
+    profile,
+    facts,
+    components,
+    await forwardOf(profile, facts),
+    encodersOf(profile, components, append),
+  );
 }
 
 /** The step asked for, as its s. */
@@ -173,7 +184,7 @@ function makeSetup(
       mean,
       ...(forward === null ? {} : { forward: forward.subarray(0, length) }),
     },
-    stepSets: stepSets.map((set) => cutStepSet(set, profile.components, components)),
+    stepSets: stepSets.map((set) => cutStepSet(set, components)),
     tables,
     encoder,
   };

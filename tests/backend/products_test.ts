@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "deno-std/assert";
-import { type Backend, paddedLength } from "../../src/backend/backend.ts";
+import { type Backend, type BlockShape, paddedLength } from "../../src/backend/backend.ts";
 import { f16ToNumber, numberToF16 } from "../../src/cache/elements.ts";
 import { dirty, firstDifference, generator, readFloats, testBackends, uniform, upload } from "./backends.ts";
 
@@ -108,6 +108,42 @@ testBackends("project is within (p + 1) · 2⁻²⁴ · Σ|x||b| of float64", as
       (t, k) => x[t * paddedLength(features) + k],
       (k, c) => f16ToNumber(rows[c * features + k]),
     );
+  }
+});
+
+testBackends("project on the leading components gives what all give", async (backend) => {
+  for (const [tokens, components, features] of [[3, 21, 13], [9, 40, 24], [130, 136, 70]]) {
+    const [x, rows] = [rowsOf(tokens, features, 1), basisRows(components * features, 2)];
+    const all = await project(backend, x, rows, [tokens, components, features]);
+    const basis = backend.uploadBasis(rows, components, features);
+    const shape: BlockShape = { dtype: "f32", blocks: 1, tokens, dim: features, rotaryDim: 0 };
+    const elements = Float32Array.from({ length: tokens * features }, (_, i) => {
+      return x[Math.floor(i / features) * paddedLength(features) + i % features];
+    });
+    const wide = dirty(backend, tokens * paddedLength(components) * 4);
+    backend.gatherProject(upload(backend, elements), shape, null, null, basis, wide);
+    const fused = await readFloats(backend, wide);
+    for (const leading of [0, 8, 16, components]) {
+      const stride = paddedLength(leading);
+      const cut = (from: Float32Array) =>
+        Float32Array.from({ length: tokens * stride }, (_, i) => {
+          return from[Math.floor(i / stride) * paddedLength(components) + i % stride];
+        });
+      const out = dirty(backend, tokens * stride * 4);
+      backend.project(upload(backend, x), tokens, basis, out, leading);
+      assertEquals((await readFloats(backend, out)).subarray(0, tokens * stride), cut(all));
+      const outFused = dirty(backend, tokens * stride * 4);
+      backend.gatherProject(upload(backend, elements), shape, null, null, basis, outFused, leading);
+      assertEquals((await readFloats(backend, outFused)).subarray(0, tokens * stride), cut(fused));
+    }
+    for (const leading of [7, -8, 1.5, components + 8]) {
+      assertThrows(
+        () => backend.project(upload(backend, x), tokens, basis, wide, leading),
+        RangeError,
+        `"components" is ${leading}`,
+      );
+    }
+    basis.free();
   }
 });
 

@@ -7,7 +7,7 @@ import { Codec } from "../../src/codec/codec.ts";
 import { DeviceCache, memoryOf } from "../../src/codec/device_cache.ts";
 import { Lanes } from "../../src/codec/lanes.ts";
 import { openCodec } from "../../src/codec/open.ts";
-import { cutStepSet } from "../../src/profile/kvz/cut.ts";
+import { cutStepSet } from "../../src/stages/quantize/trellis/model.ts";
 import { type ChunkCoder, type ChunkStreams, openLevelCoder } from "../../src/stages/quantize/trellis/level_coder.ts";
 import type { Backend } from "../../src/backend/backend.ts";
 import { KvzFormatError } from "../../src/errors.ts";
@@ -72,7 +72,7 @@ for (const [name, options] of GPUS) {
 
   Deno.test(`${name}: damaged streams of a chunk give the host's errors`, async () => {
     const [components, tokens] = [48, 45];
-    const sets = profile.stepSets.map((set) => cutStepSet(set, profile.components, components));
+    const sets = profile.stepSets.map((set) => cutStepSet(set, components));
     const open = async (backend: Backend) => await openLevelCoder(backend, components, sets, profile.tables);
     using gpu = await createBackend(options);
     using host = await createBackend({ backend: "wasm" });
@@ -81,7 +81,7 @@ for (const [name, options] of GPUS) {
     const next = generator(5);
     const y = Int32Array.from({ length: components * tokens }, () => Math.round(4000 * (2 * next() - 1) ** 5));
     const { s } = sets[0];
-    const streams = await here.encode(y, s, tokens, 0.3, null);
+    const streams = await here.encode(y, s, components, tokens, 0.3, null);
     assert(streams.escapes.length > 20);
     const outcome = async (coder: ChunkCoder, damaged: ChunkStreams) => {
       try {

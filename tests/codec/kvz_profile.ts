@@ -3,8 +3,12 @@ import { calibrateKvz } from "../../src/profile/kvz/calibrate.ts";
 import type { KvzProfile } from "../../src/profile/kvz/types.ts";
 import { syntheticCache } from "../synthetic.ts";
 
-/** Calibrates it. */
-export async function smallKvzProfile(): Promise<KvzProfile> {
+/**
+ * Calibrates it.
+ *
+ * @param ratio what it is made for: a low one leaves more components
+ */
+export async function smallKvzProfile(ratio?: number): Promise<KvzProfile> {
   const caches = [1, 2, 3].map((seed) => syntheticCache(700, { seed }));
-  return await calibrateKvz(caches, { rank: 64, svd: "exact" });
+  return await calibrateKvz(caches, { rank: 64, svd: "exact", ratio });
 }

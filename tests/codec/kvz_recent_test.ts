@@ -7,6 +7,7 @@ import { openFile } from "../../src/codec/groups.ts";
 import { regionOf } from "../../src/codec/regions.ts";
 import { kvz } from "../../src/recipes/kvz.ts";
 import { decodeStream } from "../../src/stages/entropy/deflate.ts";
+import { sideLength } from "../../src/stages/quantize/trellis/side.ts";
 import { stepOf } from "../../src/stages/quantize/trellis/step.ts";
 import { syntheticCache } from "../synthetic.ts";
 import { BACKENDS as DEVICES } from "../backend/backends.ts";
@@ -16,17 +17,22 @@ import { smallKvzProfile } from "./kvz_profile.ts";
 
 const profile = await smallKvzProfile();
 
-/** Tokens and step of every chunk. */
-async function chunksOf(bytes: Uint8Array): Promise<[tokens: number, step: number][]> {
+/** Tokens, step and components of every chunk. */
+async function detailsOf(bytes: Uint8Array): Promise<[tokens: number, step: number, components: number][]> {
   const file = await openFile(bytes);
-  const chunks: [number, number][] = [];
+  const chunks: [number, number, number][] = [];
   for (const { chunk, tokens, infos } of file.groups) {
     const info = infos.find(({ tag }) => tag === "SIDE");
     if (regionOf(chunk) !== "chunk" || info === undefined) continue;
     const side = await decodeStream({ ...info, bytes: await file.reader.read(info) }, info.rawLength, "SIDE");
-    chunks.push([tokens, stepOf((side[0] | side[1] << 8) << 16 >> 16)]);
+    chunks.push([tokens, stepOf((side[0] | side[1] << 8) << 16 >> 16), side.length - sideLength(tokens, 0)]);
   }
   return chunks;
+}
+
+/** Tokens and step of every chunk. */
+async function chunksOf(bytes: Uint8Array): Promise<[tokens: number, step: number][]> {
+  return (await detailsOf(bytes)).map(([tokens, step]) => [tokens, step]);
 }
 
 function errors(cache: KvCache, back: KvCache, begin: number, end: number): number {
@@ -81,6 +87,36 @@ Deno.test("any number of threads writes the same bytes, every backend the same c
   for (const [name, options] of DEVICES.filter(([name]) => name === "webgpu" || name === "cuda")) {
     await using codec = await openCodec(profile, options);
     assertEquals(await chunksOf((await codec.compress(cache)).bytes), wanted, name);
+  }
+});
+
+Deno.test("a chunk has the components that its step wants, whatever the others have", async () => {
+  const components = async (bytes: Uint8Array) => (await detailsOf(bytes)).map(([, , components]) => components);
+  const cache = syntheticCache(900, { seed: 9 });
+  // Twelve components are not far below this step, rounded up to 16, and all 64 not far below a sixteenth of it.
+  const options = { step: 0.3, recentStep: 1 / 16 };
+  const wide = await smallKvzProfile(2);
+  const all = 64;
+  let wanted: KvCache | null = null;
+  for (const [name, open] of DEVICES) {
+    await using codec = await openCodec(wide, open);
+    const { bytes } = await codec.compress(cache, options);
+    assertEquals(await components(bytes), [512, 275, 112].map((tokens) => tokens === 112 ? all : 16), name);
+    // Without finer tokens the file is of the coarse ones' alone, and their chunks are the same.
+    const plain = (await codec.compress(cache, { ...options, recent: 0 })).bytes;
+    assertEquals(await components(plain), [16, 16]);
+    const restored = (await codec.decompress(bytes)).cache;
+    const coarse = (await codec.decompress(plain)).cache.slice(0, 513);
+    assert(restored.slice(0, 513).equals(coarse), name);
+    if (name !== "webgpu" && name !== "cuda") assert((wanted ??= restored).equals(restored), name);
+    // What is appended to a chunk has that chunk's, new chunks their own.
+    const { bytes: more } = await codec.append(bytes, syntheticCache(700, { seed: 10, firstPosition: 900 }));
+    const grown = await detailsOf(more);
+    assertEquals(grown.map(([, , components]) => components), [16, 16, all, 16, 16, all].slice(0, grown.length), name);
+    assert((await codec.decompress(more)).cache.slice(0, 900).equals(restored), name);
+    for await (const { layer, key } of codec.layers(bytes)) {
+      assertEquals(key, restored.sliceLayers(layer, layer + 1).read("key", 0, 900), name);
+    }
   }
 });
 

@@ -129,8 +129,14 @@ export class CudaBackend implements Backend {
     this.#rows.scatter(src, shape, rotation, mean, dst);
   }
 
-  project(x: DeviceBuffer, tokens: number, basis: DeviceBasis, coefficients: DeviceBuffer): void {
-    this.#products.project(x, tokens, basis, coefficients);
+  project(
+    x: DeviceBuffer,
+    tokens: number,
+    basis: DeviceBasis,
+    coefficients: DeviceBuffer,
+    components?: number,
+  ): void {
+    this.#products.project(x, tokens, basis, coefficients, components);
   }
 
   reconstruct(
@@ -151,8 +157,9 @@ export class CudaBackend implements Backend {
     mean: DeviceBuffer | null,
     basis: DeviceBasis,
     coefficients: DeviceBuffer,
+    components?: number,
   ): void {
-    this.#products.gatherProject(src, shape, rotation, mean, basis, coefficients);
+    this.#products.gatherProject(src, shape, rotation, mean, basis, coefficients, components);
   }
 
   reconstructScatter(

@@ -86,7 +86,8 @@ export class CudaInteger implements GpuInteger {
       throw new KvzBackendError("Cannot use a basis: it belongs to another backend");
     }
     requireLevels(basis, levels, stride, tokens, featureBegin, featureEnd, sums);
-    const { depth, packed } = basis;
+    const { packed } = basis;
+    const depth = Math.min(basis.depth, Math.ceil(stride / DEPTH) * DEPTH);
     const n = featureEnd - featureBegin;
     if (tokens === 0 || n === 0) return;
     const low = this.#device.alloc(tokens * depth);
@@ -111,12 +112,12 @@ export class CudaInteger implements GpuInteger {
       block: [tile.threads, 1, 1],
       shared: tile.shared,
     }, [
-      { u64: this.#device.address(packed) + featureBegin * depth },
+      { u64: this.#device.address(packed) + featureBegin * basis.depth },
       low,
       high,
       flags,
       sums,
-      ...[tokens, n, columns, depth].map((i32) => ({ i32 })),
+      ...[tokens, n, columns, depth, basis.depth].map((i32) => ({ i32 })),
     ]);
     for (const buffer of [low, high, flags]) buffer.free();
   }

@@ -6,7 +6,7 @@
  * @module
  */
 import { type BlockShape, type DeviceBasis, type DeviceBuffer, paddedLength } from "../backend.ts";
-import { requireBlocks, requireBytes, requireCounts, requireFeatureRange } from "../check.ts";
+import { requireBlocks, requireBytes, requireCounts, requireFeatureRange, requireLeading } from "../check.ts";
 import { KvzBackendError } from "../../errors.ts";
 import { CudaBasis } from "./basis.ts";
 import type { CublasLt } from "./cublaslt.ts";
@@ -58,10 +58,17 @@ export class CudaProducts {
   }
 
   /** {@linkcode Backend.project}. */
-  project(x: DeviceBuffer, tokens: number, basis: DeviceBasis, coefficients: DeviceBuffer): void {
+  project(
+    x: DeviceBuffer,
+    tokens: number,
+    basis: DeviceBasis,
+    coefficients: DeviceBuffer,
+    components?: number,
+  ): void {
     requireCounts("project", { tokens });
     const own = this.#own(basis);
-    const { components: n, stride } = own;
+    const { stride } = own;
+    const n = requireLeading(basis, components);
     requireBytes("project", "x", x.byteLength, tokens * stride * 4);
     requireBytes("project", "coefficients", coefficients.byteLength, tokens * paddedLength(n) * 4);
     const b = own.address(0, false);
@@ -104,9 +111,11 @@ export class CudaProducts {
     mean: DeviceBuffer | null,
     basis: DeviceBasis,
     coefficients: DeviceBuffer,
+    components?: number,
   ): void {
     const own = this.#own(basis);
-    const { components: n, stride } = own;
+    const { stride } = own;
+    const n = requireLeading(basis, components);
     const { tokens: m, blocks, dim } = shape;
     if (blocks * dim !== own.features) {
       throw new RangeError(`Cannot project ${blocks * dim} features: the basis has ${own.features}`);

@@ -20,8 +20,9 @@ export interface GpuInteger {
 
   /**
    * sums[t][f − featureBegin] = Σ_c basis[c][f] · levels[t][c], i32, for featureBegin ≤ f < featureEnd. `levels` is i16
-   * [tokens][stride], |level| ≤ 32,639 = 127 · 256 + 127, 0 from `components` to `stride`; stride is a multiple of 16 and
-   * at least `components`. `sums` has row stride paddedLength(featureEnd − featureBegin), padding zero.
+   * [tokens][stride], |level| ≤ 32,639 = 127 · 256 + 127, 0 from `components` to `stride`; stride is a multiple of 16, and
+   * where it is below `components` the leading ones alone are summed. `sums` has row stride
+   * paddedLength(featureEnd − featureBegin), padding zero.
    */
   multiply(
     basis: DeviceIntegerBasis,

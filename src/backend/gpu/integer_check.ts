@@ -35,10 +35,8 @@ export function requireLevels(
   sums: DeviceBuffer,
 ): void {
   requireCounts("multiply levels", { stride, tokens });
-  if (stride % 16 !== 0 || stride < basis.components) {
-    throw new RangeError(
-      `Cannot multiply levels: "stride" is ${stride}, expected a multiple of 16, ${basis.components} or more`,
-    );
+  if (stride % 16 !== 0) {
+    throw new RangeError(`Cannot multiply levels: "stride" is ${stride}, expected a multiple of 16`);
   }
   requireFeatureRange(featureBegin, featureEnd, basis.features);
   requireBytes("multiply levels", "levels", levels.byteLength, tokens * stride * 2);

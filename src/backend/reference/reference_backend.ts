@@ -25,6 +25,7 @@ import {
   requireCopy,
   requireCounts,
   requireFeatureRange,
+  requireLeading,
   requirePlan,
   requireShape,
   requireView,
@@ -185,15 +186,22 @@ export class ReferenceBackend implements Backend {
     bytesOf(dst).set(fromFloat32(out, dtype));
   }
 
-  project(x: DeviceBuffer, tokens: number, basis: DeviceBasis, coefficients: DeviceBuffer): void {
+  project(
+    x: DeviceBuffer,
+    tokens: number,
+    basis: DeviceBasis,
+    coefficients: DeviceBuffer,
+    components?: number,
+  ): void {
     requireCounts("project", { tokens });
-    const { components, features, rows } = hostBasis(basis);
+    const { features, rows } = hostBasis(basis);
+    const leading = requireLeading(basis, components);
     const inStride = paddedLength(features);
-    const outStride = paddedLength(components);
+    const outStride = paddedLength(leading);
     const from = floats(x, tokens * inStride);
     const to = floats(coefficients, tokens * outStride).fill(0);
     for (let t = 0; t < tokens; t++) {
-      for (let c = 0; c < components; c++) {
+      for (let c = 0; c < leading; c++) {
         let sum = 0;
         for (let f = 0; f < features; f++) sum += from[t * inStride + f] * rows[c * features + f];
         to[t * outStride + c] = sum;
@@ -232,10 +240,11 @@ export class ReferenceBackend implements Backend {
     mean: DeviceBuffer | null,
     basis: DeviceBasis,
     coefficients: DeviceBuffer,
+    components?: number,
   ): void {
     const rows = featureRows(shape);
     this.gather(src, shape, rotation, mean, rows);
-    this.project(rows, shape.tokens, basis, coefficients);
+    this.project(rows, shape.tokens, basis, coefficients, components);
   }
 
   reconstructScatter(

@@ -22,6 +22,7 @@ export interface IntegerExports extends ModuleExports {
   ): void;
   multiply(
     tiles: number,
+    tileDepth: number,
     depth: number,
     low: number,
     high: number,

@@ -23,6 +23,7 @@ import {
   requireCounts,
   requireFeatureRange,
   requireFp8,
+  requireLeading,
   requirePacking,
   requirePlan,
   requireQuantizer,
@@ -205,14 +206,21 @@ export class WasmBackend implements Backend {
     this.#run().scatter(from, stride, DTYPES[dtype], blocks, tokens, dim, rotaryDim, cosSin, mu, to);
   }
 
-  project(x: DeviceBuffer, tokens: number, basis: DeviceBasis, coefficients: DeviceBuffer): void {
-    const { components, features } = basis;
+  project(
+    x: DeviceBuffer,
+    tokens: number,
+    basis: DeviceBasis,
+    coefficients: DeviceBuffer,
+    components?: number,
+  ): void {
+    const { features } = basis;
+    const leading = requireLeading(basis, components);
     requireCounts("project", { tokens });
     requireBytes("project", "x", x.byteLength, tokens * paddedLength(features) * 4);
-    requireBytes("project", "coefficients", coefficients.byteLength, tokens * paddedLength(components) * 4);
+    requireBytes("project", "coefficients", coefficients.byteLength, tokens * paddedLength(leading) * 4);
     const scratch = this.#gemmScratch();
     const [from, tiles, to] = [this.#address(x), this.#tiles(basis), this.#address(coefficients)];
-    this.#run().project(from, tokens, tiles, components, features, to, scratch);
+    this.#run().project(from, tokens, tiles, leading, features, to, scratch);
   }
 
   reconstruct(
@@ -240,10 +248,11 @@ export class WasmBackend implements Backend {
     mean: DeviceBuffer | null,
     basis: DeviceBasis,
     coefficients: DeviceBuffer,
+    components?: number,
   ): void {
     const rows = this.#featureRows(shape);
     this.gather(src, shape, rotation, mean, rows);
-    this.project(rows, shape.tokens, basis, coefficients);
+    this.project(rows, shape.tokens, basis, coefficients, components);
   }
 
   reconstructScatter(

@@ -90,7 +90,7 @@ export class WebGpuInteger implements GpuInteger {
       throw new KvzBackendError("Cannot use a basis: it belongs to another backend");
     }
     requireLevels(basis, levels, stride, tokens, featureBegin, featureEnd, sums);
-    const { depth } = basis;
+    const depth = Math.min(basis.depth, Math.ceil(stride / DEPTH) * DEPTH);
     const columns = paddedLength(featureEnd - featureBegin);
     if (tokens === 0 || columns === 0) return;
     const rowBytes = Math.max(columns * 4, stride * 2, depth);
@@ -103,7 +103,7 @@ export class WebGpuInteger implements GpuInteger {
     for (let at = 0; at < tokens; at += most) {
       const m = Math.min(most, tokens - at);
       const planes = this.#split(levels, at, m, stride, depth);
-      this.#multiply(basis, planes, m, featureBegin, featureEnd - featureBegin, sums, at);
+      this.#multiply(basis, depth, planes, m, featureBegin, featureEnd - featureBegin, sums, at);
       for (const plane of planes) plane.free();
     }
   }
@@ -157,7 +157,8 @@ export class WebGpuInteger implements GpuInteger {
   }
 
   #multiply(
-    { packed, depth }: WebGpuIntegerBasis,
+    { packed, depth: basisDepth }: WebGpuIntegerBasis,
+    depth: number,
     planes: readonly WebGpuBuffer[],
     m: number,
     featureBegin: number,
@@ -167,11 +168,11 @@ export class WebGpuInteger implements GpuInteger {
   ): void {
     const columns = paddedLength(n);
     const to = this.#device.range(sums, first * columns * 4, (first + m) * columns * 4);
-    const step = depth === 0 ? columns : Math.floor(this.#device.mostBytes / depth / 8) * 8;
+    const step = basisDepth === 0 ? columns : Math.floor(this.#device.mostBytes / basisDepth / 8) * 8;
     for (let at = 0; at < columns; at += step) {
       const own = Math.min(step, columns - at);
       const [begin, end] = [featureBegin + at, featureBegin + Math.min(n, at + own)];
-      const part = this.#device.range(packed, begin * depth, end * depth);
+      const part = this.#device.range(packed, begin * basisDepth, end * basisDepth);
       const tile = Math.ceil(m / 128) * Math.ceil(own / 128) >= MANY ? 128 : 64;
       this.#device.dispatch({
         shader: this.#shader,
@@ -185,7 +186,7 @@ export class WebGpuInteger implements GpuInteger {
           columns / 4,
           to.skip / 16 + at / 4,
           part.skip / 16,
-          0,
+          basisDepth / 16,
         ),
         workgroups: [Math.ceil(m / tile), Math.ceil(own / tile), 1],
       });

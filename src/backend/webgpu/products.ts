@@ -6,7 +6,7 @@
  */
 import { KvzBackendError, KvzLimitError } from "../../errors.ts";
 import { type DeviceBasis, type DeviceBuffer, paddedLength } from "../backend.ts";
-import { requireBlocks, requireBytes, requireCounts, requireFeatureRange } from "../check.ts";
+import { requireBlocks, requireBytes, requireCounts, requireFeatureRange, requireLeading } from "../check.ts";
 import { WebGpuBasis } from "./basis.ts";
 import type { WebGpuDevice } from "./device.ts";
 import { type BlockOperands, runLayout } from "./layout.ts";
@@ -46,12 +46,19 @@ export class WebGpuProducts {
   }
 
   /** {@linkcode Backend.project}. */
-  project(x: DeviceBuffer, tokens: number, basis: DeviceBasis, coefficients: DeviceBuffer): void {
+  project(
+    x: DeviceBuffer,
+    tokens: number,
+    basis: DeviceBasis,
+    coefficients: DeviceBuffer,
+    components?: number,
+  ): void {
     requireCounts("project", { tokens });
     const own = this.#own(basis);
     requireBytes("project", "x", x.byteLength, tokens * own.stride * 4);
-    requireBytes("project", "coefficients", coefficients.byteLength, tokens * paddedLength(own.components) * 4);
-    this.#project(x, tokens, own, coefficients, 0);
+    const n = requireLeading(basis, components);
+    requireBytes("project", "coefficients", coefficients.byteLength, tokens * paddedLength(n) * 4);
+    this.#project(x, tokens, own, n, coefficients, 0);
   }
 
   /** {@linkcode Backend.reconstruct}. */
@@ -73,7 +80,12 @@ export class WebGpuProducts {
   }
 
   /** {@linkcode Backend.gatherProject}, some tokens at a time. */
-  gatherProject(operands: FusedOperands, basis: DeviceBasis, coefficients: DeviceBuffer): void {
+  gatherProject(
+    operands: FusedOperands,
+    basis: DeviceBasis,
+    coefficients: DeviceBuffer,
+    components?: number,
+  ): void {
     const own = this.#own(basis);
     const { shape, elements, rotation, mean } = operands;
     const { tokens, blocks, dim } = shape;
@@ -81,10 +93,11 @@ export class WebGpuProducts {
       throw new RangeError(`Cannot project ${blocks * dim} features: the basis has ${own.features}`);
     }
     requireBlocks("gather", shape, elements, { byteLength: tokens * own.stride * 4, free() {} }, rotation, mean);
-    requireBytes("project", "coefficients", coefficients.byteLength, tokens * paddedLength(own.components) * 4);
+    const n = requireLeading(basis, components);
+    requireBytes("project", "coefficients", coefficients.byteLength, tokens * paddedLength(n) * 4);
     this.#byTokens(tokens, own.stride * 4, (rows, begin, end) => {
       runLayout(this.#device, "gather", { ...operands, rows }, { begin, end });
-      this.#project(rows, end - begin, own, coefficients, begin);
+      this.#project(rows, end - begin, own, n, coefficients, begin);
     });
   }
 
@@ -130,10 +143,16 @@ export class WebGpuProducts {
     rows.free();
   }
 
-  /** Coefficients of rows, written from token `first` on. */
-  #project(x: DeviceBuffer, tokens: number, basis: WebGpuBasis, coefficients: DeviceBuffer, first: number): void {
+  /** The first `n` coefficients of rows, written from token `first` on. */
+  #project(
+    x: DeviceBuffer,
+    tokens: number,
+    basis: WebGpuBasis,
+    n: number,
+    coefficients: DeviceBuffer,
+    first: number,
+  ): void {
     const depth = basis.stride;
-    const n = basis.components;
     this.#multiply({ byRows: true, rows: x, depth, sums: coefficients, n, begin: 0, tokens }, basis, 0, first);
   }
 
@@ -168,6 +187,7 @@ export class WebGpuProducts {
       const from = this.#device.range(rows, (rowsFirst + at) * depth * 4, (rowsFirst + end) * depth * 4);
       const to = this.#device.range(sums, (sumsFirst + at) * columns * 4, (sumsFirst + end) * columns * 4);
       for (const part of basis.parts) {
+        if (product.byRows && part.first >= columns) break;
         // By rows a part gives columns of its own, by columns it adds its depths to the same.
         const own = product.byRows ? Math.min(part.rows, columns - part.first) : columns;
         const m = end - at;

@@ -152,8 +152,14 @@ export class WebGpuBackend implements Backend {
     runLayout(this.device, "scatter", { shape, elements: dst, rows: src, rotation, mean });
   }
 
-  project(x: DeviceBuffer, tokens: number, basis: DeviceBasis, coefficients: DeviceBuffer): void {
-    this.#products.project(x, tokens, basis, coefficients);
+  project(
+    x: DeviceBuffer,
+    tokens: number,
+    basis: DeviceBasis,
+    coefficients: DeviceBuffer,
+    components?: number,
+  ): void {
+    this.#products.project(x, tokens, basis, coefficients, components);
   }
 
   reconstruct(
@@ -174,8 +180,9 @@ export class WebGpuBackend implements Backend {
     mean: DeviceBuffer | null,
     basis: DeviceBasis,
     coefficients: DeviceBuffer,
+    components?: number,
   ): void {
-    this.#products.gatherProject({ shape, elements: src, rotation, mean }, basis, coefficients);
+    this.#products.gatherProject({ shape, elements: src, rotation, mean }, basis, coefficients, components);
   }
 
   reconstructScatter(

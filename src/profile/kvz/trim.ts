@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { cutStepSet, keptComponents } from "./cut.ts";
+import { cutStepSet } from "../../stages/quantize/trellis/model.ts";
+import { keptComponents } from "./cut.ts";
 import { stepFor } from "./rate.ts";
 import type { KvzProfile } from "./types.ts";
 
@@ -26,6 +27,6 @@ export function trimKvzProfile(profile: KvzProfile, ratio: number): KvzProfile {
     components,
     variance: variance.slice(0, components),
     basis: basis.slice(0, components * features),
-    stepSets: stepSets.map((set) => cutStepSet(set, profile.components, components)),
+    stepSets: stepSets.map((set) => cutStepSet(set, components)),
   };
 }

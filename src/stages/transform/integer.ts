@@ -94,15 +94,19 @@ export class IntegerTransform implements Disposable {
    * Coefficients of a chunk, float32 [tokens][components].
    *
    * @param sources elements [layers][heads][tokens][dim] of keys and of values, of the host or the backend
+   * @param components the leading ones that are wanted, a multiple of 8 or all
    * @throws {TypeError} when the basis came without its forward matrix
    */
-  async encode(sources: Readonly<Record<Kind, Uint8Array | DeviceBuffer>>, ctx: ChunkContext): Promise<Float32Array> {
+  async encode(
+    sources: Readonly<Record<Kind, Uint8Array | DeviceBuffer>>,
+    ctx: ChunkContext,
+    components: number = this.#components,
+  ): Promise<Float32Array> {
     if (this.#forward === null) throw new TypeError("Cannot encode: the basis has no forward matrix");
-    const components = this.#components;
     const { gain } = this.#forward;
     const out = new Float32Array(ctx.tokens * components);
     for (const kind of KINDS) {
-      const { buffer, stride } = this.#forward.encode(kind, sources[kind], ctx);
+      const { buffer, stride } = this.#forward.encode(kind, sources[kind], ctx, components);
       const bytes = await this.#backend.read(buffer, 0, ctx.tokens * stride * 4);
       const values = new Float32Array(bytes.buffer, bytes.byteOffset, ctx.tokens * stride);
       for (let t = 0; t < ctx.tokens; t++) {
@@ -114,12 +118,13 @@ export class IntegerTransform implements Disposable {
 
   /**
    * Restores layers [layerBegin, layerEnd) of a kind: elements [layers][heads][tokens][dim], the same bits everywhere.
+   * Levels are of the leading components or of all.
    *
    * @throws {KvzFormatError} when levels are so large that a sum could leave 32 bits
    */
   decode(levels: Levels, ctx: ChunkContext, kind: Kind): Uint8Array {
     const { tokens, positions, layerBegin, layerEnd } = ctx;
-    requireLevels(levels, this.#components, tokens);
+    const components = requireLevels(levels, this.#components, tokens);
     const geometry = this.#geometry;
     const kernels = this.#kernels;
     if (kernels === null) return reconstructReference(this.#basis!, geometry, levels, ctx, kind);
@@ -130,7 +135,8 @@ export class IntegerTransform implements Disposable {
     // A tile more on both sides, where layers do not begin with one.
     const widest = Math.min(layersAtOnce, layerEnd - layerBegin) * heads * dim + 32;
     const padded = (tokens + 1) & ~1;
-    const depth = (this.#components + 3) >> 2;
+    const depth = (components + 3) >> 2;
+    const tileDepth = (this.#components + 3) >> 2;
     const layerBytes = heads * dim * tokens * BYTES_PER_ELEMENT[dtype];
     const bytes = (layerEnd - layerBegin) * layerBytes;
     return kernels.scoped((alloc) => {
@@ -151,13 +157,13 @@ export class IntegerTransform implements Disposable {
       kernels.write(scales, levels.scales);
       if (turns !== null) kernels.write(rotation, turns);
       const planes = [low, high, lowRuns, highRuns, sums] as const;
-      exports.packLevels(source, this.#components, tokens, ...planes);
+      exports.packLevels(source, components, tokens, ...planes);
       for (let layer = layerBegin; layer < layerEnd; layer += layersAtOnce) {
         const last = Math.min(layer + layersAtOnce, layerEnd);
         const [begin, end] = featureRange(geometry, kind, layer, last);
         const [firstBlock, lastBlock] = [begin >> 4, (end + 15) >> 4];
         const stride = (lastBlock - firstBlock) * 16;
-        exports.multiply(this.#tiles, depth, ...planes, padded, firstBlock, lastBlock, rows, stride);
+        exports.multiply(this.#tiles, tileDepth, depth, ...planes, padded, firstBlock, lastBlock, rows, stride);
         exports.scaleRows(rows, tokens, stride, this.#scales + firstBlock * 64, scales);
         exports.scatter(
           rows + (begin - firstBlock * 16) * 4,

@@ -45,7 +45,7 @@ export interface IntegerGeometry {
   readonly dtype: DType;
 }
 
-/** Coefficients as integers: coefficient = level · scale of its token. */
+/** Coefficients as integers: coefficient = level · scale of its token. Components are the leading ones of a basis, or all. */
 export interface Levels {
   /** [components][tokens]. */
   readonly levels: Int16Array;
@@ -79,15 +79,17 @@ export function deviceGain(largest: number): number {
 }
 
 /**
- * Checks levels before they are multiplied, so that every sum stays in 32 bits.
+ * Checks levels before they are multiplied, so that every sum stays in 32 bits, and gives the number of components.
  *
+ * @param most components of the basis
  * @throws {KvzFormatError} when one is beyond ±32,639 or a token's are so many and large that a sum could leave 32 bits.
  * @throws {RangeError} when sizes do not fit.
  */
-export function requireLevels({ levels, scales }: Levels, components: number, tokens: number): void {
-  if (levels.length !== components * tokens || scales.length !== tokens) {
+export function requireLevels({ levels, scales }: Levels, most: number, tokens: number): number {
+  const components = tokens === 0 ? most : levels.length / tokens;
+  if (!Number.isInteger(components) || components > most || scales.length !== tokens) {
     throw new RangeError(
-      `Cannot reconstruct: there are ${levels.length} levels and ${scales.length} scales, expected ${components} × ` +
+      `Cannot reconstruct: there are ${levels.length} levels and ${scales.length} scales, expected up to ${most} × ` +
         `${tokens} and ${tokens}`,
     );
   }
@@ -104,4 +106,5 @@ export function requireLevels({ levels, scales }: Levels, components: number, to
   if (sums.some((sum) => sum > MAX_TOKEN_SUM)) {
     throw new KvzFormatError("Cannot reconstruct: the levels of a token are so large that a sum could leave 32 bits");
   }
+  return components;
 }

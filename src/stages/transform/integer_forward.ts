@@ -25,9 +25,9 @@ export class ForwardTransform implements Disposable {
     this.#kinds = { key: open("key"), value: open("value") };
   }
 
-  /** In a buffer that is used again for the next chunk: f32 [tokens][stride]. */
-  encode(kind: Kind, source: Uint8Array | DeviceBuffer, ctx: ChunkContext): Coefficients {
-    return this.#kinds[kind].encode(source, ctx);
+  /** The leading components in a buffer that is used again for the next chunk: f32 [tokens][stride]. */
+  encode(kind: Kind, source: Uint8Array | DeviceBuffer, ctx: ChunkContext, components: number): Coefficients {
+    return this.#kinds[kind].encode(source, ctx, components);
   }
 
   [Symbol.dispose](): void {

@@ -18,9 +18,11 @@ import { ForwardTransform } from "./integer_forward.ts";
 /** Most bytes of sums at once: what every WebGPU device binds, with room for a layer more than fits. */
 const SUM_BYTES = 96 << 20;
 
-/** Coefficients as integers on the device: quarters i16 [tokens][stride], and what a quarter is worth. */
+/** Coefficients as integers on the device: quarters i16 [tokens][levelStride(components)], and what a quarter is worth. */
 export interface DeviceLevels {
   readonly quarters: DeviceBuffer;
+  /** The leading ones of the basis, or all. */
+  readonly components: number;
   readonly scale: number;
 }
 
@@ -57,12 +59,17 @@ export class GpuIntegerTransform implements Disposable {
    * Coefficients of a chunk, in buffers that are used again for the next one.
    *
    * @param sources elements [layers][heads][tokens][dim] of keys and of values
+   * @param components the leading ones that are wanted, a multiple of 8 or all
    * @throws {TypeError} when the basis came without its forward matrix
    */
-  encode(sources: Readonly<Record<Kind, Uint8Array | DeviceBuffer>>, ctx: ChunkContext): CoefficientBuffers {
+  encode(
+    sources: Readonly<Record<Kind, Uint8Array | DeviceBuffer>>,
+    ctx: ChunkContext,
+    components: number,
+  ): CoefficientBuffers {
     if (this.#forward === null) throw new TypeError("Cannot encode: the basis has no forward matrix");
-    const first = this.#forward.encode("key", sources.key, ctx);
-    const second = this.#forward.encode("value", sources.value, ctx);
+    const first = this.#forward.encode("key", sources.key, ctx, components);
+    const second = this.#forward.encode("value", sources.value, ctx, components);
     return { first: first.buffer, second: second.buffer, stride: first.stride, gain: this.#forward.gain };
   }
 
@@ -124,7 +131,7 @@ export class GpuIntegerTransform implements Disposable {
 
   #restore(
     scratch: Scratch,
-    { quarters }: DeviceLevels,
+    { quarters, components }: DeviceLevels,
     { tokens }: ChunkContext,
     kind: Kind,
     layerBegin: number,
@@ -136,7 +143,7 @@ export class GpuIntegerTransform implements Disposable {
     const { heads, rope, dtype } = this.#geometry;
     const [begin, end] = featureRange(this.#geometry, kind, layerBegin, layerEnd);
     const sums = scratch.alloc(tokens * paddedLength(end - begin) * 4);
-    this.#kernels.multiply(this.#basis, quarters, levelStride(this.#basis.components), tokens, begin, end, sums);
+    this.#kernels.multiply(this.#basis, quarters, levelStride(components), tokens, begin, end, sums);
     const shape: BlockShape = {
       dtype,
       blocks: (layerEnd - layerBegin) * heads,

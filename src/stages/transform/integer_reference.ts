@@ -21,6 +21,7 @@ export function reconstructReference(
   const { heads, rope, dtype } = geometry;
   const { tokens, positions, layerBegin, layerEnd } = ctx;
   const dim = dimOf(geometry, kind);
+  const components = tokens === 0 ? 0 : levels.length / tokens;
   const [begin] = featureRange(geometry, kind, layerBegin, layerEnd);
   const turns = kind === "key" && rope !== null ? rotationTable(rope, positions, "redo") : null;
   const rotary = turns === null ? 0 : rope!.dim;
@@ -33,7 +34,7 @@ export function reconstructReference(
       for (let i = 0; i < dim; i++) {
         const f = begin + block * dim + i;
         let sum = 0;
-        for (let c = 0; c < basis.components; c++) {
+        for (let c = 0; c < components; c++) {
           sum += basis.basis[c * basis.features + f] * levels[c * tokens + t];
         }
         const factor = Math.fround(basis.scales[f] * scales[t]);

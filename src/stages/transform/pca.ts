@@ -56,16 +56,21 @@ export class PcaTransform implements DeviceStage<Uint8Array, Coefficients> {
     this.#stride = paddedLength(components);
   }
 
-  encode(x: Uint8Array | DeviceBuffer, ctx: ChunkContext): Coefficients {
+  /** @param components the leading ones that are wanted, a multiple of 8 or all */
+  encode(
+    x: Uint8Array | DeviceBuffer,
+    ctx: ChunkContext,
+    components: number = this.#artefact.components,
+  ): Coefficients {
     const { layers, heads, dim, dtype, rope } = this.#artefact;
     const { source: own, coefficients } = this.#buffers(ctx.tokens);
     const rotation = this.#rotation(ctx.positions, "undo");
     const source = x instanceof Uint8Array ? own : x;
     if (x instanceof Uint8Array) this.#backend.write(source, x);
     const shape = { dtype, blocks: layers * heads, tokens: ctx.tokens, dim, rotaryDim: rope?.dim ?? 0 };
-    this.#backend.gatherProject(source, shape, rotation, this.#mean, this.#basis, coefficients);
+    this.#backend.gatherProject(source, shape, rotation, this.#mean, this.#basis, coefficients, components);
     rotation?.free();
-    return { buffer: coefficients, stride: this.#stride };
+    return { buffer: coefficients, stride: paddedLength(components) };
   }
 
   async decode(y: Coefficients, ctx: ChunkContext): Promise<Uint8Array> {

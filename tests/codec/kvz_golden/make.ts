@@ -1,6 +1,6 @@
 /**
- * Makes the golden files of recipe kvz, version 1: a profile (profile.kvzp), three caches (*.kvz), and the coefficients that
- * their chunks were coded from (coefficients.json). Run it only when the recipe gets a new version, and keep the old
+ * Makes the golden files of recipe kvz, version 1: profiles (*.kvzp), caches (*.kvz), and the coefficients that chunks
+ * were coded from (coefficients.json). Run it only when the recipe gets a new version, and keep the old
  * files beside the new ones; then run decode.py.
  *
  *     deno run -A tests/codec/kvz_golden/make.ts
@@ -76,12 +76,22 @@ for (
   const { basis, encoder } = await planSetup(profile, facts, kvz.parseOptions(options));
   const { kvHeads: heads, ...geometry } = MODEL;
   using transform = await openIntegerTransform(await createBackend(backend), { ...geometry, heads, dtype }, basis);
+  const { older } = encoder!;
   const floats = await transform.encode(
     { key: cache.read("key", 0, tokens), value: cache.read("value", 0, tokens) },
     { tokens, positions: cache.positions, layerBegin: 0, layerEnd: MODEL.layers },
+    older.components,
   );
-  const { y, s } = toSubsteps(floats, basis.components, tokens, encoder!.s);
-  coefficients[name] = { s, lambda: options.lambda, components: basis.components, tokens, y: [...y] };
+  const { y, s } = toSubsteps(floats, older.components, tokens, older.s);
+  coefficients[name] = { s, lambda: options.lambda, components: older.components, tokens, y: [...y] };
 }
 await codec.close();
+// A profile of more components, of which the older tokens' chunk has fewer than the newest's.
+const wide = await calibrateKvz(caches, { rank: 48, svd: "exact", ratio: 2, backend });
+await Deno.writeFile(here("wide_profile.kvzp"), await serializeProfile({ ...wide, shingles: new BigUint64Array(0) }));
+const wideCodec = await openCodec(wide, backend);
+const cache = syntheticCache(150, { seed: 7, model: MODEL });
+const { bytes } = await wideCodec.compress(cache, { step: 0.3, recent: 16, recentStep: 0.0625 });
+await Deno.writeFile(here("fewer_components_f16.kvz"), bytes);
+await wideCodec.close();
 await Deno.writeTextFile(here("coefficients.json"), JSON.stringify(coefficients) + "\n");

@@ -15,12 +15,17 @@ import { withScratch } from "../../../src/stages/scratch.ts";
 import { BACKENDS } from "../../backend/backends.ts";
 import { normal, TABLES } from "./cases.ts";
 
-const [COMPONENTS, TOKENS, STRIDE, S] = [40, 37, 40, 120];
+const [COMPONENTS, FEWER, TOKENS, STRIDE, S] = [40, 17, 37, 40, 120];
 const sets: StepSet[] = [{
   s: S,
   rho32: new Int8Array(MODES * COMPONENTS).fill(20),
   logSigma: new Int16Array(MODES * COMPONENTS).map((_, i) => 100 - 5 * (i % COMPONENTS)),
 }];
+
+/** The leading coefficients of every token. */
+function leading(rows: Float32Array, components: number): Float32Array {
+  return rows.filter((_, i) => i % STRIDE < components);
+}
 
 for (const [name, options] of BACKENDS) {
   if (name !== "cuda" && name !== "webgpu") continue;
@@ -34,8 +39,9 @@ for (const [name, options] of BACKENDS) {
       using host = await openHostLevelCoder(backend, COMPONENTS, sets, TABLES);
       if (!(coder instanceof GpuLevelCoder)) throw new Error("the coder is not the device's");
       const deviate = normal(3);
-      // The third needs a coarser step, the fourth cannot be coded, the last is shorter.
-      const tokens = [TOKENS, TOKENS, TOKENS, TOKENS, TOKENS, 20];
+      // The third needs a coarser step, the fourth cannot be coded, the sixth is shorter, the last have fewer components.
+      const tokens = [TOKENS, TOKENS, TOKENS, TOKENS, TOKENS, 20, TOKENS, TOKENS];
+      const components = tokens.map((_, i) => i < 6 ? COMPONENTS : FEWER);
       const chunks = tokens.map((n, i) => {
         const values = Float32Array.from({ length: n * STRIDE }, () => 3 * deviate());
         if (i === 2) values[70] = 5000;
@@ -49,13 +55,20 @@ for (const [name, options] of BACKENDS) {
         const first = scratch.alloc(TOKENS * STRIDE * 4);
         const coded = chunks.map((values, i) => {
           backend.write(first, values);
-          return coder.encodeCoefficients({ first, second, stride: STRIDE, gain: 1 }, S, tokens[i], 0.3, null);
+          return coder.encodeCoefficients(
+            { first, second, stride: STRIDE, gain: 1 },
+            S,
+            components[i],
+            tokens[i],
+            0.3,
+            null,
+          );
         });
         await assertRejects(() => coded[3], RangeError, "not finite");
-        for (const i of [0, 1, 2, 4, 5]) {
-          const { y, s } = toSubsteps(chunks[i], COMPONENTS, tokens[i], S);
+        for (const i of [0, 1, 2, 4, 5, 6, 7]) {
+          const { y, s } = toSubsteps(leading(chunks[i], components[i]), components[i], tokens[i], S);
           assertEquals(s < S, i === 2);
-          const streams = await host.encode(y, s, tokens[i], 0.3, null);
+          const streams = await host.encode(y, s, components[i], tokens[i], 0.3, null);
           assertEquals(await coded[i], streams, `chunk ${i}`);
           files.push({ streams, tokens: tokens[i] });
         }
@@ -67,6 +80,7 @@ for (const [name, options] of BACKENDS) {
       );
       await assertRejects(() => restored[files.length], KvzFormatError);
       for (const [i, file] of files.entries()) {
+        assertEquals((await restored[i]).quarters.length, file.tokens * (i < 5 ? COMPONENTS : FEWER));
         assertEquals(await restored[i], await host.decode(file.streams, file.tokens), `chunk ${i}`);
       }
     });

@@ -12,7 +12,7 @@ tiles: u32,
 sums_stride: u32,
 sums_begin: u32,
 basis_begin: u32,
-zero: u32,
+basis_stride: u32,
 }
 @group(0) @binding(0) var<storage, read> low: array<vec4<u32>>;
 @group(0) @binding(1) var<storage, read> high: array<vec4<u32>>;
@@ -49,7 +49,7 @@ fn basis_at(column: u32, at: u32) -> vec4<u32> {
 if (column >= sizes.n) {
 return vec4(0u);
 }
-return basis[sizes.basis_begin + column * sizes.tiles * 4u + at];
+return basis[sizes.basis_begin + column * sizes.basis_stride + at];
 }
 fn fetch(id: u32, count: u32, first_row: u32, first_column: u32, tile: u32, is_high: bool) -> Block {
 let at = tile * 4u + id % 4u;

@@ -16,7 +16,7 @@ import type { HostRans } from "../../entropy/rans_stream.ts";
 import type { RansTables } from "../../entropy/rans_tables.ts";
 import { tableLimits, trellisContexts, type TrellisModel } from "./model.ts";
 import { type CodedPrefix, decodeTrellisReference, encodeTrellisReference, type TrellisCode } from "./reference.ts";
-import { decodeSide, encodeSide, type TrellisSide } from "./side.ts";
+import { decodeSide, encodeSide, sideComponents, type TrellisSide } from "./side.ts";
 import { decodeTrellis, encodeTrellis } from "./trellis.ts";
 
 /** Streams of a chunk before DEFLATE. */
@@ -81,18 +81,20 @@ export function packCode(engine: TrellisEngine, model: TrellisModel, code: Trell
 /**
  * Inverse of {@linkcode packCode}.
  *
+ * @param most components of the file, of which a chunk may have fewer
  * @param modelAt the model of the step that the side information names
  * @throws {KvzFormatError} when the streams are not what an encoder makes
  */
 export function unpackCode(
   engine: TrellisEngine,
-  components: number,
-  modelAt: (s: number) => TrellisModel,
+  most: number,
+  modelAt: (s: number, components: number) => TrellisModel,
   { side: bytes, symbols, escapes }: ChunkStreams,
   tokens: number,
 ): TrellisCode {
+  const components = sideComponents(bytes.length, tokens, most);
   const side = decodeSide(bytes, tokens, components);
-  const model = modelAt(side.s);
+  const model = modelAt(side.s, components);
   const contexts = trellisContexts(model, side);
   const coded = { symbols: engine.rans.decode(symbols, components, tokens, contexts), escapes };
   const levels = engine.unescape(coded, components, tokens, contexts);

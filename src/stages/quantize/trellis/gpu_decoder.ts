@@ -14,7 +14,7 @@ import type { ChunkStreams } from "./engine.ts";
 import { requireDecoded, uploadSide } from "./gpu_side.ts";
 import type { GpuSymbols } from "./gpu_symbols.ts";
 import { trellisContexts, type TrellisModel } from "./model.ts";
-import { decodeSide, type TrellisSide } from "./side.ts";
+import { decodeSide, sideComponents, type TrellisSide } from "./side.ts";
 
 /** Most chunks that are coded at once: a large GPU works on two each multiprocessor. */
 export const MOST_CHUNKS = 64;
@@ -25,6 +25,7 @@ const KEPT_MODELS = 8;
 export interface DecodedChunk {
   /** The step is 2^(−s/60). */
   readonly s: number;
+  readonly components: number;
   /** i16 [tokens][levelStride]. */
   readonly quarters: DeviceBuffer;
   /** Largest magnitude of a quarter. */
@@ -44,25 +45,28 @@ interface DecodeJob {
 export class GpuChunkDecoder implements Disposable {
   readonly #backend: Backend;
   readonly #trellis: GpuTrellis;
-  readonly #components: number;
+  readonly #most: number;
   readonly #symbols: GpuSymbols;
-  readonly #modelAt: (s: number) => TrellisModel;
+  readonly #modelAt: (s: number, components: number) => TrellisModel;
   readonly #batches: Batches<DecodeJob, number | Error>;
   readonly #models = new Map<string, DeviceModels>();
 
+  /** @param most components of the file, of which a chunk may have fewer */
   constructor(
     backend: Backend,
     trellis: GpuTrellis,
-    components: number,
+    most: number,
     symbols: GpuSymbols,
-    modelAt: (s: number) => TrellisModel,
+    modelAt: (s: number, components: number) => TrellisModel,
   ) {
     this.#backend = backend;
     this.#trellis = trellis;
-    this.#components = components;
+    this.#most = most;
     this.#symbols = symbols;
     this.#modelAt = modelAt;
-    this.#batches = new Batches(MOST_CHUNKS, (a, b) => a.tokens === b.tokens, (jobs) => this.#decodeBatch(jobs));
+    const alike = (a: DecodeJob, b: DecodeJob) =>
+      a.tokens === b.tokens && a.side.offsets.length === b.side.offsets.length;
+    this.#batches = new Batches(MOST_CHUNKS, alike, (jobs) => this.#decodeBatch(jobs));
   }
 
   /**
@@ -71,14 +75,14 @@ export class GpuChunkDecoder implements Disposable {
    * @throws {KvzFormatError} when the streams are not what an encoder makes
    */
   async decode(scratch: Scratch, streams: ChunkStreams, tokens: number): Promise<DecodedChunk> {
-    const components = this.#components;
+    const components = sideComponents(streams.side.length, tokens, this.#most);
     const side = decodeSide(streams.side, tokens, components);
     requireStreamLength(streams.symbols, components, tokens);
     const quarters = scratch.alloc(tokens * levelStride(components) * 2);
     const values = escapeValues(streams.escapes);
     const largest = await this.#batches.add({ side, symbols: streams.symbols, values, tokens, quarters });
     if (largest instanceof Error) throw largest;
-    return { s: side.s, quarters, largest };
+    return { s: side.s, components, quarters, largest };
   }
 
   [Symbol.dispose](): void {
@@ -88,8 +92,8 @@ export class GpuChunkDecoder implements Disposable {
 
   /** The largest magnitude of each chunk's quarters, or what is wrong with its streams. */
   async #decodeBatch(jobs: readonly DecodeJob[]): Promise<(number | Error)[]> {
-    const [components, chunks] = [this.#components, jobs.length];
-    const [{ tokens }] = jobs;
+    const [{ tokens, side: { offsets: { length: components } } }] = jobs;
+    const chunks = jobs.length;
     const batch = { chunks, components, tokens };
     const steps = [...new Set(jobs.map(({ side }) => side.s))];
     return await withScratch(this.#backend, async (scratch) => {
@@ -101,8 +105,9 @@ export class GpuChunkDecoder implements Disposable {
       );
       const streams = { streams: chunks, rows: components, tokens };
       const decoded = await this.#symbols.decode(scratch, jobs.map(({ symbols }) => symbols), streams, {
-        onHost: (i) => trellisContexts(this.#modelAt(jobs[i].side.s), jobs[i].side),
-        onDevice: (classes, kinds) => this.#trellis.contexts(this.#modelsAt(steps), batch, side, classes, kinds),
+        onHost: (i) => trellisContexts(this.#modelAt(jobs[i].side.s, components), jobs[i].side),
+        onDevice: (classes, kinds) =>
+          this.#trellis.contexts(this.#modelsAt(steps, components), batch, side, classes, kinds),
       });
       const begins = new Uint32Array(chunks + 1);
       jobs.forEach(({ values }, i) => begins[i + 1] = begins[i] + values.length);
@@ -112,7 +117,7 @@ export class GpuChunkDecoder implements Disposable {
       const quarters = chunks === 1 ? jobs[0].quarters : scratch.alloc(chunks * bytes);
       const status = scratch.alloc(chunks * 8);
       const escapes = { values: scratch.upload(values), begins: scratch.upload(begins) };
-      this.#trellis.decode(this.#modelsAt(steps), batch, side, decoded.symbols, escapes, quarters, status);
+      this.#trellis.decode(this.#modelsAt(steps, components), batch, side, decoded.symbols, escapes, quarters, status);
       if (chunks > 1) jobs.forEach((job, i) => this.#backend.copy(quarters, i * bytes, job.quarters, 0, bytes));
       const [found, failures] = await Promise.all([this.#backend.read(status, 0, chunks * 8), decoded.settled()]);
       const words = new Uint32Array(found.slice().buffer);
@@ -121,8 +126,8 @@ export class GpuChunkDecoder implements Disposable {
   }
 
   /** Models of steps on the device, until others have been asked for often enough. */
-  #modelsAt(steps: readonly number[]): DeviceModels {
-    const key = steps.join();
+  #modelsAt(steps: readonly number[], components: number): DeviceModels {
+    const key = `${components} ${steps}`;
     const found = this.#models.get(key);
     if (found !== undefined) return found;
     for (const [old, models] of this.#models) {
@@ -130,7 +135,7 @@ export class GpuChunkDecoder implements Disposable {
       models.free();
       this.#models.delete(old);
     }
-    const models = this.#trellis.uploadModels(steps.map((s) => this.#modelAt(s)));
+    const models = this.#trellis.uploadModels(steps.map((s) => this.#modelAt(s, components)));
     this.#models.set(key, models);
     return models;
   }

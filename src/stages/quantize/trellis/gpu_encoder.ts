@@ -28,27 +28,33 @@ import { largeEnough } from "./substeps.ts";
 /** Most bytes of an escape that an encoder writes: levels are within ±2^14. */
 const ESCAPE_BYTES = 3;
 
+/** What chunks that are coded at once have in common. */
+export interface ChunkKind {
+  readonly components: number;
+  /** New tokens. */
+  readonly tokens: number;
+  /** λ in 1/256. */
+  readonly weight: number;
+}
+
 /** The encoder of one lane. */
 export class GpuChunkEncoder implements Disposable {
   readonly #backend: Backend;
   readonly #trellis: GpuTrellis;
   readonly #kernels: GpuTrellisEncoder;
-  readonly #components: number;
   readonly #symbols: GpuSymbols;
-  readonly #modelAt: (s: number) => TrellisModel;
+  readonly #modelAt: (s: number, components: number) => TrellisModel;
   #weight: DeviceWeight | null = null;
 
   constructor(
     backend: Backend,
     trellis: GpuTrellis,
-    components: number,
     symbols: GpuSymbols,
-    modelAt: (s: number) => TrellisModel,
+    modelAt: (s: number, components: number) => TrellisModel,
   ) {
     this.#backend = backend;
     this.#trellis = trellis;
     this.#kernels = trellis.encoder;
-    this.#components = components;
     this.#symbols = symbols;
     this.#modelAt = modelAt;
   }
@@ -58,17 +64,16 @@ export class GpuChunkEncoder implements Disposable {
    * coded, null where it does not fit the step of the tokens before (one chunk only).
    *
    * @param wanted s of each chunk
-   * @param weight λ in 1/256
    */
   async encodeCoefficients(
     scratch: Scratch,
     coefficients: CoefficientBuffers,
     wanted: readonly number[],
-    tokens: number,
-    weight: number,
+    kind: ChunkKind,
     before: TrellisCode | null,
   ): Promise<(ChunkStreams | Error | null)[]> {
-    const batch = { chunks: wanted.length, components: this.#components, tokens };
+    const { components, tokens } = kind;
+    const batch = { chunks: wanted.length, components, tokens };
     const found = scratch.alloc(16 * batch.chunks);
     this.#kernels.magnitudes(coefficients, batch, found);
     const largest = new Float64Array((await this.#backend.read(found, 0, 16 * batch.chunks)).slice().buffer);
@@ -85,11 +90,11 @@ export class GpuChunkEncoder implements Disposable {
     if (before !== null && failures[0] === null && steps[0] !== before.s) return [null];
     if (failures.every((failure) => failure !== null)) return failures;
     const first = before?.refs.length ?? 0;
-    const rows = scratch.alloc(batch.chunks * (first + tokens) * levelStride(this.#components) * 4);
+    const rows = scratch.alloc(batch.chunks * (first + tokens) * levelStride(components) * 4);
     // What cannot be coded becomes zeros: the others' batch goes on.
     const factors = Float64Array.from(steps, (s, i) => failures[i] === null ? SUBSTEPS / stepOf(s) : 0);
     this.#kernels.substeps(coefficients, batch, first, scratch.upload(factors), rows);
-    const coded = await this.encodeRows(scratch, rows, steps, tokens, weight, before);
+    const coded = await this.encodeRows(scratch, rows, steps, kind, before);
     return coded.map((streams, i) => failures[i] ?? streams);
   }
 
@@ -103,15 +108,14 @@ export class GpuChunkEncoder implements Disposable {
     scratch: Scratch,
     rows: DeviceBuffer,
     steps: readonly number[],
-    tokens: number,
-    weight: number,
+    { components, tokens, weight }: ChunkKind,
     before: TrellisCode | null,
   ): Promise<ChunkStreams[]> {
-    const [components, chunks] = [this.#components, steps.length];
+    const chunks = steps.length;
     const first = before?.refs.length ?? 0;
     const batch: TrellisBatch = { chunks, components, tokens: first + tokens };
     const distinct = [...new Set(steps)];
-    const models = distinct.map((s) => this.#modelAt(s));
+    const models = distinct.map((s) => this.#modelAt(s, components));
     const onDevice = this.#trellis.uploadModels(models);
     try {
       const side = uploadSide(scratch, batch, before === null ? [] : [before], steps.map((s) => distinct.indexOf(s)));
@@ -158,7 +162,7 @@ export class GpuChunkEncoder implements Disposable {
     const escaped = new Uint32Array(found.slice().buffer);
     const [streams, ...escapeBytes] = await Promise.all([
       this.#symbols.encode(symbols, { streams: chunks, rows: components, tokens }, {
-        onHost: (i) => trellisContexts(this.#modelAt(steps[i]), sides[i]),
+        onHost: (i) => trellisContexts(this.#modelAt(steps[i], components), sides[i]),
         onDevice: (classes, kinds) => this.#trellis.contexts(models, batch, side, classes, kinds),
       }),
       ...Array.from(escaped, (length, i) => {

@@ -24,15 +24,15 @@ import { stepOf } from "./step.ts";
 interface EncodeJob {
   readonly coefficients: CoefficientBuffers;
   readonly wanted: number;
+  readonly components: number;
   readonly tokens: number;
   readonly weight: number;
 }
 
-/** Codes the chunks of one lane. */
+/** Codes the chunks of one lane, each of the leading components or all. */
 export class GpuLevelCoder implements ChunkCoder {
   readonly #backend: Backend;
   readonly #trellis: GpuTrellis;
-  readonly #components: number;
   readonly #stepSets: readonly StepSet[];
   readonly #costs: { readonly bits: Uint16Array; readonly limits: Uint8Array };
   readonly #symbols: GpuSymbols;
@@ -42,7 +42,10 @@ export class GpuLevelCoder implements ChunkCoder {
   readonly #encoder: GpuChunkEncoder;
   readonly #batches: Batches<EncodeJob, ChunkStreams | Error | null>;
 
-  /** @param openHost makes the coder of what the device has no kernels for */
+  /**
+   * @param components the most that a chunk has, those of the step sets
+   * @param openHost makes the coder of what the device has no kernels for
+   */
   constructor(
     backend: Backend,
     trellis: GpuTrellis,
@@ -53,31 +56,32 @@ export class GpuLevelCoder implements ChunkCoder {
   ) {
     this.#backend = backend;
     this.#trellis = trellis;
-    this.#components = components;
     this.#stepSets = stepSets;
     this.#costs = { bits: tableBits(tables), limits: tableLimits(tables) };
     this.#symbols = new GpuSymbols(backend, tables);
     this.#openHost = openHost;
-    const modelAt = (s: number) => this.#modelAt(s);
-    this.#decoder = new GpuChunkDecoder(backend, trellis, components, this.#symbols, modelAt);
-    this.#encoder = new GpuChunkEncoder(backend, trellis, components, this.#symbols, modelAt);
-    const alike = (a: EncodeJob, b: EncodeJob) => a.tokens === b.tokens && a.weight === b.weight;
+    this.#decoder = new GpuChunkDecoder(backend, trellis, components, this.#symbols, this.#modelAt);
+    this.#encoder = new GpuChunkEncoder(backend, trellis, this.#symbols, this.#modelAt);
+    const alike = (a: EncodeJob, b: EncodeJob) =>
+      a.components === b.components && a.tokens === b.tokens && a.weight === b.weight;
     this.#batches = new Batches(MOST_CHUNKS, alike, (jobs) => this.#encodeBatch(jobs));
   }
 
   async encode(
     y: Int32Array,
     s: number,
+    components: number,
     tokens: number,
     lambda: number,
     before: TrellisCode | null,
   ): Promise<ChunkStreams> {
-    const weight = checkEncoderInput(this.#modelAt(s), y, tokens, lambda);
-    const [first, stride] = [before?.refs.length ?? 0, levelStride(this.#components)];
+    const weight = checkEncoderInput(this.#modelAt(s, components), y, tokens, lambda);
+    const [first, stride] = [before?.refs.length ?? 0, levelStride(components)];
     const rows = new Int32Array((first + tokens) * stride);
-    tokenMajor(y, this.#components, tokens, rows.subarray(first * stride));
+    tokenMajor(y, components, tokens, rows.subarray(first * stride));
     return await withScratch(this.#backend, async (scratch) => {
-      const [streams] = await this.#encoder.encodeRows(scratch, scratch.upload(rows), [s], tokens, weight, before);
+      const chunk = { components, tokens, weight };
+      const [streams] = await this.#encoder.encodeRows(scratch, scratch.upload(rows), [s], chunk, before);
       return streams;
     });
   }
@@ -92,6 +96,7 @@ export class GpuLevelCoder implements ChunkCoder {
   async encodeCoefficients(
     coefficients: CoefficientBuffers,
     wanted: number,
+    components: number,
     tokens: number,
     lambda: number,
     before: TrellisCode | null,
@@ -101,8 +106,8 @@ export class GpuLevelCoder implements ChunkCoder {
     try {
       const own = copyOf(this.#backend, scratch, coefficients, tokens);
       const result = before === null
-        ? await this.#batches.add({ coefficients: own, wanted, tokens, weight })
-        : (await this.#encoder.encodeCoefficients(scratch, own, [before.s], tokens, weight, before))[0];
+        ? await this.#batches.add({ coefficients: own, wanted, components, tokens, weight })
+        : (await this.#encoder.encodeCoefficients(scratch, own, [before.s], { components, tokens, weight }, before))[0];
       if (result instanceof Error) throw result;
       return result;
     } finally {
@@ -112,8 +117,9 @@ export class GpuLevelCoder implements ChunkCoder {
 
   async decode(streams: ChunkStreams, tokens: number): Promise<{ readonly s: number; readonly quarters: Int16Array }> {
     return await withScratch(this.#backend, async (scratch) => {
-      const { s, quarters } = await this.#decoder.decode(scratch, streams, tokens);
-      return { s, quarters: componentMajor(await this.#readRows(quarters, tokens), this.#components, tokens) };
+      const { s, components, quarters } = await this.#decoder.decode(scratch, streams, tokens);
+      const rows = await this.#readRows(quarters, components, tokens);
+      return { s, quarters: componentMajor(rows, components, tokens) };
     });
   }
 
@@ -125,7 +131,7 @@ export class GpuLevelCoder implements ChunkCoder {
    */
   async decodeOnDevice(scratch: Scratch, streams: ChunkStreams, tokens: number): Promise<DecodedChunk> {
     const chunk = await this.#decoder.decode(scratch, streams, tokens);
-    await this.#requireProduct(chunk.quarters, tokens, chunk.largest);
+    await this.#requireProduct(chunk, tokens);
     return chunk;
   }
 
@@ -146,17 +152,16 @@ export class GpuLevelCoder implements ChunkCoder {
   }
 
   /** Reads quarters back only where they are so large that a sum could leave 32 bits. */
-  async #requireProduct(quarters: DeviceBuffer, tokens: number, largest: number): Promise<void> {
-    const components = this.#components;
+  async #requireProduct({ quarters, components, largest }: DecodedChunk, tokens: number): Promise<void> {
     if (largest <= MAX_LEVEL && largest * components <= MAX_TOKEN_SUM) return;
-    const levels = componentMajor(await this.#readRows(quarters, tokens), components, tokens);
+    const levels = componentMajor(await this.#readRows(quarters, components, tokens), components, tokens);
     requireLevels({ levels, scales: new Float32Array(tokens) }, components, tokens);
   }
 
   /** Codes chunks that came at once, as many together as the device can bind. */
   async #encodeBatch(jobs: readonly EncodeJob[]): Promise<(ChunkStreams | Error | null)[]> {
-    const [{ coefficients: { stride }, tokens }] = jobs;
-    const bytes = tokens * Math.max(stride, levelStride(this.#components)) * 4;
+    const [{ coefficients: { stride }, components, tokens }] = jobs;
+    const bytes = tokens * Math.max(stride, levelStride(components)) * 4;
     const most = Math.max(1, Math.floor(this.#trellis.encoder.mostBytes / bytes));
     const results: (ChunkStreams | Error | null)[] = [];
     for (let i = 0; i < jobs.length; i += most) results.push(...await this.#encodeTogether(jobs.slice(i, i + most)));
@@ -164,7 +169,7 @@ export class GpuLevelCoder implements ChunkCoder {
   }
 
   async #encodeTogether(jobs: readonly EncodeJob[]): Promise<(ChunkStreams | Error | null)[]> {
-    const [{ coefficients: { stride, gain }, tokens, weight }] = jobs;
+    const [{ coefficients: { stride, gain }, components, tokens, weight }] = jobs;
     return await withScratch(this.#backend, async (scratch) => {
       const bytes = tokens * stride * 4;
       const joined = (part: "first" | "second") => {
@@ -178,21 +183,19 @@ export class GpuLevelCoder implements ChunkCoder {
         scratch,
         all,
         jobs.map(({ wanted }) => wanted),
-        tokens,
-        weight,
+        { components, tokens, weight },
         null,
       );
     });
   }
 
-  async #readRows(quarters: DeviceBuffer, tokens: number): Promise<Int16Array> {
-    const bytes = await this.#backend.read(quarters, 0, tokens * levelStride(this.#components) * 2);
+  async #readRows(quarters: DeviceBuffer, components: number, tokens: number): Promise<Int16Array> {
+    const bytes = await this.#backend.read(quarters, 0, tokens * levelStride(components) * 2);
     return new Int16Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 2);
   }
 
-  #modelAt(s: number): TrellisModel {
-    return trellisModel(this.#stepSets, s, this.#costs);
-  }
+  readonly #modelAt = (s: number, components: number): TrellisModel =>
+    trellisModel(this.#stepSets, s, this.#costs, components);
 
   #hostCoder(): Promise<ChunkCoder> {
     return this.#host ??= this.#openHost();

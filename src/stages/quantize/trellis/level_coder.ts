@@ -12,7 +12,7 @@ import { stepOf } from "./step.ts";
 
 export type { ChunkStreams } from "./engine.ts";
 
-/** Codes the chunks of one lane. */
+/** Codes the chunks of one lane, each of the leading components or all. */
 export interface ChunkCoder extends Disposable {
   /**
    * Codes coefficients y [components][tokens] in sixteenths of the step `s`, after the tokens of `before` where the chunk has
@@ -21,6 +21,7 @@ export interface ChunkCoder extends Disposable {
   encode(
     y: Int32Array,
     s: number,
+    components: number,
     tokens: number,
     lambda: number,
     before: TrellisCode | null,
@@ -47,6 +48,8 @@ export interface ChunkCoder extends Disposable {
 /**
  * Opens a coder: on a GPU that has the kernels, otherwise on the backend's build of WebAssembly, the reference on the
  * reference backend.
+ *
+ * @param components the most that a chunk has, those of the step sets
  */
 export async function openLevelCoder(
   backend: Backend,
@@ -78,7 +81,10 @@ export class LevelCoder implements ChunkCoder {
   readonly #costs: { readonly bits: Uint16Array; readonly limits: Uint8Array };
   readonly #engine: TrellisEngine;
 
-  /** @ignore use {@linkcode openLevelCoder} */
+  /**
+   * @ignore use {@linkcode openLevelCoder}
+   * @param components the most that a chunk has
+   */
   constructor(components: number, stepSets: readonly StepSet[], tables: RansTables, engine: TrellisEngine) {
     this.#components = components;
     this.#stepSets = stepSets;
@@ -89,11 +95,12 @@ export class LevelCoder implements ChunkCoder {
   async encode(
     y: Int32Array,
     s: number,
+    components: number,
     tokens: number,
     lambda: number,
     before: TrellisCode | null,
   ): Promise<ChunkStreams> {
-    const model = this.#model(s);
+    const model = this.#model(s, components);
     return await packCode(this.#engine, model, this.#engine.encode(model, y, tokens, lambda, before));
   }
 
@@ -103,7 +110,7 @@ export class LevelCoder implements ChunkCoder {
   }
 
   async decodeLevels(streams: ChunkStreams, tokens: number): Promise<TrellisCode> {
-    return await unpackCode(this.#engine, this.#components, (s) => this.#model(s), streams, tokens);
+    return await unpackCode(this.#engine, this.#components, this.#model, streams, tokens);
   }
 
   scales(s: number, tokens: number): Float32Array {
@@ -114,7 +121,6 @@ export class LevelCoder implements ChunkCoder {
     this.#engine.rans.free?.();
   }
 
-  #model(s: number): TrellisModel {
-    return trellisModel(this.#stepSets, s, this.#costs);
-  }
+  readonly #model = (s: number, components: number): TrellisModel =>
+    trellisModel(this.#stepSets, s, this.#costs, components);
 }

@@ -108,15 +108,33 @@ export function tableLimits({ frequencies }: RansTables): Uint8Array {
   });
 }
 
-/** The model of a chunk at step `s`, from the nearest step set. */
+/** The leading components of a step set. */
+export function cutStepSet({ s, rho32, logSigma }: StepSet, components: number): StepSet {
+  const all = rho32.length / MODES;
+  const cut = <T extends Int8Array | Int16Array>(from: T, to: T): T => {
+    for (let mode = 0; mode < MODES; mode++) {
+      to.set(from.subarray(mode * all, mode * all + components), mode * components);
+    }
+    return to;
+  };
+  return {
+    s,
+    rho32: cut(rho32, new Int8Array(MODES * components)),
+    logSigma: cut(logSigma, new Int16Array(MODES * components)),
+  };
+}
+
+/** The model of a chunk of the leading components, or of all, at step `s`, from the nearest step set. */
 export function trellisModel(
   sets: readonly StepSet[],
   s: number,
   costs: { readonly bits: Uint16Array; readonly limits: Uint8Array },
+  components: number = sets[0].rho32.length / MODES,
 ): TrellisModel {
-  const { rho32, logSigma } = nearestSet(sets, s);
+  const nearest = nearestSet(sets, s);
+  const { rho32, logSigma } = nearest.rho32.length === MODES * components ? nearest : cutStepSet(nearest, components);
   return {
-    components: rho32.length / MODES,
+    components,
     s,
     rho32,
     base: Uint8Array.from(logSigma, (value) => baseClass(value, s)),

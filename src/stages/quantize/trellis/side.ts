@@ -33,6 +33,23 @@ export function sideLength(tokens: number, components: number): number {
   return 2 + 4 * tokens + components;
 }
 
+/**
+ * Components of a chunk, by the length of its side information.
+ *
+ * @param most those of the file
+ * @throws {KvzFormatError} when there are none or more
+ */
+export function sideComponents(byteLength: number, tokens: number, most: number): number {
+  const components = byteLength - sideLength(tokens, 0);
+  if (components < 1 || components > most) {
+    throw new KvzFormatError(
+      `Cannot decode chunk: its side information has ${byteLength} bytes, expected ${sideLength(tokens, 1)} to ` +
+        `${sideLength(tokens, most)}`,
+    );
+  }
+  return components;
+}
+
 /** Side information as bytes. */
 export function encodeSide({ s, refs, modes, energies, offsets }: TrellisSide): Uint8Array {
   const tokens = refs.length;

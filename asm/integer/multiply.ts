@@ -86,10 +86,12 @@ function addRuns(b: usize, p0: usize, width: usize, runs: usize, row0: usize, st
   for (let n: u32 = load<u16>(runs); n != 0; n = load<u16>(runs)) {
     runs += 2;
     let a00 = i16x8.splat(0), a01 = a00, a02 = a00, a03 = a00, a10 = a00, a11 = a00, a12 = a00, a13 = a00;
+    let b0: v128, b1: v128, b2: v128, b3: v128, l0: v128, l1: v128;
     const end = b + (n << 6);
-    for (; b < end; b += 64) {
-      const b0 = v128.load(b), b1 = v128.load(b, 16), b2 = v128.load(b, 32), b3 = v128.load(b, 48);
-      const l0 = v128.load32_splat(p0), l1 = v128.load32_splat(p1);
+    // Two steps of the depth a round: a tenth of the instructions of one are the loop's.
+    while (true) {
+      b0 = v128.load(b), b1 = v128.load(b, 16), b2 = v128.load(b, 32), b3 = v128.load(b, 48);
+      l0 = v128.load32_splat(p0), l1 = v128.load32_splat(p1);
       a00 = i16x8.add(a00, v128.relaxed_dot<i16>(l0, b0));
       a01 = i16x8.add(a01, v128.relaxed_dot<i16>(l0, b1));
       a02 = i16x8.add(a02, v128.relaxed_dot<i16>(l0, b2));
@@ -98,8 +100,22 @@ function addRuns(b: usize, p0: usize, width: usize, runs: usize, row0: usize, st
       a11 = i16x8.add(a11, v128.relaxed_dot<i16>(l1, b1));
       a12 = i16x8.add(a12, v128.relaxed_dot<i16>(l1, b2));
       a13 = i16x8.add(a13, v128.relaxed_dot<i16>(l1, b3));
-      p0 += 4, p1 += 4;
+      if (b + 64 >= end) break;
+      b0 = v128.load(b, 64), b1 = v128.load(b, 80), b2 = v128.load(b, 96), b3 = v128.load(b, 112);
+      l0 = v128.load32_splat(p0, 4), l1 = v128.load32_splat(p1, 4);
+      a00 = i16x8.add(a00, v128.relaxed_dot<i16>(l0, b0));
+      a01 = i16x8.add(a01, v128.relaxed_dot<i16>(l0, b1));
+      a02 = i16x8.add(a02, v128.relaxed_dot<i16>(l0, b2));
+      a03 = i16x8.add(a03, v128.relaxed_dot<i16>(l0, b3));
+      a10 = i16x8.add(a10, v128.relaxed_dot<i16>(l1, b0));
+      a11 = i16x8.add(a11, v128.relaxed_dot<i16>(l1, b1));
+      a12 = i16x8.add(a12, v128.relaxed_dot<i16>(l1, b2));
+      a13 = i16x8.add(a13, v128.relaxed_dot<i16>(l1, b3));
+      b += 128, p0 += 8, p1 += 8;
+      if (b >= end) break;
     }
+    if (b < end) p0 += 4, p1 += 4;
+    b = end;
     addPairs(row0, 0, a00);
     addPairs(row0, 16, a01);
     addPairs(row0, 32, a02);

@@ -53,10 +53,12 @@ for (let round = 0; round < 4; round++) {
     await time(`project ${build}`, () => transform.encode({ key, value: key }, ctx));
     kernels.scoped((alloc) => {
       const depth = components + 3 >> 2;
+      const step = kernels.exports.tokensAtOnce();
+      const padded = Math.ceil(tokens / step) * step;
       const [tiles, source] = [alloc(features * depth * 4), alloc(levels.byteLength)];
-      const planes = [alloc(tokens * depth * 8), alloc(0), alloc(tokens * (depth + 1)), alloc(tokens * (depth + 1))];
-      planes[1] = planes[0] + tokens * depth * 4;
-      const [sums, out] = [alloc(tokens * 4), alloc(tokens * features * 4)];
+      const planes = [alloc(padded * depth * 8), alloc(0), alloc(padded * (depth + 1)), alloc(padded * (depth + 1))];
+      planes[1] = planes[0] + padded * depth * 4;
+      const [sums, out] = [alloc(padded * 4), alloc(padded * features * 4)];
       const [low, high, lowRuns, highRuns] = planes;
       kernels.write(source, levels);
       kernels.exports.packLevels(source, components, tokens, low, high, lowRuns, highRuns, sums);
@@ -70,7 +72,7 @@ for (let round = 0; round < 4; round++) {
         lowRuns,
         highRuns,
         sums,
-        tokens,
+        padded,
         0,
         features / 16,
         out,

@@ -1,9 +1,14 @@
-// Levels i16 [components][tokens] → what the product reads, token by token, k padded to 4 and tokens to 2 with zeros.
+// Levels i16 [components][tokens] → what the product reads, k padded to 4 and tokens to 2 with zeros.
 // Relaxed SIMD: level = low + 256 · high in planes of i8 [tokens][depth · 4]. Otherwise: i16 [tokens][depth · 4] in the
 // place of the low plane.
 //
+// With sums of 32 bits (dots.ts) tokens are padded to 6, planes are [tokens / 6][depth][6][4], and in the place of their runs
+// stand the depths that are not zero, u16 [tokens / 6].
+//
 // Runs of a plane, for every two tokens: u16 lengths in units of four k, ended by a zero. Within a run no sum of pairs of
 // products with 0 … 127 leaves 16 bits, whatever the basis. A plane that is zero to its end has no run there.
+
+import { GROUP, useDots } from "./dots";
 
 /** Largest Σ (|level| + |level|) of a run: 258 · 127 is below 2¹⁵. */
 const RUN_LIMIT: u32 = 258;
@@ -26,6 +31,10 @@ export function packLevels(
 ): void {
   const depth = (components + 3) >> 2;
   const width = depth << 2;
+  if (useDots()) {
+    packGroups(levels, components, tokens, low, high, lowRuns, highRuns, sums);
+    return;
+  }
   const padded = (tokens + 1) & ~1;
   memory.fill(sums, 0, padded << 2);
   if (!ASC_FEATURE_RELAXED_SIMD) {
@@ -51,6 +60,44 @@ export function packLevels(
   for (let t: u32 = 0; t < padded; t += 2) {
     findRuns(low + t * width, depth, lowRuns + (t >> 1) * runBytes(depth));
     findRuns(high + t * width, depth, highRuns + (t >> 1) * runBytes(depth));
+  }
+}
+
+function packGroups(
+  levels: usize,
+  components: u32,
+  tokens: u32,
+  low: usize,
+  high: usize,
+  lowDepths: usize,
+  highDepths: usize,
+  sums: usize,
+): void {
+  const depth = (components + 3) >> 2;
+  const groups = (tokens + GROUP - 1) / GROUP;
+  const bytes = depth * GROUP * 4;
+  memory.fill(sums, 0, groups * GROUP * 4);
+  memory.fill(low, 0, groups * bytes);
+  memory.fill(high, 0, groups * bytes);
+  memory.fill(lowDepths, 0, groups << 1);
+  memory.fill(highDepths, 0, groups << 1);
+  for (let c: u32 = 0; c < components; c++) {
+    const row = levels + ((c * tokens) << 1);
+    for (let group: u32 = 0, t: u32 = 0; group < groups; group++) {
+      let at = group * bytes + (c >> 2) * (GROUP * 4) + (c & 3);
+      const end = min(t + GROUP, tokens);
+      let anyLow = 0, anyHigh = 0;
+      for (; t < end; t++, at += 4) {
+        const level = <i32> load<i16>(row + (t << 1));
+        const l = <i32> <i8> level, h = (level - l) >> 8;
+        store<i8>(low + at, <i8> l);
+        store<i8>(high + at, <i8> h);
+        store<i32>(sums + (t << 2), load<i32>(sums + (t << 2)) + level);
+        anyLow |= l, anyHigh |= h;
+      }
+      if (anyLow) store<u16>(lowDepths + (group << 1), <u16> ((c >> 2) + 1));
+      if (anyHigh) store<u16>(highDepths + (group << 1), <u16> ((c >> 2) + 1));
+    }
   }
 }
 

@@ -1,10 +1,12 @@
-// The exact product: sums i32 [tokens][stride] = Σ_k basis[k][feature] · level[k][token], 16 features and one or two
-// tokens at a time, the tile of the basis in the first-level cache.
+// The exact product: sums i32 [tokens][stride] = Σ_k basis[k][feature] · level[k][token], 16 features and one, two or (with
+// sums of 32 bits, dot_tile.ts) six tokens at a time, the tile of the basis in the first-level cache.
 
+import { GROUP, useDots } from "./dots";
+import { dotTile } from "./dot_tile";
 import { runBytes } from "./levels";
 
 /**
- * Blocks [begin, end) of 16 features, for `tokens` tokens (a multiple of 2); `tileDepth` is k / 4 of the basis, `depth` that of
+ * Blocks [begin, end) of 16 features, for `tokens` tokens (a multiple of tokensAtOnce); `tileDepth` is k / 4 of the basis, `depth` that of
  * the levels, no more; planes, their runs and sums as of packLevels. out: row t begins at t · stride elements.
  */
 export function multiply(
@@ -25,7 +27,20 @@ export function multiply(
   for (let block = begin; block < end; block++) {
     const tile = tiles + ((block * tileDepth) << 6);
     const to = out + (((block - begin) << 4) << 2);
-    if (ASC_FEATURE_RELAXED_SIMD) {
+    if (useDots()) {
+      for (let t: u32 = 0, group: u32 = 0; t < tokens; t += GROUP, group++) {
+        dotTile(
+          tile,
+          low + group * depth * (GROUP * 4),
+          high + group * depth * (GROUP * 4),
+          load<u16>(lowRuns + (group << 1)),
+          load<u16>(highRuns + (group << 1)),
+          sums + (t << 2),
+          to + ((t * stride) << 2),
+          stride << 2,
+        );
+      }
+    } else if (ASC_FEATURE_RELAXED_SIMD) {
       for (let t: u32 = 0; t < tokens; t += 2) relaxedTile(tile, depth, low, high, lowRuns, highRuns, sums, t, to, stride);
     } else if (ASC_FEATURE_SIMD) {
       for (let t: u32 = 0; t < tokens; t++) simdTile(tile, depth, low, t, to, stride);

@@ -2,16 +2,33 @@ import { assert, assertEquals, assertThrows } from "deno-std/assert";
 import * as fc from "fast-check";
 import { ReferenceBackend } from "../../src/backend/reference/reference_backend.ts";
 import { createWasmBackend } from "../../src/backend/wasm/create.ts";
+import { IntegerKernels } from "../../src/backend/wasm/integer_kernels.ts";
 import { WASM_BUILDS } from "../../src/backend/wasm/exports.ts";
 import { numberToF16, toFloat32 } from "../../src/cache/elements.ts";
 import { type DType, KINDS } from "../../src/cache/types.ts";
 import { KvzFormatError } from "../../src/errors.ts";
-import { openIntegerTransform } from "../../src/stages/transform/integer.ts";
+import { IntegerTransform, openIntegerTransform } from "../../src/stages/transform/integer.ts";
 import type { IntegerBasis, IntegerGeometry } from "../../src/stages/transform/integer_basis.ts";
 import { uniform } from "./trellis/cases.ts";
 
 const builds = await Promise.all(WASM_BUILDS.map((build) => createWasmBackend({ build })));
 const backends = [new ReferenceBackend(), ...builds];
+
+/** The transform on every backend, the relaxed build's product in both of its ways, whichever suits this machine. */
+async function openAll(geometry: IntegerGeometry, basis: IntegerBasis): Promise<[name: string, IntegerTransform][]> {
+  const transforms: [string, IntegerTransform][] = [];
+  for (const backend of backends) {
+    transforms.push([backend.build, await openIntegerTransform(backend, geometry, basis)]);
+  }
+  const relaxed = backends[backends.length - 1];
+  for (const on of [false, true]) {
+    const kernels = await IntegerKernels.open("relaxed");
+    kernels.exports.setDots(on);
+    assertEquals(kernels.exports.tokensAtOnce(), on ? 6 : 2);
+    transforms.push([`relaxed, dots ${on}`, new IntegerTransform(relaxed, kernels, geometry, basis)]);
+  }
+  return transforms;
+}
 
 function makeBasis(geometry: IntegerGeometry, components: number, seed: number): IntegerBasis {
   const next = uniform(seed);
@@ -55,14 +72,15 @@ Deno.test("reconstruction is the same bits on every backend, whole and layer by 
       );
       const scales = Float32Array.from({ length: tokens }, () => 0.01 + next());
       const positions = Int32Array.from({ length: tokens }, (_, t) => 3 * t + 100);
-      const transforms = await Promise.all(backends.map((backend) => openIntegerTransform(backend, geometry, basis)));
+      const named = await openAll(geometry, basis);
+      const transforms = named.map(([, transform]) => transform);
       for (const kind of KINDS) {
         const dim = kind === "key" ? keyDim : valueDim;
         const [wanted, ...others] = transforms.map((transform) =>
           transform.decode({ levels, scales }, { tokens, positions, layerBegin: 0, layerEnd: layers }, kind)
         );
         assertEquals(wanted.length, layers * heads * tokens * dim * (dtype === "f32" ? 4 : 2));
-        for (const [i, other] of others.entries()) assertEquals(other, wanted, backends[i + 1].build);
+        for (const [i, other] of others.entries()) assertEquals(other, wanted, named[i + 1][0]);
         const perLayer = wanted.length / layers;
         for (let layer = 0; layer < layers; layer++) {
           for (const transform of transforms) {
@@ -89,14 +107,15 @@ Deno.test("reconstruction is the same bits on every backend, whole and layer by 
   );
 });
 
-Deno.test("runs of 16-bit sums hold at their edges: largest basis, levels all of one sign", async () => {
+Deno.test("sums hold at their edges: largest basis, levels all of one sign", async () => {
   const geometry: IntegerGeometry = { layers: 1, heads: 1, keyDim: 20, valueDim: 12, rope: null, dtype: "f32" };
   const [components, tokens] = [203, 3];
   const basis = makeBasis(geometry, components, 5);
   basis.basis.fill(63);
   const scales = new Float32Array(tokens).fill(2 ** -10);
   const ctx = { tokens, positions: new Int32Array(tokens), layerBegin: 0, layerEnd: 1 };
-  const transforms = await Promise.all(backends.map((backend) => openIntegerTransform(backend, geometry, basis)));
+  const named = await openAll(geometry, basis);
+  const transforms = named.map(([, transform]) => transform);
   // 129 · 127 · 2 is 32,766: one more would wrap.
   for (const level of [1, 15, 16, 64, 65, 127, 128, 129, 255, 256, 384, 16512]) {
     for (const sign of [1, -1]) {
@@ -108,7 +127,7 @@ Deno.test("runs of 16-bit sums hold at their edges: largest basis, levels all of
           (_, i) => Math.floor(i / tokens) < count && Math.floor(i / tokens) % every === 0 ? sign * level : 0,
         );
         const [wanted, ...others] = transforms.map((transform) => transform.decode({ levels, scales }, ctx, "value"));
-        for (const [i, other] of others.entries()) assertEquals(other, wanted, `${level} ${backends[i + 1].build}`);
+        for (const [i, other] of others.entries()) assertEquals(other, wanted, `${level} ${named[i + 1][0]}`);
       }
     }
   }

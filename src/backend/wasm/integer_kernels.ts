@@ -9,6 +9,10 @@ import { instantiate, KernelModule, type ModuleExports } from "./kernel_module.t
 
 /** Exports of the module. Pointers are byte addresses; see asm/integer/. */
 export interface IntegerExports extends ModuleExports {
+  /** What a product's number of tokens is padded to a multiple of. */
+  tokensAtOnce(): number;
+  /** Chooses between the two ways of a relaxed build (asm/integer/dots.ts), which give the same sums. */
+  setDots(on: boolean): void;
   packBasis(basis: number, components: number, features: number, to: number): void;
   packLevels(
     levels: number,

@@ -134,7 +134,8 @@ export class IntegerTransform implements Disposable {
     const layersAtOnce = Math.max(1, Math.floor(FEATURES_AT_ONCE / (heads * dim)));
     // A tile more on both sides, where layers do not begin with one.
     const widest = Math.min(layersAtOnce, layerEnd - layerBegin) * heads * dim + 32;
-    const padded = (tokens + 1) & ~1;
+    const step = exports.tokensAtOnce();
+    const padded = Math.ceil(tokens / step) * step;
     const depth = (components + 3) >> 2;
     const tileDepth = (this.#components + 3) >> 2;
     const layerBytes = heads * dim * tokens * BYTES_PER_ELEMENT[dtype];
@@ -144,7 +145,7 @@ export class IntegerTransform implements Disposable {
       // Two bytes a level: either planes of one byte, or 16-bit levels that run over both.
       const low = alloc(padded * depth * 8);
       const high = low + padded * depth * 4;
-      // Depth and an end, two bytes each, for every two tokens.
+      // Depth and an end, two bytes each, for every two tokens, or less.
       const lowRuns = alloc(padded * (depth + 1));
       const highRuns = alloc(padded * (depth + 1));
       const sums = alloc(padded * 4);

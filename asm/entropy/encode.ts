@@ -2,6 +2,7 @@
 // together as in decode. ⌊x / f⌋ comes from binary32: ⌊x / 2⌋ times a reciprocal of f / 2 that is too small, so that the
 // whole part is ⌊x / f⌋ or one less, which what is left tells (tables.ts: why no more).
 import { laneselect, MAGIC, PACK, PACK8, SIZE_11, SIZE_12, swizzle, WORD } from "./lanes";
+import { kindIndices } from "./contexts";
 import { ABSENT, ENCODE_ENTRY, ENCODE_TABLE } from "./tables";
 
 const LANES: usize = 32;
@@ -13,10 +14,13 @@ const STATES: usize = memory.data(128, 16);
 const ADDRESSES: usize = memory.data(64, 16);
 /** Least value of a state, and its value before the first symbol is coded. */
 const LOW: u32 = 1 << 16;
+
 /**
  * `tables`: encoding tables, one after the other. With `indices` null, `tableOf` holds the table of each row, u16 [rows];
- * else indices hold that of each symbol, u8 [rows][tokens]; three more of both may be read, of which indices are 0. Words go below `end`, where there is room for one a symbol
- * and 8 bytes. Writes `states`, u32 [32]. Returns the address of the first word, or 0 where a symbol has no frequency.
+ * else indices hold that of each symbol, u8 [rows][tokens]; three more of symbols and indices may be read, of which
+ * indices are 0. With `kinds` not null, indices are room for those of one row: they are twice what `tableOf`,
+ * u8 [rows][16], holds for the kinds of the tokens, u8 [tokens]. Words go below `end`, where there is room for one a symbol
+ * and 16 bytes. Writes `states`, u32 [32]. Returns the address of the first word, or 0 where a symbol has no frequency.
  */
 export function encode(
   symbols: usize,
@@ -26,13 +30,14 @@ export function encode(
   tables: usize,
   tableOf: usize,
   indices: usize,
+  kinds: usize,
   states: usize,
   end: usize,
 ): usize {
   for (let lane: usize = 0; lane < LANES; lane++) store<u32>(STATES + (lane << 2), LOW);
   const begin = bits == 11
-    ? encode11(symbols, rows, tokens, tables, tableOf, indices, end - 16)
-    : encode12(symbols, rows, tokens, tables, tableOf, indices, end - 16);
+    ? encode11(symbols, rows, tokens, tables, tableOf, indices, kinds, end - 16)
+    : encode12(symbols, rows, tokens, tables, tableOf, indices, kinds, end - 16);
   memory.copy(states, STATES, LANES << 2);
   return begin;
 }
@@ -46,9 +51,10 @@ function encode11(
   tables: usize,
   tableOf: usize,
   indices: usize,
+  kinds: usize,
   end: usize,
 ): usize {
-  return encodeRows(11, symbols, rows, tokens, tables, tableOf, indices, end);
+  return encodeRows(11, symbols, rows, tokens, tables, tableOf, indices, kinds, end);
 }
 
 function encode12(
@@ -58,9 +64,10 @@ function encode12(
   tables: usize,
   tableOf: usize,
   indices: usize,
+  kinds: usize,
   end: usize,
 ): usize {
-  return encodeRows(12, symbols, rows, tokens, tables, tableOf, indices, end);
+  return encodeRows(12, symbols, rows, tokens, tables, tableOf, indices, kinds, end);
 }
 
 /** Set by a symbol without frequency. */
@@ -76,6 +83,7 @@ function encodeRows(
   tables: usize,
   tableOf: usize,
   indices: usize,
+  kinds: usize,
   at: usize,
 ): usize {
   const whole = tokens & ~(LANES - 1);
@@ -83,7 +91,9 @@ function encodeRows(
   for (let row = rows; row > 0; row--) {
     const from = symbols + (row - 1) * tokens;
     const table = indices == 0 ? tables + (<usize>load<u16>(tableOf + ((row - 1) << 1)) << ENCODE_TABLE) : tables;
-    const numbers = indices == 0 ? <usize>0 : indices + (row - 1) * tokens;
+    let numbers = indices;
+    if (kinds != 0) kindIndices(tableOf + ((row - 1) << 4), kinds, tokens, indices);
+    else if (indices != 0) numbers += (row - 1) * tokens;
     if (whole != tokens) {
       at = encodeRange(bits, from + whole, tokens - whole, table, numbers == 0 ? <usize>0 : numbers + whole, at);
     }
@@ -178,7 +188,7 @@ function encodeWhole(
     at = code8(bits, STATES + 32, o, reciprocals(c, d), p, reciprocals(a, b), size, word, at);
     a = firstTwo(16), b = lastTwo(16), c = firstTwo(0), d = lastTwo(0), p = packed(a, b), o = packed(c, d);
     bad = v128.or(bad, v128.or(p, o));
-    at = code8(bits, STATES + 0, o, reciprocals(c, d), p, reciprocals(a, b), size, word, at);
+    at = code8(bits, STATES, o, reciprocals(c, d), p, reciprocals(a, b), size, word, at);
   }
   if (i32x4.bitmask(bad)) absent = ABSENT;
   return at;

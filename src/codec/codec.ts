@@ -73,7 +73,8 @@ export class Codec implements AsyncDisposable {
     cache: CacheSource,
     options: CompressOptions = {},
   ): Promise<{ bytes: Uint8Array; report: CompressReport }> {
-    const sink = new MemorySink();
+    // What lanes return is the writer's own.
+    const sink = new MemorySink(true);
     const report = await this.compressTo(cache, sink, options);
     return { bytes: sink.bytes(), report };
   }

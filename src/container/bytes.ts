@@ -56,11 +56,16 @@ export function blobSource(blob: Blob): ByteSource {
 
 /** A sink that collects what is written; `bytes()` joins it. */
 export class MemorySink implements ByteSink {
+  readonly #keeps: boolean;
   #parts: Uint8Array[] = [];
   #length = 0;
-  /** Copies the bytes. */
+  /** @param keeps arrays that are written stay as they are until {@linkcode bytes}: they need not be copied twice. */
+  constructor(keeps = false) {
+    this.#keeps = keeps;
+  }
+  /** Copies the bytes, unless they stay as they are. */
   write(bytes: Uint8Array): void {
-    this.#parts.push(new Uint8Array(bytes));
+    this.#parts.push(this.#keeps ? bytes : new Uint8Array(bytes));
     this.#length += bytes.length;
   }
   /** Everything written so far, in one new array. */

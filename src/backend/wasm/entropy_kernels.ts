@@ -48,6 +48,7 @@ export interface EntropyExports {
     tables: number,
     tableOf: number,
     indices: number,
+    kinds: number,
     states: number,
     end: number,
   ): number;

@@ -67,20 +67,25 @@ export class WasmRans implements HostRans {
       const states = alloc(STATES);
       const wordBytes = 2 * count + 16;
       const words = alloc(wordBytes);
-      const tableOf = alloc(contexts.variant === "plain" ? 2 * rows : 0);
-      const indices = contexts.variant === "plain" ? 0 : alloc(count + SLACK);
       kernels.write(from, symbols);
+      let [tableOf, indices, kinds] = [0, 0, 0];
       if (contexts.variant === "plain") {
+        tableOf = alloc(2 * rows);
         kernels.write(tableOf, contexts.tableOf);
       } else {
-        const placed = placeContexts(kernels, contexts, alloc);
-        const trellis = alloc(tokens);
+        const [classes, kindOf, next] = placeContexts(kernels, contexts, alloc);
+        // Where states do not move the tables, those of a row are made when it is coded.
+        const still = contexts.next.every((state) => state < 4);
+        const count = still ? tokens : symbols.length;
+        indices = alloc(count + SLACK);
         kernels.bytes(indices + count, SLACK).fill(0);
-        kernels.exports.tableIndices(from, rows, tokens, ...placed, trellis, indices);
+        if (still) [tableOf, kinds] = [classes, kindOf];
+        else kernels.exports.tableIndices(from, rows, tokens, classes, kindOf, next, alloc(tokens), indices);
       }
       const end = words + wordBytes;
+      const { encode } = kernels.exports;
       // Addresses come back signed.
-      const begin = kernels.exports.encode(from, rows, tokens, bits, tables, tableOf, indices, states, end) >>> 0;
+      const begin = encode(from, rows, tokens, bits, tables, tableOf, indices, kinds, states, end) >>> 0;
       if (begin === 0) throw uncodable();
       const stateBytes = 4 * usedLanes(rows, tokens);
       const bytes = new Uint8Array(stateBytes + end - begin);

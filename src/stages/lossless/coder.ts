@@ -25,6 +25,7 @@ import {
   damaged,
   doubled,
   type LosslessStreams,
+  NO_TABLE,
   packContexts,
   packEscapes,
   type SymbolContexts,
@@ -183,7 +184,7 @@ export class LosslessCoder {
     }
     const tables = { bits: TABLE_BITS, frequencies: flat(frequencies) };
     const numbers = classNumbers({ used });
-    const choices = groups.map((group) => groupContexts(group, model, numbers));
+    const choices = groupContexts(groups, model, numbers);
     const streams = await withRans(this.#rans, doubled(tables), (rans) =>
       allInOrder(groups.map(async (group, i) => {
         const part = symbols.subarray(group.begin * tokens, group.end * tokens);
@@ -212,7 +213,7 @@ export class LosslessCoder {
     const model = this.#kernels.model(contexts.codes, tokens, groups);
     const numbers = classNumbers(contexts);
     let at = 0;
-    const choices = groups.map((group) => groupContexts(group, model, numbers));
+    const choices = groupContexts(groups, model, numbers);
     await withRans(this.#rans, doubled(contexts.tables), (rans) =>
       allInOrder(groups.map(async (group, i) => {
         const part = bytes.subarray(at, at += contexts.lengths[i]);
@@ -274,23 +275,20 @@ const ONE_TABLE: RansContexts = { variant: "plain", tableOf: new Uint16Array(1) 
 /** Trellis states that never leave 0: tables follow from row and phase alone. */
 const NO_TRELLIS = new Uint8Array(16);
 
-/** Contexts of a group's rows. Tables stand in pairs; classes without a table are refused. */
-function groupContexts({ begin, end, phases }: RowGroup, { classes }: RowModel, numbers: Int16Array): RansContexts {
-  const rows = end - begin;
-  if (phases === null) {
-    const tableOf = new Uint16Array(rows);
-    for (let row = 0; row < rows; row++) tableOf[row] = 2 * numberOf(classes[(begin + row) * PHASES], numbers);
+/** Contexts of each group's rows. Tables stand in pairs; classes without a table are refused. */
+function groupContexts(groups: readonly RowGroup[], { classes }: RowModel, numbers: Uint8Array): RansContexts[] {
+  // Plain loops: they take a tenth of the time of map and from.
+  const own = new Uint8Array(classes.length);
+  for (let i = 0; i < own.length; i++) own[i] = numbers[classes[i]];
+  const bad = own.indexOf(NO_TABLE);
+  if (bad >= 0) throw damaged(`it has no table of class ${classes[bad]}`);
+  return groups.map(({ begin, end, phases }) => {
+    const part = own.subarray(begin * PHASES, end * PHASES);
+    if (phases !== null) return { variant: "trellis", classes: part, kinds: phases, next: NO_TRELLIS };
+    const tableOf = new Uint16Array(end - begin);
+    for (let row = 0; row < tableOf.length; row++) tableOf[row] = 2 * part[row * PHASES];
     return { variant: "plain", tableOf };
-  }
-  const own = new Uint8Array(rows * PHASES);
-  for (let at = 0, from = begin * PHASES; at < own.length; at++) own[at] = numberOf(classes[from + at], numbers);
-  return { variant: "trellis", classes: own, kinds: phases, next: NO_TRELLIS };
-}
-
-function numberOf(rowClass: number, numbers: Int16Array): number {
-  const number = numbers[rowClass];
-  if (number < 0) throw damaged(`it has no table of class ${rowClass}`);
-  return number;
+  });
 }
 
 /** Bytes of coded symbols and of what their decoder needs. */

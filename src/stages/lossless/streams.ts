@@ -135,9 +135,12 @@ export function blockCodes(scales: ArrayLike<number>, { blocks, dim }: LosslessS
   return codes;
 }
 
+/** In place of the number of a class that has no table. */
+export const NO_TABLE = 255;
+
 /** Number of each used class, so that tables stand without gaps. */
-export function classNumbers({ used }: Pick<SymbolContexts, "used">): Int16Array {
-  const numbers = new Int16Array(CLASSES).fill(-1);
+export function classNumbers({ used }: Pick<SymbolContexts, "used">): Uint8Array {
+  const numbers = new Uint8Array(CLASSES).fill(NO_TABLE);
   used.forEach((c, i) => numbers[c] = i);
   return numbers;
 }

@@ -5,6 +5,7 @@ import { supportsBuild } from "../../src/backend/wasm/detect.ts";
 import { DenseKernels } from "../../src/backend/wasm/dense_kernels.ts";
 import { toHalves } from "../../src/cache/elements.ts";
 import { type DenseLayer, productLayer } from "../../src/stages/transform/dense.ts";
+import { decodeLatents, encodeLatents } from "../../src/stages/quantize/latent_int8.ts";
 import { HostNet } from "../../src/stages/transform/dense_host.ts";
 import { ReferenceNet } from "../../src/stages/transform/dense_reference.ts";
 import { random } from "../synthetic.ts";
@@ -130,5 +131,67 @@ Deno.test("dense layers: many rows go through in slices, and sums are sums", asy
       const block = Math.floor(j / 33);
       assert(Math.abs(out[(block * rows + r) * 33 + j % 33] - sum) < 1e-5);
     }
+  }
+});
+
+Deno.test("int8 rows: every build gives the reference's codes, limits and results", async () => {
+  for (const build of WASM_BUILDS.filter(supportsBuild)) {
+    const kernels = await DenseKernels.open(build);
+    fc.assert(
+      fc.property(anyNet, ({ rows, from, widths: some, slope, spread, seed }) => {
+        const widths = [from * some[0], ...some.slice(1)];
+        const layers = layersOf(widths, slope, seed, spread);
+        const x = numbers(rows * widths[0], seed + 100, spread);
+        using host = new HostNet(kernels, layers);
+        const reference = new ReferenceNet(layers);
+        const wanted = reference.runToInt8(x, { from });
+        assertEquals(host.runToInt8(x, { from }), wanted);
+        // Back through layers as wide as these results are.
+        const back = layersOf([widths[widths.length - 1], 5], 1, seed, spread);
+        using there = new HostNet(kernels, back);
+        assertEquals(bits(there.run(wanted)), bits(new ReferenceNet(back).run(wanted)));
+        assertEquals(there.runToHalves(wanted), new ReferenceNet(back).runToHalves(wanted));
+      }),
+      { numRuns: 100 },
+    );
+  }
+});
+
+Deno.test("int8 rows: any numbers, halves and zeros of both signs included", async () => {
+  for (const build of WASM_BUILDS.filter(supportsBuild)) {
+    const kernels = await DenseKernels.open(build);
+    const element = fc.oneof(
+      fc.float({ min: -65504, max: 65504, noDefaultInfinity: true }),
+      fc.constantFrom(0, -0, 1, -1, 0.5, 2 ** -26, -(2 ** -24), 65504, NaN),
+      fc.integer({ min: -600, max: 600 }).map((n) => n / 4),
+    );
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 9 }), fc.array(element, { maxLength: 60 }), (width, list) => {
+        const rows = Float32Array.from(list.slice(0, list.length - list.length % width));
+        const count = rows.length / width;
+        const wanted = encodeLatents(rows, width);
+        const some = { codes: new Uint8Array(rows.length), limits: new Uint16Array(2 * count) };
+        const restored = new Float32Array(rows.length);
+        kernels.scoped((alloc) => {
+          const [at, codes, limits] = [alloc(4 * rows.length), alloc(rows.length), alloc(4 * count)];
+          kernels.write(at, rows);
+          kernels.exports.encodeLatents(at, count, width, codes, limits);
+          kernels.read(codes, some.codes);
+          kernels.read(limits, some.limits);
+          kernels.exports.decodeLatents(codes, limits, count, width, at);
+          kernels.read(at, restored);
+        });
+        // A row of NaN alone has no limits; recipes refuse it.
+        const finite = Array.from({ length: count }, (_, row) => (wanted.limits[2 * row] & 0x7c00) !== 0x7c00);
+        assertEquals(some.limits, wanted.limits);
+        const back = decodeLatents(wanted, width);
+        for (let i = 0; i < rows.length; i++) {
+          if (!finite[Math.floor(i / width)]) continue;
+          assertEquals(some.codes[i], wanted.codes[i]);
+          assert(Object.is(restored[i], back[i]), `${restored[i]}, expected ${back[i]}`);
+        }
+      }),
+      { numRuns: 1000 },
+    );
   }
 });

@@ -12,6 +12,8 @@ export const [F32, F16] = [0, 1];
 
 /** Exports of the module. Pointers are byte addresses, strides bytes between panels of eight rows. */
 export interface DenseExports extends ModuleExports {
+  encodeLatents(rows: number, count: number, width: number, codes: number, limits: number): void;
+  decodeLatents(codes: number, limits: number, count: number, width: number, rows: number): void;
   packWeights(src: number, inputs: number, outputs: number, dst: number): void;
   toPanels(src: number, dtype: number, rows: number, width: number, dst: number, stride: number): void;
   fromPanels(

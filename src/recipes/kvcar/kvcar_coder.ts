@@ -16,7 +16,7 @@ import { KvzFormatError } from "../../errors.ts";
 import { type KvcarKind, storedHeads } from "../../profile/kvcar/types.ts";
 import { requireProfile } from "../../profile/require.ts";
 import { openRans } from "../../stages/entropy/rans_factory.ts";
-import { decodeLatent, encodeLatent } from "../../stages/quantize/latent_int8.ts";
+import type { Int8Rows } from "../../stages/quantize/latent_int8.ts";
 import { joinRows } from "../../stages/tokens/join.ts";
 import { AutoencoderNet } from "../../stages/transform/autoencoder.ts";
 import { type NetFactory, openNets, type RowElements } from "../../stages/transform/dense.ts";
@@ -127,32 +127,15 @@ class KvcarCoder implements TensorCoder {
     const rows = together(heads.map(ofHead));
     const rowOf = (row: number) => layer * block.heads * block.tokens + row;
     if (this.#int8) {
-      const latents = await coded.net.encode(rows, heads.length);
-      this.#encodeInt8(latents, coded.latent, streams, lat[0], scl[0], block, rowOf);
+      const { codes, limits } = await coded.net.encodeToInt8(rows, heads.length);
+      requireHalves(limits, block, (i) => rowOf(i >> 1));
+      streams[0].set(codes, lat[0]);
+      streams[1].set(halfBytes(limits), scl[0]);
     } else {
       const latents = await coded.net.encodeToHalves(rows, heads.length);
       requireHalves(latents, block, (i) => rowOf(Math.floor(i / coded.latent)));
       streams[0].set(new Uint8Array(latents.buffer), lat[0]);
     }
-  }
-
-  #encodeInt8(
-    latents: Float32Array,
-    width: number,
-    [codes, scales]: readonly Uint8Array[],
-    codesAt: number,
-    scalesAt: number,
-    block: BlockShape,
-    rowOf: (row: number) => number,
-  ): void {
-    const limits = new Uint16Array(2 * block.tokens);
-    for (let t = 0; t < block.tokens; t++) {
-      const at = t * width;
-      const to = codes.subarray(codesAt + at, codesAt + at + width);
-      limits.set(encodeLatent(latents.subarray(at, at + width), to), 2 * t);
-    }
-    requireHalves(limits, block, (i) => rowOf(i >> 1));
-    scales.set(halfBytes(limits), scalesAt);
   }
 
   async decode(streams: readonly Uint8Array[], range: TensorRange): Promise<Float32Array[]> {
@@ -185,7 +168,7 @@ class KvcarCoder implements TensorCoder {
     { tokens, layerBegin, layerEnd }: TensorRange,
     alloc: (length: number) => Elements,
     rawOf: (bytes: Uint8Array) => Elements,
-    restore: (net: AutoencoderNet, latents: RowElements, heads: number) => Promise<Elements>,
+    restore: (net: AutoencoderNet, latents: RowElements | Int8Rows, heads: number) => Promise<Elements>,
   ): Promise<Elements> {
     const { kind, heads: kvHeads, dim } = this.#shape;
     const lengths = this.limits(tokens);
@@ -210,9 +193,11 @@ class KvcarCoder implements TensorCoder {
       else {
         const what = `latents of ${kind}s of layer ${layer}`;
         const latents = this.#int8
-          ? decodeInt8(streams[0].subarray(...lat), streams[1].subarray(...scl), tokens, what)
+          ? int8Rows(streams[0].subarray(...lat), streams[1].subarray(...scl), what)
           : asUint16(streams[0].slice(...lat));
-        if (!allFinite(latents)) throw new KvzFormatError(`Cannot decode ${what}: a number is not finite`);
+        if (!("codes" in latents) && !allFinite(latents)) {
+          throw new KvzFormatError(`Cannot decode ${what}: a number is not finite`);
+        }
         restored = await restore(coded.net, latents, heads.length);
         if (!allFinite(restored)) throw new KvzFormatError(`Cannot decode ${what}: they give infinities`);
       }
@@ -302,16 +287,14 @@ function allFinite(elements: RowElements): boolean {
   return findNonFinite(bytes, elements instanceof Float32Array ? "f32" : "f16") < 0;
 }
 
-function decodeInt8(codes: Uint8Array, scales: Uint8Array, tokens: number, what: string): Float32Array {
+/** Rows between limits that give finite numbers. */
+function int8Rows(codes: Uint8Array, scales: Uint8Array, what: string): Int8Rows {
   const limits = finiteHalves(scales, what);
-  const out = new Float32Array(codes.length);
-  const width = codes.length / tokens;
   const values = halfValues();
-  for (let t = 0; t < tokens; t++) {
-    const [min, max] = [limits[2 * t], limits[2 * t + 1]];
-    if (values[min] > values[max]) throw new KvzFormatError(`Cannot decode ${what}: min is above max in row ${t}`);
-    const range = [t * width, (t + 1) * width] as const;
-    decodeLatent(codes.subarray(...range), min, max, out.subarray(...range));
+  for (let i = 0; i < limits.length; i += 2) {
+    if (values[limits[i]] > values[limits[i + 1]]) {
+      throw new KvzFormatError(`Cannot decode ${what}: min is above max in row ${i / 2}`);
+    }
   }
-  return out;
+  return { codes, limits };
 }

@@ -10,6 +10,14 @@
  */
 import { f16ToNumber, numberToF16 } from "../../cache/elements.ts";
 
+/** Rows of int8 latents. */
+export interface Int8Rows {
+  /** q, two's complement, [rows][width]. */
+  readonly codes: Uint8Array;
+  /** Bits of min and max as binary16, [rows][2]. */
+  readonly limits: Uint16Array;
+}
+
 /** scale and zp of a row. */
 function factors(min: number, max: number): { scale: number; zp: number } {
   const scale = 255 / (max - min);
@@ -66,4 +74,24 @@ export function decodeLatent(codes: Uint8Array, minBits: number, maxBits: number
   }
   const { scale, zp } = factors(min, max);
   for (let i = 0; i < row.length; i++) row[i] = ((codes[i] << 24 >> 24) - zp) / scale;
+}
+
+/** Quantizes rows of `width` numbers: the definition of what kernels do. */
+export function encodeLatents(rows: Float32Array, width: number): Int8Rows {
+  const codes = new Uint8Array(rows.length);
+  const limits = new Uint16Array(2 * rows.length / width);
+  for (let at = 0, row = 0; at < rows.length; at += width, row++) {
+    limits.set(encodeLatent(rows.subarray(at, at + width), codes.subarray(at, at + width)), 2 * row);
+  }
+  return { codes, limits };
+}
+
+/** Restores rows of `width` numbers; limits are finite and min ≤ max. */
+export function decodeLatents({ codes, limits }: Int8Rows, width: number): Float32Array {
+  const rows = new Float32Array(codes.length);
+  for (let at = 0, row = 0; at < rows.length; at += width, row++) {
+    const [min, max] = [limits[2 * row], limits[2 * row + 1]];
+    decodeLatent(codes.subarray(at, at + width), min, max, rows.subarray(at, at + width));
+  }
+  return rows;
 }

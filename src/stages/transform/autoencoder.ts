@@ -5,6 +5,7 @@
  * @module
  */
 import type { Autoencoder } from "../../profile/kvcar/types.ts";
+import type { Int8Rows } from "../quantize/latent_int8.ts";
 import type { DenseLayer, NetFactory, RowElements, RowNet } from "./dense.ts";
 
 /** Both directions. */
@@ -18,9 +19,9 @@ export class AutoencoderNet implements Disposable {
     this.#decoder = nets(halfNet(parameters.subarray(encoder), [latent, hidden, inputs], slope));
   }
 
-  /** [heads][tokens][inputs / heads] → [tokens][latent]. */
-  async encode(rows: RowElements, heads: number): Promise<Float32Array> {
-    return await this.#encoder.run(rows, { from: heads });
+  /** [heads][tokens][inputs / heads] → [tokens][latent] as int8. */
+  async encodeToInt8(rows: RowElements, heads: number): Promise<Int8Rows> {
+    return await this.#encoder.runToInt8(rows, { from: heads });
   }
 
   /** The same as binary16, infinite beyond it. */
@@ -29,12 +30,12 @@ export class AutoencoderNet implements Disposable {
   }
 
   /** [tokens][latent] → [heads][tokens][inputs / heads]. */
-  async decode(latents: RowElements, heads: number): Promise<Float32Array> {
+  async decode(latents: RowElements | Int8Rows, heads: number): Promise<Float32Array> {
     return await this.#decoder.run(latents, { into: heads });
   }
 
   /** The same as binary16; what is finite and beyond it becomes ±65504. */
-  async decodeToHalves(latents: RowElements, heads: number): Promise<Uint16Array> {
+  async decodeToHalves(latents: RowElements | Int8Rows, heads: number): Promise<Uint16Array> {
     return await this.#decoder.runToHalves(latents, { into: heads, saturate: true });
   }
 

@@ -9,6 +9,7 @@
 import type { Backend } from "../../backend/backend.ts";
 import { DenseKernels } from "../../backend/wasm/dense_kernels.ts";
 import { hostBuild } from "../../backend/host.ts";
+import type { Int8Rows } from "../quantize/latent_int8.ts";
 import { HostNet } from "./dense_host.ts";
 import { ReferenceNet } from "./dense_reference.ts";
 
@@ -44,9 +45,11 @@ export interface HalvesOptions extends RowBlocks {
 /** Layers one after another. Of several calls at once, a GPU begins all before any is waited for. */
 export interface RowNet extends Disposable {
   /** [rows][inputs of the first] → [rows][outputs of the last]. */
-  run(rows: RowElements, blocks?: RowBlocks): Float32Array | Promise<Float32Array>;
+  run(rows: RowElements | Int8Rows, blocks?: RowBlocks): Float32Array | Promise<Float32Array>;
   /** The same results as binary16. */
-  runToHalves(rows: RowElements, options?: HalvesOptions): Uint16Array | Promise<Uint16Array>;
+  runToHalves(rows: RowElements | Int8Rows, options?: HalvesOptions): Uint16Array | Promise<Uint16Array>;
+  /** The same results as int8, in one block. */
+  runToInt8(rows: RowElements, blocks?: Pick<RowBlocks, "from">): Int8Rows | Promise<Int8Rows>;
 }
 
 /** Makes nets. */

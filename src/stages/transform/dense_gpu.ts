@@ -6,6 +6,7 @@
 import { type Backend, type DeviceBuffer, paddedLength } from "../../backend/backend.ts";
 import type { DeviceLayer, GpuDense } from "../../backend/gpu/dense.ts";
 import { toHalves } from "../../cache/elements.ts";
+import { encodeLatents, type Int8Rows } from "../quantize/latent_int8.ts";
 import { withScratch } from "../scratch.ts";
 import type { DenseLayer, HalvesOptions, RowBlocks, RowElements, RowNet } from "./dense.ts";
 import { floatsOf, joinBlocks, splitBlocks } from "./row_elements.ts";
@@ -31,10 +32,10 @@ export class GpuNet implements RowNet {
     }));
   }
 
-  async run(elements: RowElements, { from = 1, into = 1 }: RowBlocks = {}): Promise<Float32Array> {
+  async run(elements: RowElements | Int8Rows, { from = 1, into = 1 }: RowBlocks = {}): Promise<Float32Array> {
     const widths = [this.#layers[0].layer.inputs, ...this.#layers.map(({ layer }) => layer.outputs)];
     const [inputs, outputs] = [widths[0], widths[widths.length - 1]];
-    const rows = joinBlocks(floatsOf(elements), from, inputs);
+    const rows = joinBlocks(floatsOf(elements, inputs), from, inputs);
     const count = rows.length / inputs;
     const step = Math.max(1, Math.floor(this.#sliceBytes / (4 * paddedLength(Math.max(...widths)))));
     const out = new Float32Array(count * outputs);
@@ -46,8 +47,12 @@ export class GpuNet implements RowNet {
     return splitBlocks(out, into, outputs);
   }
 
-  async runToHalves(rows: RowElements, options: HalvesOptions = {}): Promise<Uint16Array> {
+  async runToHalves(rows: RowElements | Int8Rows, options: HalvesOptions = {}): Promise<Uint16Array> {
     return toHalves(await this.run(rows, options), options.saturate);
+  }
+
+  async runToInt8(rows: RowElements, blocks: Pick<RowBlocks, "from"> = {}): Promise<Int8Rows> {
+    return encodeLatents(await this.run(rows, blocks), this.#layers[this.#layers.length - 1].layer.outputs);
   }
 
   [Symbol.dispose](): void {

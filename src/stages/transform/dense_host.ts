@@ -5,6 +5,7 @@
  */
 import { type DenseKernels, F16, F32 } from "../../backend/wasm/dense_kernels.ts";
 import { MOST_F16 } from "../../cache/elements.ts";
+import type { Int8Rows } from "../quantize/latent_int8.ts";
 import type { DenseLayer, HalvesOptions, RowBlocks, RowElements, RowNet } from "./dense.ts";
 
 /** Elements of the widest rows that are in the kernels' memory at a time. */
@@ -41,16 +42,27 @@ export class HostNet implements RowNet {
     this.#widest = Math.max(...this.#layers.flatMap(({ depth, outputs }) => [depth, outputs]));
   }
 
-  run(rows: RowElements, blocks: RowBlocks = {}): Float32Array {
-    const out = new Float32Array(rows.length / this.#inputs * this.#outputs);
+  run(rows: RowElements | Int8Rows, blocks: RowBlocks = {}): Float32Array {
+    const out = new Float32Array(this.#countOf(rows) * this.#outputs);
     this.#run(rows, out, blocks, Infinity);
     return out;
   }
 
-  runToHalves(rows: RowElements, { saturate = false, ...blocks }: HalvesOptions = {}): Uint16Array {
-    const out = new Uint16Array(rows.length / this.#inputs * this.#outputs);
+  runToHalves(rows: RowElements | Int8Rows, { saturate = false, ...blocks }: HalvesOptions = {}): Uint16Array {
+    const out = new Uint16Array(this.#countOf(rows) * this.#outputs);
     this.#run(rows, out, blocks, saturate ? MOST_F16 : Infinity);
     return out;
+  }
+
+  runToInt8(rows: RowElements, blocks: Pick<RowBlocks, "from"> = {}): Int8Rows {
+    const count = this.#countOf(rows);
+    const out = { codes: new Uint8Array(count * this.#outputs), limits: new Uint16Array(2 * count) };
+    this.#run(rows, out, blocks, Infinity);
+    return out;
+  }
+
+  #countOf(rows: RowElements | Int8Rows): number {
+    return "codes" in rows ? rows.limits.length / 2 : rows.length / this.#inputs;
   }
 
   [Symbol.dispose](): void {
@@ -60,12 +72,22 @@ export class HostNet implements RowNet {
     }
   }
 
-  #run(rows: RowElements, out: RowElements, { from = 1, into = 1 }: RowBlocks, limit: number): void {
-    const count = rows.length / this.#inputs;
+  #run(
+    rows: RowElements | Int8Rows,
+    out: RowElements | Int8Rows,
+    { from = 1, into = 1 }: RowBlocks,
+    limit: number,
+  ): void {
+    const count = this.#countOf(rows);
     const step = Math.min(Math.max(1, Math.floor(SLICE / this.#widest / PANEL)) * PANEL, count);
     this.#kernels.scoped((alloc) => {
       const panels = Math.ceil(step / PANEL) * PANEL * this.#widest * 4;
-      const places: Places = { rows: alloc(step * this.#widest * 4), panels: [alloc(panels), alloc(panels)] };
+      const places: Places = {
+        rows: alloc(step * this.#widest * 4),
+        panels: [alloc(panels), alloc(panels)],
+        codes: alloc(step * this.#widest),
+        limits: alloc(4 * step),
+      };
       for (let begin = 0; begin < count; begin += step) {
         const some = Math.min(step, count - begin);
         this.#slice(
@@ -82,13 +104,17 @@ export class HostNet implements RowNet {
   #slice(from: readonly RowBlock[], into: readonly RowBlock[], count: number, places: Places, limit: number): void {
     const kernels = this.#kernels;
     const { exports } = kernels;
-    const { rows, panels: [first, second] } = places;
+    const { rows, panels: [first, second], codes, limits } = places;
     const panels = Math.ceil(count / PANEL);
     let [x, y, stride] = [first, second, this.#layers[0].depth * PANEL * 4];
     // The input that fills up an odd number.
     if (this.#layers[0].depth > this.#inputs) kernels.bytes(x, panels * stride).fill(0);
     for (const { part, width, at } of from) {
-      kernels.write(rows, part);
+      if ("codes" in part) {
+        kernels.write(codes, part.codes);
+        kernels.write(limits, part.limits);
+        exports.decodeLatents(codes, limits, count, width, rows);
+      } else kernels.write(rows, part);
       exports.toPanels(rows, typeOf(part), count, width, x + at * PANEL * 4, stride);
     }
     for (const { depth, outputs, weights, bias, slope } of this.#layers) {
@@ -98,7 +124,11 @@ export class HostNet implements RowNet {
     }
     for (const { part, width, at } of into) {
       exports.fromPanels(x + at * PANEL * 4, stride, count, width, limit, rows, typeOf(part));
-      kernels.read(rows, part);
+      if ("codes" in part) {
+        exports.encodeLatents(rows, count, width, codes, limits);
+        kernels.read(codes, part.codes);
+        kernels.read(limits, part.limits);
+      } else kernels.read(rows, part);
     }
   }
 }
@@ -107,17 +137,30 @@ export class HostNet implements RowNet {
 interface Places {
   readonly rows: number;
   readonly panels: readonly [number, number];
+  /** Of int8 rows. */
+  readonly codes: number;
+  readonly limits: number;
 }
 
 /** A slice's rows of a block, and the element of a whole row at which the block begins. */
 interface RowBlock {
-  readonly part: RowElements;
+  readonly part: RowElements | Int8Rows;
   readonly width: number;
   readonly at: number;
 }
 
-/** A slice of every block of [blocks][rows][width]. */
-function blocksOf(all: RowElements, rowWidth: number, blocks: number, begin: number, count: number): RowBlock[] {
+/** A slice of every block of [blocks][rows][width]; int8 rows are one block. */
+function blocksOf(
+  all: RowElements | Int8Rows,
+  rowWidth: number,
+  blocks: number,
+  begin: number,
+  count: number,
+): RowBlock[] {
+  if ("codes" in all) {
+    const codes = all.codes.subarray(begin * rowWidth, (begin + count) * rowWidth);
+    return [{ part: { codes, limits: all.limits.subarray(2 * begin, 2 * (begin + count)) }, width: rowWidth, at: 0 }];
+  }
   const [width, perBlock] = [rowWidth / blocks, all.length / blocks];
   return Array.from({ length: blocks }, (_, b) => {
     const from = b * perBlock + begin * width;
@@ -125,8 +168,9 @@ function blocksOf(all: RowElements, rowWidth: number, blocks: number, begin: num
   });
 }
 
-function typeOf(rows: RowElements): number {
-  return rows instanceof Float32Array ? F32 : F16;
+/** What kernels make rows of, or of rows. */
+function typeOf(rows: RowElements | Int8Rows): number {
+  return rows instanceof Uint16Array ? F16 : F32;
 }
 
 function placeLayer(kernels: DenseKernels, layer: DenseLayer): HostLayer {

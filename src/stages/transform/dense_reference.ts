@@ -5,6 +5,7 @@
  * @module
  */
 import { toHalves } from "../../cache/elements.ts";
+import { encodeLatents, type Int8Rows } from "../quantize/latent_int8.ts";
 import type { DenseLayer, HalvesOptions, RowBlocks, RowElements, RowNet } from "./dense.ts";
 import { floatsOf, joinBlocks, splitBlocks } from "./row_elements.ts";
 
@@ -16,14 +17,18 @@ export class ReferenceNet implements RowNet {
     this.#layers = layers;
   }
 
-  run(rows: RowElements, { from = 1, into = 1 }: RowBlocks = {}): Float32Array {
+  run(rows: RowElements | Int8Rows, { from = 1, into = 1 }: RowBlocks = {}): Float32Array {
     const layers = this.#layers;
-    const results = layers.reduce(applyLayer, joinBlocks(floatsOf(rows), from, layers[0].inputs));
+    const results = layers.reduce(applyLayer, joinBlocks(floatsOf(rows, layers[0].inputs), from, layers[0].inputs));
     return splitBlocks(results, into, layers[layers.length - 1].outputs);
   }
 
-  runToHalves(rows: RowElements, options: HalvesOptions = {}): Uint16Array {
+  runToHalves(rows: RowElements | Int8Rows, options: HalvesOptions = {}): Uint16Array {
     return toHalves(this.run(rows, options), options.saturate);
+  }
+
+  runToInt8(rows: RowElements, blocks: Pick<RowBlocks, "from"> = {}): Int8Rows {
+    return encodeLatents(this.run(rows, blocks), this.#layers[this.#layers.length - 1].outputs);
   }
 
   [Symbol.dispose](): void {}

@@ -5,11 +5,13 @@
  * @module
  */
 import { toFloat32 } from "../../cache/elements.ts";
+import { decodeLatents, type Int8Rows } from "../quantize/latent_int8.ts";
 import type { RowElements } from "./dense.ts";
 
-/** Elements as float32. */
-export function floatsOf(rows: RowElements): Float32Array {
+/** Elements as float32; `width`: of int8 rows. */
+export function floatsOf(rows: RowElements | Int8Rows, width: number): Float32Array {
   if (rows instanceof Float32Array) return rows;
+  if ("codes" in rows) return decodeLatents(rows, width);
   return toFloat32(new Uint8Array(rows.buffer, rows.byteOffset, rows.byteLength), "f16");
 }
 

@@ -32,9 +32,15 @@ export function findNonFinite(bytes: Uint8Array, dtype: DType): number {
     const bits = asUint32(bytes);
     for (let i = 0; i < bits.length; i++) if ((bits[i] & 0x7f800000) === 0x7f800000) return i;
   } else {
-    const bits = asUint16(bytes);
     const mask = dtype === "f16" ? 0x7c00 : 0x7f80;
-    for (let i = 0; i < bits.length; i++) if ((bits[i] & mask) === mask) return i;
+    // Two at a time: where all bits of an exponent are ones, one more at their end carries into the sign's place.
+    const [masks, ones] = [mask * 0x10001, (0x8000 - mask) * 0x10001];
+    const pairs = asUint32(bytes.subarray(0, bytes.length & ~3));
+    for (let i = 0; i < pairs.length; i++) {
+      if ((((pairs[i] & masks) + ones) & 0x80008000) !== 0) return 2 * i + ((pairs[i] & mask) === mask ? 0 : 1);
+    }
+    const bits = asUint16(bytes.subarray(bytes.length & ~3));
+    for (let i = 0; i < bits.length; i++) if ((bits[i] & mask) === mask) return 2 * pairs.length + i;
   }
   return -1;
 }

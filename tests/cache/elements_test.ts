@@ -117,6 +117,16 @@ Deno.test("requireFinite names the first NaN or infinity", () => {
   ));
 });
 
+Deno.test("findNonFinite finds what does not decode to a finite number, in any bytes, aligned or not", () => {
+  fc.assert(fc.property(dtypes, fc.nat(40), fc.nat(3), fc.integer(), fc.nat(40), (dtype, count, offset, seed, at) => {
+    const size = BYTES_PER_ELEMENT[dtype];
+    const bytes = noise(offset + count * size, seed).subarray(offset);
+    // Large ones and those that are not finite are rare in noise.
+    if (at < count) bytes[at * size + size - 1] |= 0x7f;
+    assertEquals(findNonFinite(bytes, dtype), toFloat32(bytes, dtype).findIndex((x) => !Number.isFinite(x)));
+  }));
+});
+
 Deno.test("the largest finite values pass, a NaN with only low bits does not", () => {
   const cases: [DType, number[], boolean][] = [
     ["f16", [0xff, 0x7b], true],

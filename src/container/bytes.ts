@@ -59,7 +59,11 @@ export class MemorySink implements ByteSink {
   readonly #keeps: boolean;
   #parts: Uint8Array[] = [];
   #length = 0;
-  /** @param keeps arrays that are written stay as they are until {@linkcode bytes}: they need not be copied twice. */
+  /**
+   * An empty sink.
+   *
+   * @param keeps arrays that are written stay as they are until {@linkcode bytes}: they need not be copied twice
+   */
   constructor(keeps = false) {
     this.#keeps = keeps;
   }

@@ -157,6 +157,6 @@ class HostChunks implements KvzChunks {
 
   #restore(s: number, quarters: Int16Array, ctx: ChunkContext, kinds: readonly Kind[]): Uint8Array[] {
     const levels = { levels: quarters, scales: this.#coder.scales(s, ctx.tokens) };
-    return kinds.map((kind) => this.#transform.decode(levels, ctx, kind));
+    return this.#transform.decodeKinds(levels, ctx, kinds);
   }
 }

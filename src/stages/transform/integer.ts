@@ -47,6 +47,16 @@ export async function openIntegerTransform(
 /** Features restored at once: with 512 tokens half a megabyte of rows, which a second-level cache holds. */
 const FEATURES_AT_ONCE = 256;
 
+/** Levels in the kernels' memory as packLevels leaves them. */
+interface PackedLevels {
+  readonly planes: readonly [low: number, high: number, lowRuns: number, highRuns: number, sums: number];
+  /** A quarter of the components. */
+  readonly depth: number;
+  /** Tokens, padded. */
+  readonly padded: number;
+  readonly scales: number;
+}
+
 /** The transform stage of one lane. */
 export class IntegerTransform implements Disposable {
   readonly name = "joint transform";
@@ -123,23 +133,25 @@ export class IntegerTransform implements Disposable {
    * @throws {KvzFormatError} when levels are so large that a sum could leave 32 bits
    */
   decode(levels: Levels, ctx: ChunkContext, kind: Kind): Uint8Array {
-    const { tokens, positions, layerBegin, layerEnd } = ctx;
+    return this.decodeKinds(levels, ctx, [kind])[0];
+  }
+
+  /**
+   * {@linkcode decode} of several kinds, for which levels are packed once.
+   *
+   * @throws what {@linkcode decode} throws
+   */
+  decodeKinds(levels: Levels, ctx: ChunkContext, kinds: readonly Kind[]): Uint8Array[] {
+    const { tokens } = ctx;
     const components = requireLevels(levels, this.#components, tokens);
-    const geometry = this.#geometry;
     const kernels = this.#kernels;
-    if (kernels === null) return reconstructReference(this.#basis!, geometry, levels, ctx, kind);
-    const { rope, dtype, heads } = geometry;
+    if (kernels === null) {
+      return kinds.map((kind) => reconstructReference(this.#basis!, this.#geometry, levels, ctx, kind));
+    }
     const { exports } = kernels;
-    const dim = dimOf(geometry, kind);
-    const layersAtOnce = Math.max(1, Math.floor(FEATURES_AT_ONCE / (heads * dim)));
-    // A tile more on both sides, where layers do not begin with one.
-    const widest = Math.min(layersAtOnce, layerEnd - layerBegin) * heads * dim + 32;
     const step = exports.tokensAtOnce();
     const padded = Math.ceil(tokens / step) * step;
     const depth = (components + 3) >> 2;
-    const tileDepth = (this.#components + 3) >> 2;
-    const layerBytes = heads * dim * tokens * BYTES_PER_ELEMENT[dtype];
-    const bytes = (layerEnd - layerBegin) * layerBytes;
     return kernels.scoped((alloc) => {
       const source = alloc(levels.levels.byteLength);
       // Two bytes a level: either planes of one byte, or 16-bit levels that run over both.
@@ -149,19 +161,45 @@ export class IntegerTransform implements Disposable {
       const lowRuns = alloc(padded * (depth + 1));
       const highRuns = alloc(padded * (depth + 1));
       const sums = alloc(padded * 4);
-      const rows = alloc(padded * widest * 4);
       const scales = alloc(tokens * 4);
+      kernels.write(source, levels.levels);
+      kernels.write(scales, levels.scales);
+      const planes = [low, high, lowRuns, highRuns, sums] as const;
+      exports.packLevels(source, components, tokens, ...planes);
+      return kinds.map((kind) => this.#restore(kernels, ctx, kind, { planes, depth, padded, scales }));
+    });
+  }
+
+  [Symbol.dispose](): void {
+    this.#forward?.[Symbol.dispose]();
+    if (this.#kernels === null) return;
+    for (const address of [this.#tiles, this.#scales, this.#mean]) this.#kernels.free(address);
+  }
+
+  #restore(
+    kernels: IntegerKernels,
+    { tokens, positions, layerBegin, layerEnd }: ChunkContext,
+    kind: Kind,
+    { planes, depth, padded, scales }: PackedLevels,
+  ): Uint8Array {
+    const { rope, dtype, heads } = this.#geometry;
+    const { exports } = kernels;
+    const dim = dimOf(this.#geometry, kind);
+    const layersAtOnce = Math.max(1, Math.floor(FEATURES_AT_ONCE / (heads * dim)));
+    // A tile more on both sides, where layers do not begin with one.
+    const widest = Math.min(layersAtOnce, layerEnd - layerBegin) * heads * dim + 32;
+    const tileDepth = (this.#components + 3) >> 2;
+    const layerBytes = heads * dim * tokens * BYTES_PER_ELEMENT[dtype];
+    const bytes = (layerEnd - layerBegin) * layerBytes;
+    return kernels.scoped((alloc) => {
+      const rows = alloc(padded * widest * 4);
       const out = alloc(bytes);
       const turns = kind === "key" && rope !== null ? rotationTable(rope, positions, "redo") : null;
       const rotation = turns === null ? 0 : alloc(turns.byteLength);
-      kernels.write(source, levels.levels);
-      kernels.write(scales, levels.scales);
       if (turns !== null) kernels.write(rotation, turns);
-      const planes = [low, high, lowRuns, highRuns, sums] as const;
-      exports.packLevels(source, components, tokens, ...planes);
       for (let layer = layerBegin; layer < layerEnd; layer += layersAtOnce) {
         const last = Math.min(layer + layersAtOnce, layerEnd);
-        const [begin, end] = featureRange(geometry, kind, layer, last);
+        const [begin, end] = featureRange(this.#geometry, kind, layer, last);
         const [firstBlock, lastBlock] = [begin >> 4, (end + 15) >> 4];
         const stride = (lastBlock - firstBlock) * 16;
         exports.multiply(this.#tiles, tileDepth, depth, ...planes, padded, firstBlock, lastBlock, rows, stride);
@@ -181,12 +219,6 @@ export class IntegerTransform implements Disposable {
       }
       return kernels.read(out, new Uint8Array(bytes));
     });
-  }
-
-  [Symbol.dispose](): void {
-    this.#forward?.[Symbol.dispose]();
-    if (this.#kernels === null) return;
-    for (const address of [this.#tiles, this.#scales, this.#mean]) this.#kernels.free(address);
   }
 }
 

@@ -161,10 +161,17 @@ void runBlock() {
 
 struct sigaction oldSegv, oldBus;
 
+void breakOff() { siglongjmp(failure, 1); }
+
 void onFault(int signal, siginfo_t* info, void* context) {
   if (running) {
     snprintf(reason, sizeof reason, "an access outside of every buffer (or of its alignment)");
-    siglongjmp(failure, 1);
+    // Jumping from here would keep the handler's protection keys, under which the engine cannot read its own code: the
+    // kernel of the system is to restore the thread's as the handler returns, into the jump.
+    greg_t* registers = ((ucontext_t*)context)->uc_mcontext.gregs;
+    registers[REG_RSP] = ((registers[REG_RSP] - 256) & ~15ll) - 8;
+    registers[REG_RIP] = (greg_t)breakOff;
+    return;
   }
   // Another thread's fault: the engine's own business.
   struct sigaction& old = signal == SIGSEGV ? oldSegv : oldBus;

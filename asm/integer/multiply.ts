@@ -6,8 +6,9 @@ import { dotTile } from "./dot_tile";
 import { runBytes } from "./levels";
 
 /**
- * Blocks [begin, end) of 16 features, for `tokens` tokens (a multiple of tokensAtOnce); `tileDepth` is k / 4 of the basis, `depth` that of
- * the levels, no more; planes, their runs and sums as of packLevels. out: row t begins at t · stride elements.
+ * Blocks [begin, end) of 16 features, for `tokens` tokens (a multiple of tokensAtOnce); `tileDepth` is k / 4 of the basis,
+ * `depth` that of the levels, no more; planes, their runs and sums as of packLevels. out: row t begins at t · stride
+ * elements.
  */
 export function multiply(
   tiles: usize,

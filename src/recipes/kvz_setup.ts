@@ -36,7 +36,7 @@ export type KvzEncoders = Readonly<Record<"older" | "recent", KvzEncoder>>;
 
 /** Without a measured curve the qualities' distance in s from the step of the ratio that the profile is made for. */
 const QUALITY_OFFSET: Readonly<Record<KvzQuality, number>> = { small: -24, balanced: 0, high: 24 };
-/** Components go by groups, so that steps near each other share a basis: a multiple of 8, as projections take them. */
+/** Components go by groups, so that steps near each other share a basis; whole tiles of projections. */
 const COMPONENT_GROUP = 16;
 
 /** Forward matrices made so far. */

@@ -191,6 +191,26 @@ Deno.test("the way there is the product with the forward matrix, keys before RoP
   }
 });
 
+Deno.test("the way there on any number of leading components gives what all give", async () => {
+  const geometry: IntegerGeometry = { layers: 1, heads: 2, keyDim: 6, valueDim: 5, rope: null, dtype: "f32" };
+  const basis = makeBasis(geometry, 21, 11);
+  const next = uniform(12);
+  const tokens = 4;
+  const sources = {
+    key: new Uint8Array(Float32Array.from({ length: 2 * tokens * 6 }, next).buffer),
+    value: new Uint8Array(Float32Array.from({ length: 2 * tokens * 5 }, next).buffer),
+  };
+  const ctx = { tokens, positions: new Int32Array(tokens), layerBegin: 0, layerEnd: 1 };
+  for (const backend of backends) {
+    using transform = await openIntegerTransform(backend, geometry, basis);
+    const all = await transform.encode(sources, ctx);
+    for (const components of [1, 5, 8, 13, 16, 20, 21]) {
+      const wanted = all.filter((_, i) => i % 21 < components);
+      assertEquals(await transform.encode(sources, ctx, components), wanted, `${components}, ${backend.build}`);
+    }
+  }
+});
+
 Deno.test("levels that could leave 32 bits are refused", async () => {
   const geometry: IntegerGeometry = { layers: 1, heads: 1, keyDim: 2, valueDim: 2, rope: null, dtype: "f16" };
   const basis = makeBasis(geometry, 2000, 1);

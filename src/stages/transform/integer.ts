@@ -104,7 +104,7 @@ export class IntegerTransform implements Disposable {
    * Coefficients of a chunk, float32 [tokens][components].
    *
    * @param sources elements [layers][heads][tokens][dim] of keys and of values, of the host or the backend
-   * @param components the leading ones that are wanted, a multiple of 8 or all
+   * @param components the leading ones that are wanted, by default all
    * @throws {TypeError} when the basis came without its forward matrix
    */
   async encode(

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { Backend, DeviceBuffer } from "../../backend/backend.ts";
+import { type Backend, type DeviceBuffer, paddedLength } from "../../backend/backend.ts";
 import { f16ToNumber, numberToF16 } from "../../cache/elements.ts";
 import type { Kind } from "../../cache/types.ts";
 import type { ChunkContext } from "../stage.ts";
@@ -15,19 +15,24 @@ import { type Coefficients, PcaTransform } from "./pca.ts";
 export class ForwardTransform implements Disposable {
   /** A power of two: what the coefficients have to be multiplied with. */
   readonly gain: number;
+  readonly #components: number;
   readonly #kinds: Readonly<Record<Kind, PcaTransform>>;
 
   /** @param forward binary16 bits [components][features] */
   constructor(backend: Backend, geometry: IntegerGeometry, basis: IntegerBasis, forward: Uint16Array) {
     const { bits, gain } = withinDevice(forward);
     this.gain = gain;
+    this.#components = basis.components;
     const open = (kind: Kind) => openKind(backend, geometry, basis, bits, kind);
     this.#kinds = { key: open("key"), value: open("value") };
   }
 
-  /** The leading components in a buffer that is used again for the next chunk: f32 [tokens][stride]. */
+  /**
+   * The leading components, and up to seven more, as projections take a multiple of 8 or all: f32 [tokens][stride] in a
+   * buffer that is used again for the next chunk.
+   */
   encode(kind: Kind, source: Uint8Array | DeviceBuffer, ctx: ChunkContext, components: number): Coefficients {
-    return this.#kinds[kind].encode(source, ctx, components);
+    return this.#kinds[kind].encode(source, ctx, Math.min(this.#components, paddedLength(components)));
   }
 
   [Symbol.dispose](): void {

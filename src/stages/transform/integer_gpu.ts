@@ -59,7 +59,7 @@ export class GpuIntegerTransform implements Disposable {
    * Coefficients of a chunk, in buffers that are used again for the next one.
    *
    * @param sources elements [layers][heads][tokens][dim] of keys and of values
-   * @param components the leading ones that are wanted, a multiple of 8 or all
+   * @param components the leading ones that are wanted; rows may have more
    * @throws {TypeError} when the basis came without its forward matrix
    */
   encode(

@@ -23,6 +23,7 @@ import { FrameWriter } from "../container/frame_writer.ts";
 import { modelToJson, parseModel } from "../container/model_json.ts";
 import { KvzFormatError } from "../errors.ts";
 import { readSection, requireKnownTags, writeSection } from "./sections.ts";
+import { readTrainingFacts } from "./training_facts.ts";
 import { featuresOf } from "./statistics.ts";
 import { GROUP_SIZES, GROUP_TYPES, type KindProfile, type KvtcCalibrationFacts, type Profile } from "./types.ts";
 
@@ -31,7 +32,6 @@ const PREFIX: Readonly<Record<Kind, string>> = { key: "K", value: "V" };
 const TAGS = ["SHNG", ...["MEA", "BAL", "BAH", "VAR", "ENG", "ERR"].flatMap((name) => [`K${name}`, `V${name}`])];
 const ERRORS_PER_COMPONENT = GROUP_SIZES.length * GROUP_TYPES.length;
 /** Limits of what a header may claim; array lengths are checked against the file as well. */
-const MAX_TOKENS = 2 ** 53 - 1;
 const MAX_ROWS = 2 ** 20;
 const MAX_SHINGLES = 2 ** 31;
 
@@ -159,11 +159,8 @@ function parseFacts(fields: Fields): KvtcCalibrationFacts {
     throw fields.fault("ratios", "an array of positive numbers");
   }
   const facts: KvtcCalibrationFacts = {
-    tokens: fields.integer("tokens", 0, MAX_TOKENS),
-    sinks: fields.integer("sinks", 0, MAX_TOKENS),
-    sequences: fields.integer("sequences", 0, MAX_TOKENS),
+    ...readTrainingFacts(fields),
     svd: fields.oneOf("svd", ["randomized", "exact"]),
-    seed: fields.integer("seed", 0, 2 ** 32 - 1),
     ratios: ratios as number[],
   };
   fields.done();

@@ -16,13 +16,13 @@ import type { FrameReader } from "../../container/frame_reader.ts";
 import { FrameWriter } from "../../container/frame_writer.ts";
 import { modelToJson, parseModel } from "../../container/model_json.ts";
 import { readSection, requireKnownTags, writeSection } from "../sections.ts";
+import { readTrainingFacts } from "../training_facts.ts";
 import { checkAutoencoders, checkSources, MAX_WIDTH } from "./check.ts";
 import { type Autoencoder, type KvcarKind, type KvcarProfile, parameterCount } from "./types.ts";
 
 const WHAT = "profile";
 const PREFIX: Readonly<Record<Kind, string>> = { key: "K", value: "V" };
 const TAGS = ["SHNG", "KSRC", "VSRC", "KAES", "VAES"];
-const MAX_TOKENS = 2 ** 53 - 1;
 const MAX_SHINGLES = 2 ** 31;
 
 /** Writes a profile to a sink, front to back. */
@@ -68,12 +68,7 @@ export async function readKvcarProfile(reader: FrameReader): Promise<KvcarProfil
   const model = parseModel(fields.value("model"), WHAT, "model");
   const fingerprint = fields.sha256("fingerprint");
   const facts = fields.fields("calibration");
-  const calibration = {
-    tokens: facts.integer("tokens", 0, MAX_TOKENS),
-    sinks: facts.integer("sinks", 0, MAX_TOKENS),
-    sequences: facts.integer("sequences", 0, MAX_TOKENS),
-    seed: facts.integer("seed", 0, 2 ** 32 - 1),
-  };
+  const calibration = readTrainingFacts(facts);
   facts.done();
   const shingles = fields.integer("shingles", 0, MAX_SHINGLES);
   const preRope = fields.boolean("preRope");

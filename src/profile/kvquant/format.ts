@@ -18,11 +18,11 @@ import { FrameWriter } from "../../container/frame_writer.ts";
 import { modelToJson, parseModel } from "../../container/model_json.ts";
 import { KvzFormatError } from "../../errors.ts";
 import { readSection, requireKnownTags, writeSection } from "../sections.ts";
+import { readTrainingFacts } from "../training_facts.ts";
 import { KVQUANT_BITS, KVQUANT_ENTRIES, kvquantLengths, type KvquantProfile } from "./types.ts";
 
 const WHAT = "profile";
 const TAGS = ["SHNG", "THRE", "BOOK", "NORM"];
-const MAX_TOKENS = 2 ** 53 - 1;
 const MAX_SHINGLES = 2 ** 31;
 
 /** Writes a profile to a sink, front to back. */
@@ -56,12 +56,7 @@ export async function readKvquantProfile(reader: FrameReader): Promise<KvquantPr
   const model = parseModel(fields.value("model"), WHAT, "model");
   const fingerprint = fields.sha256("fingerprint");
   const facts = fields.fields("calibration");
-  const calibration = {
-    tokens: facts.integer("tokens", 0, MAX_TOKENS),
-    sinks: facts.integer("sinks", 0, MAX_TOKENS),
-    sequences: facts.integer("sequences", 0, MAX_TOKENS),
-    seed: facts.integer("seed", 0, 2 ** 32 - 1),
-  };
+  const calibration = readTrainingFacts(facts);
   facts.done();
   const sensitivity = fields.oneOf("sensitivity", ["fisher", "forward", "none"]);
   const shingles = fields.integer("shingles", 0, MAX_SHINGLES);

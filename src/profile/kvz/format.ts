@@ -30,6 +30,7 @@ import { MODES, type StepSet, tableLimits, TABLES } from "../../stages/quantize/
 import { MAX_S } from "../../stages/quantize/trellis/side.ts";
 import { MAX_COMPONENTS } from "../../stages/transform/integer_basis.ts";
 import { readSection, requireKnownTags, writeSection } from "../sections.ts";
+import { readTrainingFacts } from "../training_facts.ts";
 import { parseProfileMap } from "../served.ts";
 import { featuresOf } from "../statistics.ts";
 import { type CodedBasis, decodeBasis, encodeBasis, TABLE_SYMBOLS } from "./basis_coding.ts";
@@ -53,7 +54,6 @@ const TAGS = [
   "CURV",
   "SHNG",
 ];
-const MAX_TOKENS = 2 ** 53 - 1;
 const MAX_SHINGLES = 2 ** 31;
 const MAX_SETS = 64;
 const MAX_POINTS = 256;
@@ -101,11 +101,8 @@ export async function readKvzProfile(reader: FrameReader): Promise<KvzProfile> {
   const fingerprint = fields.sha256("fingerprint");
   const facts = fields.fields("calibration");
   const calibration = {
-    tokens: facts.integer("tokens", 0, MAX_TOKENS),
-    sinks: facts.integer("sinks", 0, MAX_TOKENS),
-    sequences: facts.integer("sequences", 0, MAX_TOKENS),
+    ...readTrainingFacts(facts),
     svd: facts.oneOf("svd", ["randomized", "exact"]),
-    seed: facts.integer("seed", 0, 2 ** 32 - 1),
   };
   facts.done();
   const sensitivity = fields.oneOf("sensitivity", ["fisher", "forward", "none"]);

@@ -21,12 +21,12 @@ import { KvzFormatError } from "../../errors.ts";
 import { joinDigests } from "../fingerprint.ts";
 import { modelFingerprint } from "../../cache/fingerprint.ts";
 import { readSection, requireKnownTags, writeSection } from "../sections.ts";
+import { readTrainingFacts } from "../training_facts.ts";
 import type { LatentGroup, LatentMap, LowRankFit, LowRankMethod, LowRankProfile } from "./types.ts";
 
 const WHAT = "profile";
 const PREFIX: Readonly<Record<Kind, string>> = { key: "K", value: "V" };
 const TAGS = ["SHNG", "KDEC", "VDEC", "KPRO", "VPRO", "KBIA", "VBIA"];
-const MAX_TOKENS = 2 ** 53 - 1;
 const MAX_SHINGLES = 2 ** 31;
 
 /** Heads and rank of a group, as headers and artefacts tell them. */
@@ -74,12 +74,7 @@ export async function readLowRankProfile<Method extends LowRankMethod>(
   const model = parseModel(fields.value("model"), WHAT, "model");
   const fingerprint = fields.sha256("fingerprint");
   const facts = fields.fields("calibration");
-  const calibration = {
-    tokens: facts.integer("tokens", 0, MAX_TOKENS),
-    sinks: facts.integer("sinks", 0, MAX_TOKENS),
-    sequences: facts.integer("sequences", 0, MAX_TOKENS),
-    seed: facts.integer("seed", 0, 2 ** 32 - 1),
-  };
+  const calibration = readTrainingFacts(facts);
   facts.done();
   const fit = parseFit(fields.fields("fit"));
   const shingles = fields.integer("shingles", 0, MAX_SHINGLES);

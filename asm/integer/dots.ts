@@ -5,7 +5,9 @@
 // which instructions it has: pairs saturate at 16 bits. Sums are the same either way: the basis stays within 7 bits.
 
 /** Tokens of a tile with sums of 32 bits. */
-export const GROUP: u32 = 6;
+const DOT_TOKENS: u32 = 6;
+/** And with sums of pairs. */
+const PAIR_TOKENS: u32 = 4;
 
 const SATURATED: i32 = 2 * 32767;
 /** 127, then 255: loaded, so that no compiler works the products out by itself. */
@@ -30,7 +32,8 @@ export function setDots(on: bool): void {
   dots = on;
 }
 
-/** What the number of tokens is padded to a multiple of. */
+/** Tokens of a tile, which the number of tokens is padded to a multiple of. */
 export function tokensAtOnce(): u32 {
-  return useDots() ? GROUP : 2;
+  if (!ASC_FEATURE_RELAXED_SIMD) return 1;
+  return useDots() ? DOT_TOKENS : PAIR_TOKENS;
 }

@@ -1,19 +1,18 @@
-// Levels i16 [components][tokens] → what the product reads, k padded to 4 and tokens to 2 with zeros.
-// Relaxed SIMD: level = low + 256 · high in planes of i8 [tokens][depth · 4]. Otherwise: i16 [tokens][depth · 4] in the
-// place of the low plane.
+// Levels i16 [components][tokens] → what the product reads, k padded to 4 with zeros.
 //
-// With sums of 32 bits (dots.ts) tokens are padded to 6, planes are [tokens / 6][depth][6][4], and in the place of their runs
-// stand the depths that are not zero, u16 [tokens / 6].
+// Relaxed SIMD: level = low + 256 · high in planes of i8 [groups][depth][tokens of a group][4 k], tokens padded with zeros to
+// whole groups (tokensAtOnce). Otherwise: i16 [tokens][depth · 4] in the place of the low plane.
 //
-// Runs of a plane, for every two tokens: u16 lengths in units of four k, ended by a zero. Within a run no sum of pairs of
-// products with 0 … 127 leaves 16 bits, whatever the basis. A plane that is zero to its end has no run there.
+// How far a group's plane goes, runBytes(depth) apart: with sums of 32 bits (dots.ts) the depth that is not zero, u16.
+// With sums of pairs runs, u16 lengths in units of four k, ended by a zero: within a run no sum of pairs of products with
+// 0 … 127 leaves 16 bits, whatever the basis. What is zero to its end has no run there.
 
-import { GROUP, useDots } from "./dots";
+import { tokensAtOnce, useDots } from "./dots";
 
-/** Largest Σ (|level| + |level|) of a run: 258 · 127 is below 2¹⁵. */
-const RUN_LIMIT: u32 = 258;
+/** Largest sum of positive levels of a run, and of negative ones: 258 · 127 is below 2¹⁵. */
+const RUN_LIMIT: i16 = 258;
 
-/** Bytes of the runs of two tokens. */
+/** Bytes of the runs of a group. */
 export function runBytes(depth: u32): u32 {
   return (depth + 1) << 1;
 }
@@ -30,15 +29,9 @@ export function packLevels(
   sums: usize,
 ): void {
   const depth = (components + 3) >> 2;
-  const width = depth << 2;
-  if (useDots()) {
-    packGroups(levels, components, tokens, low, high, lowRuns, highRuns, sums);
-    return;
-  }
-  const padded = (tokens + 1) & ~1;
-  memory.fill(sums, 0, padded << 2);
   if (!ASC_FEATURE_RELAXED_SIMD) {
-    memory.fill(low, 0, (padded * width) << 1);
+    const width = depth << 2;
+    memory.fill(low, 0, (tokens * width) << 1);
     for (let c: u32 = 0; c < components; c++) {
       for (let t: u32 = 0; t < tokens; t++) {
         store<i16>(low + ((t * width + c) << 1), load<i16>(levels + ((c * tokens + t) << 1)));
@@ -46,77 +39,53 @@ export function packLevels(
     }
     return;
   }
-  memory.fill(low, 0, padded * width);
-  memory.fill(high, 0, padded * width);
-  for (let c: u32 = 0; c < components; c++) {
-    for (let t: u32 = 0; t < tokens; t++) {
-      const level = <i32> load<i16>(levels + ((c * tokens + t) << 1));
-      const l = <i32> <i8> level;
-      store<i8>(low + t * width + c, <i8> l);
-      store<i8>(high + t * width + c, <i8> ((level - l) >> 8));
-      store<i32>(sums + (t << 2), load<i32>(sums + (t << 2)) + level);
-    }
-  }
-  for (let t: u32 = 0; t < padded; t += 2) {
-    findRuns(low + t * width, depth, lowRuns + (t >> 1) * runBytes(depth));
-    findRuns(high + t * width, depth, highRuns + (t >> 1) * runBytes(depth));
-  }
-}
-
-function packGroups(
-  levels: usize,
-  components: u32,
-  tokens: u32,
-  low: usize,
-  high: usize,
-  lowDepths: usize,
-  highDepths: usize,
-  sums: usize,
-): void {
-  const depth = (components + 3) >> 2;
-  const groups = (tokens + GROUP - 1) / GROUP;
-  const bytes = depth * GROUP * 4;
-  memory.fill(sums, 0, groups * GROUP * 4);
+  const group = tokensAtOnce();
+  const groups = (tokens + group - 1) / group;
+  // From step to step of the depth, and from group to group.
+  const step = group << 2, bytes = depth * step;
+  memory.fill(sums, 0, groups * step);
   memory.fill(low, 0, groups * bytes);
   memory.fill(high, 0, groups * bytes);
-  memory.fill(lowDepths, 0, groups << 1);
-  memory.fill(highDepths, 0, groups << 1);
   for (let c: u32 = 0; c < components; c++) {
     const row = levels + ((c * tokens) << 1);
-    for (let group: u32 = 0, t: u32 = 0; group < groups; group++) {
-      let at = group * bytes + (c >> 2) * (GROUP * 4) + (c & 3);
-      const end = min(t + GROUP, tokens);
-      let anyLow = 0, anyHigh = 0;
-      for (; t < end; t++, at += 4) {
+    for (let t: u32 = 0, begin = (c >> 2) * step + (c & 3); t < tokens; begin += bytes) {
+      for (let at = begin, end = min(t + group, tokens); t < end; t++, at += 4) {
         const level = <i32> load<i16>(row + (t << 1));
-        const l = <i32> <i8> level, h = (level - l) >> 8;
+        const l = <i32> <i8> level;
         store<i8>(low + at, <i8> l);
-        store<i8>(high + at, <i8> h);
+        store<i8>(high + at, <i8> ((level - l) >> 8));
         store<i32>(sums + (t << 2), load<i32>(sums + (t << 2)) + level);
-        anyLow |= l, anyHigh |= h;
       }
-      if (anyLow) store<u16>(lowDepths + (group << 1), <u16> ((c >> 2) + 1));
-      if (anyHigh) store<u16>(highDepths + (group << 1), <u16> ((c >> 2) + 1));
     }
+  }
+  for (let g: u32 = 0; g < groups; g++) {
+    const plane = g * bytes, runs = g * runBytes(depth);
+    findRuns(low + plane, depth, step, lowRuns + runs);
+    findRuns(high + plane, depth, step, highRuns + runs);
   }
 }
 
-/** The longest runs of two rows of a plane, one after another. */
-function findRuns(row: usize, depth: u32, to: usize): void {
-  const width = depth << 2;
-  while (depth > 0 && (load<u32>(row + (depth << 2) - 4) | load<u32>(row + width + (depth << 2) - 4)) == 0) depth--;
+/** The depth of a group's plane, or the longest runs of it, one after another. */
+function findRuns(plane: usize, depth: u32, step: u32, to: usize): void {
+  while (depth > 0 && isZero(plane + (depth - 1) * step, step)) depth--;
+  if (useDots()) {
+    store<u16>(to, <u16> depth);
+    return;
+  }
+  const zero = i16x8.splat(0), limit = i16x8.splat(RUN_LIMIT);
+  // Of the sums that the kernel keeps apart, four tokens' even and odd pairs: what positive levels come to, and negative ones.
+  let up = zero, down = zero;
   let length: u32 = 0;
-  // Of the four sums that the kernel keeps apart: two tokens, even and odd pairs.
-  let s0: u32 = 0, s1: u32 = 0, s2: u32 = 0, s3: u32 = 0;
-  for (let k: u32 = 0; k < depth; k++, row += 4) {
-    const w0 = size(row) + size(row + 1), w1 = size(row + 2) + size(row + 3);
-    const w2 = size(row + width) + size(row + width + 1), w3 = size(row + width + 2) + size(row + width + 3);
-    s0 += w0, s1 += w1, s2 += w2, s3 += w3;
-    if (max(max(s0, s1), max(s2, s3)) > RUN_LIMIT) {
+  for (let k: u32 = 0; k < depth; k++, plane += step) {
+    const l = v128.load(plane);
+    const rise = i16x8.extadd_pairwise_i8x16_s(i8x16.max_s(l, zero));
+    const fall = i16x8.extadd_pairwise_i8x16_s(i8x16.min_s(l, zero));
+    up = i16x8.add(up, rise), down = i16x8.sub(down, fall);
+    if (v128.any_true(i16x8.gt_s(i16x8.max_s(up, down), limit))) {
       store<u16>(to, <u16> length);
       to += 2;
       length = 0;
-      s0 = w0, s1 = w1, s2 = w2, s3 = w3;
+      up = rise, down = i16x8.neg(fall);
     }
     length++;
   }
@@ -127,8 +96,9 @@ function findRuns(row: usize, depth: u32, to: usize): void {
   store<u16>(to, 0);
 }
 
-// @ts-ignore: decorator
-@inline
-function size(at: usize): u32 {
-  return <u32> abs<i32>(<i32> load<i8>(at));
+/** Whether `bytes`, a multiple of four, are all zero. */
+function isZero(at: usize, bytes: u32): bool {
+  let any: u32 = 0;
+  for (let i: u32 = 0; i < bytes; i += 4) any |= load<u32>(at + i);
+  return any == 0;
 }

@@ -24,7 +24,7 @@ async function openAll(geometry: IntegerGeometry, basis: IntegerBasis): Promise<
   for (const on of [false, true]) {
     const kernels = await IntegerKernels.open("relaxed");
     kernels.exports.setDots(on);
-    assertEquals(kernels.exports.tokensAtOnce(), on ? 6 : 2);
+    assertEquals(kernels.exports.tokensAtOnce(), on ? 6 : 4);
     transforms.push([`relaxed, dots ${on}`, new IntegerTransform(relaxed, kernels, geometry, basis)]);
   }
   return transforms;
@@ -116,18 +116,21 @@ Deno.test("sums hold at their edges: largest basis, levels all of one sign", asy
   const ctx = { tokens, positions: new Int32Array(tokens), layerBegin: 0, layerEnd: 1 };
   const named = await openAll(geometry, basis);
   const transforms = named.map(([, transform]) => transform);
-  // 129 · 127 · 2 is 32,766: one more would wrap.
-  for (const level of [1, 15, 16, 64, 65, 127, 128, 129, 255, 256, 384, 16512]) {
+  // 258 · 127 is 32,766: one more would wrap (6 · 43 of even places come to it, 7 · 37 to one more).
+  for (const level of [1, 15, 16, 37, 43, 64, 65, 127, 128, 129, 255, 256, 384, 16512]) {
     for (const sign of [1, -1]) {
       const count = Math.min(components, Math.floor((2 ** 31 - 1) / 63 / level));
-      // Even places alone as well: both sums of a run count for themselves.
+      // Even places alone as well, and some of the other sign: both sums of a run count for themselves, and both signs.
       for (const every of [1, 2]) {
-        const levels = Int16Array.from(
-          { length: components * tokens },
-          (_, i) => Math.floor(i / tokens) < count && Math.floor(i / tokens) % every === 0 ? sign * level : 0,
-        );
-        const [wanted, ...others] = transforms.map((transform) => transform.decode({ levels, scales }, ctx, "value"));
-        for (const [i, other] of others.entries()) assertEquals(other, wanted, `${level} ${named[i + 1][0]}`);
+        for (const turned of [Infinity, 3]) {
+          const levels = Int16Array.from({ length: components * tokens }, (_, i) => {
+            const component = Math.floor(i / tokens);
+            if (component >= count || component % every !== 0) return 0;
+            return component % turned === 2 ? -sign * level : sign * level;
+          });
+          const [wanted, ...others] = transforms.map((transform) => transform.decode({ levels, scales }, ctx, "value"));
+          for (const [i, other] of others.entries()) assertEquals(other, wanted, `${level} ${named[i + 1][0]}`);
+        }
       }
     }
   }

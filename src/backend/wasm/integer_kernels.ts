@@ -9,7 +9,7 @@ import { instantiate, KernelModule, type ModuleExports } from "./kernel_module.t
 
 /** Exports of the module. Pointers are byte addresses; see asm/integer/. */
 export interface IntegerExports extends ModuleExports {
-  /** What a product's number of tokens is padded to a multiple of. */
+  /** Tokens of a product's tile, which their number is padded to a multiple of. */
   tokensAtOnce(): number;
   /** Chooses between the two ways of a relaxed build (asm/integer/dots.ts), which give the same sums. */
   setDots(on: boolean): void;

@@ -157,9 +157,9 @@ export class IntegerTransform implements Disposable {
       // Two bytes a level: either planes of one byte, or 16-bit levels that run over both.
       const low = alloc(padded * depth * 8);
       const high = low + padded * depth * 4;
-      // Depth and an end, two bytes each, for every two tokens, or less.
-      const lowRuns = alloc(padded * (depth + 1));
-      const highRuns = alloc(padded * (depth + 1));
+      // Depth and an end, two bytes each, for every tile of tokens.
+      const lowRuns = alloc(padded / step * (depth + 1) * 2);
+      const highRuns = alloc(padded / step * (depth + 1) * 2);
       const sums = alloc(padded * 4);
       const scales = alloc(tokens * 4);
       kernels.write(source, levels.levels);

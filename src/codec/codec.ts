@@ -131,7 +131,7 @@ export class Codec implements AsyncDisposable {
   async decompressTo(
     input: KvzInput,
     makeSink: (shape: RestoredShape) => CacheSink | Promise<CacheSink>,
-    options: DecompressOptions = {},
+    { onProgress, ...options }: DecompressOptions = {},
   ): Promise<DecompressReport> {
     const lock = await this.#acquire();
     try {
@@ -143,10 +143,10 @@ export class Codec implements AsyncDisposable {
       const shape = await restoredShape(file, decoder, options);
       const sink = await makeSink(shape);
       const total = shape.positions.length;
-      const { onProgress } = options;
-      for await (const block of fileBlocks(file, decoder)) {
-        await sink.write(block.kind, 0, block.begin, block.tokens, block.data, block.kept ?? undefined);
-        if (block.kind === "value") onProgress?.({ done: block.begin + block.tokens, total });
+      for await (const block of fileBlocks(file, decoder, { shared: true })) {
+        const { kind, layerBegin, layerEnd, begin, tokens, data, kept } = block;
+        await sink.write(kind, layerBegin - decoder.layerBegin, begin, tokens, data, kept ?? undefined);
+        if (kind === "value" && layerEnd === decoder.layerEnd) onProgress?.({ done: begin + tokens, total });
       }
       return this.#report(total, timer);
     } finally {

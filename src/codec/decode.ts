@@ -17,6 +17,7 @@ import type { Lanes } from "./lanes.ts";
 import { type DecompressOptions, DEFAULT_MAX_BYTES } from "./options.ts";
 import { mapOrdered } from "./ordered.ts";
 import { FILE_CHUNK, regionOf, requireRising, TAG_IDS, TAG_KEPT, TAG_PLAN, TAG_POSITIONS } from "./regions.ts";
+import { layerRanges, sharesOf } from "./shares.ts";
 
 /** A piece of a restored cache. */
 export interface CacheBlock {
@@ -191,60 +192,63 @@ export class FileDecoder {
     );
   }
 
-  /** Restores the groups that `groups` yields (after the plan), in order, two blocks a group. */
-  async *blocks(groups: AsyncIterable<RecordGroup>): AsyncGenerator<CacheBlock, void, void> {
+  /**
+   * Restores the groups that `groups` yields (after the plan), in order, for each range of layers a block of keys and one of
+   * values.
+   *
+   * @param total tokens to restore, where lanes may share out the last chunks by layers; otherwise all layers are one range
+   */
+  async *blocks(groups: AsyncIterable<RecordGroup>, total = Infinity): AsyncGenerator<CacheBlock, void, void> {
     const { signal, onProgress } = this.#options;
     const lanes = this.#lanes;
     const decode = async (group: RecordGroup) => {
       signal?.throwIfAborted();
       const { positions, targetPositions, inputIds } = await this.positionsOf(group);
-      const take = Math.min(group.tokens, this.tokenLimit - group.begin);
+      const { tokens } = group;
+      const take = Math.min(tokens, this.tokenLimit - group.begin);
       const marks = await this.marksOf(group);
-      const data = new Map<Kind, Uint8Array>();
-      await Promise.all(this.recipe.groups.map(async (kinds) => {
-        const { layerBegin, layerEnd } = this;
-        const streams = this.streamsOf(group, kinds);
-        const tokens = group.tokens;
-        const region = regionOf(group.chunk);
-        const parts = await lanes.run({
-          op: "decode",
-          region,
-          kinds,
-          tokens,
-          positions,
-          targetPositions,
-          layerBegin,
-          layerEnd,
-          streams,
-          ...marks,
-        }) as Uint8Array[];
-        kinds.forEach((kind, i) => data.set(kind, this.#firstTokens(parts[i], kind, tokens, take)));
-      }));
+      const shares = this.#sharesOf(group, take, total);
+      const ranges = layerRanges(this.layerBegin, this.layerEnd, shares).map(async ([layerBegin, layerEnd]) => {
+        const data = new Map<Kind, Uint8Array>();
+        await Promise.all(this.recipe.groups.map(async (kinds) => {
+          const parts = await lanes.run({
+            op: "decode",
+            region: regionOf(group.chunk),
+            kinds,
+            tokens,
+            positions,
+            targetPositions,
+            layerBegin,
+            layerEnd,
+            streams: this.streamsOf(group, kinds),
+            ...marks,
+          }) as Uint8Array[];
+          const layers = layerEnd - layerBegin;
+          kinds.forEach((kind, i) => data.set(kind, this.#firstTokens(parts[i], kind, layers, tokens, take)));
+        }));
+        return { layerBegin, layerEnd, data };
+      });
       return {
-        group,
-        take,
-        data,
-        kept: marks === undefined ? null : this.keptOf(marks.marks, group.tokens, take),
+        begin: group.begin,
+        tokens: take,
+        ranges: await Promise.all(ranges),
+        kept: marks === undefined ? null : this.keptOf(marks.marks, tokens, take),
         positions: targetPositions.slice(0, take),
         inputIds: inputIds?.slice(0, take) ?? null,
       };
     };
-    for await (const done of mapOrdered(this.limited(groups), lanes.ahead, decode)) {
-      for (const kind of KINDS) {
-        yield {
-          kind,
-          layerBegin: this.layerBegin,
-          layerEnd: this.layerEnd,
-          begin: done.group.begin,
-          tokens: done.take,
-          positions: done.positions,
-          inputIds: done.inputIds,
-          data: done.data.get(kind)!,
-          kept: done.kept,
-        };
+    for await (const { ranges, ...group } of mapOrdered(this.limited(groups), lanes.ahead, decode)) {
+      for (const { layerBegin, layerEnd, data } of ranges) {
+        for (const kind of KINDS) yield { kind, layerBegin, layerEnd, ...group, data: data.get(kind)! };
       }
-      onProgress?.({ done: done.group.begin + done.take });
+      onProgress?.({ done: group.begin + group.tokens });
     }
+  }
+
+  /** In how many ranges of layers a group is decoded. */
+  #sharesOf({ chunk, begin, records }: RecordGroup, tokens: number, total: number): number {
+    const whole = this.recipe.byLayers !== true || regionOf(chunk) !== "chunk" || records.has(TAG_KEPT);
+    return whole ? 1 : sharesOf(tokens, total - begin, this.#lanes.size, this.layerEnd - this.layerBegin);
   }
 
   /** Stops at the token limit and checks the output limit before a group is worked on. */
@@ -312,11 +316,11 @@ export class FileDecoder {
   }
 
   /** The first `take` tokens of [layers][heads][tokens][dim]. */
-  #firstTokens(bytes: Uint8Array, kind: Kind, tokens: number, take: number): Uint8Array {
+  #firstTokens(bytes: Uint8Array, kind: Kind, layers: number, tokens: number, take: number): Uint8Array {
     if (take === tokens) return bytes;
     const { kvHeads, keyDim, valueDim } = this.header.model;
     const row = (kind === "key" ? keyDim : valueDim) * BYTES_PER_ELEMENT[this.dtype];
-    const blocks = (this.layerEnd - this.layerBegin) * kvHeads;
+    const blocks = layers * kvHeads;
     const out = new Uint8Array(blocks * take * row);
     for (let b = 0; b < blocks; b++) {
       out.set(bytes.subarray(b * tokens * row, (b * tokens + take) * row), b * take * row);

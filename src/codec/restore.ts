@@ -46,11 +46,21 @@ export async function loadPlan(file: OpenFile, decoder: FileDecoder): Promise<vo
   await decoder.loadPlan(await readGroup(file, file.groups[0]));
 }
 
-/** Blocks of an open file whose plan is loaded. */
-export function fileBlocks(file: OpenFile, decoder: FileDecoder): AsyncGenerator<CacheBlock, void, void> {
-  return decoder.blocks(async function* () {
-    for (const group of file.groups.slice(1)) yield await readGroup(file, group);
-  }());
+/**
+ * Blocks of an open file whose plan is loaded; `shared`: lanes may share out chunks by layers, for readers that take blocks
+ * of any layers.
+ */
+export function fileBlocks(
+  file: OpenFile,
+  decoder: FileDecoder,
+  { shared = false } = {},
+): AsyncGenerator<CacheBlock, void, void> {
+  return decoder.blocks(
+    async function* () {
+      for (const group of file.groups.slice(1)) yield await readGroup(file, group);
+    }(),
+    shared ? Math.min(file.tokens, decoder.tokenLimit) : undefined,
+  );
 }
 
 /** Positions and token ids of what will be restored. */

@@ -78,6 +78,7 @@ export const kvz: Recipe<KvzOptions> = {
   stages: ["split", "joint transform", "trellis", "rans"],
   groups: [["key", "value"]],
   chunkTokens: 512,
+  byLayers: true,
   knob: { name: "step", min: 1e-9, max: 1e9, start },
   ratioOfFile: true,
 

@@ -181,6 +181,8 @@ export interface Recipe<Options extends object = Record<string, unknown>> extend
   readonly groups: readonly (readonly Kind[])[];
   /** Tokens of a full chunk. */
   readonly chunkTokens: number;
+  /** Whether decoding a few layers of a chunk costs little more than their share, so that threads may share it out. */
+  readonly byLayers?: boolean;
   /** What `fileRatio` varies; null where nothing does. */
   readonly knob: Knob | null;
   /** Whether option `ratio` means the ratio of the whole file, found by the knob. */

@@ -93,7 +93,8 @@ export function requireLevels({ levels, scales }: Levels, most: number, tokens: 
         `${tokens} and ${tokens}`,
     );
   }
-  const sums = new Float64Array(tokens);
+  // Of 4096 levels of 16 bits at most.
+  const sums = new Int32Array(tokens);
   for (let c = 0, i = 0; c < components; c++) {
     for (let t = 0; t < tokens; t++, i++) {
       const magnitude = Math.abs(levels[i]);

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Kind } from "../src/cache/types.ts";
-import { describeModel } from "../src/codec/decode.ts";
+import { describeModel } from "../src/cache/describe_model.ts";
 import type { KindProfile, KvtcProfile, Profile } from "../src/profile/types.ts";
 import { nominalSaving } from "../src/profile/kvcar/check.ts";
 import type { KvcarProfile } from "../src/profile/kvcar/types.ts";

@@ -5,7 +5,7 @@
  * @module
  */
 import { type Command, Option } from "commander";
-import { describeModel } from "../../src/codec/decode.ts";
+import { describeModel } from "../../src/cache/describe_model.ts";
 import type { ByteSink, ByteSource } from "../../src/container/bytes.ts";
 import { KvzMismatchError } from "../../src/errors.ts";
 import {

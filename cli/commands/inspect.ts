@@ -4,7 +4,7 @@
  * @module
  */
 import type { Command } from "commander";
-import { describeModel } from "../../src/codec/decode.ts";
+import { describeModel } from "../../src/cache/describe_model.ts";
 import { inspect } from "../../src/codec/inspect.ts";
 import type { CliContext } from "../context.ts";
 import { openInput } from "../files.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 import { type Command, Option } from "commander";
-import { describeModel } from "../../src/codec/decode.ts";
+import { describeModel } from "../../src/cache/describe_model.ts";
 import { sharingMap, writeSharingMap } from "../../src/eval/sharing_map.ts";
 import { measureLayers, searchSharing, type SharingOrder } from "../../src/eval/sharing_search.ts";
 import { cutSentences } from "../calibrate/sequences.ts";

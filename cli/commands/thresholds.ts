@@ -6,7 +6,7 @@
 import type { Command } from "commander";
 import { modelFingerprint } from "../../src/cache/fingerprint.ts";
 import type { DType } from "../../src/cache/types.ts";
-import { describeModel } from "../../src/codec/decode.ts";
+import { describeModel } from "../../src/cache/describe_model.ts";
 import { modelToJson } from "../../src/container/model_json.ts";
 import {
   type DiffKvThresholds,

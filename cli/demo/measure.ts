@@ -7,7 +7,7 @@ import { packedLength, TYPE_BITS } from "../../src/backend/backend.ts";
 import type { QuantGroup } from "../../src/backend/backend.ts";
 import type { CacheSource, Kind } from "../../src/cache/types.ts";
 import type { Codec } from "../../src/codec/codec.ts";
-import { describeModel } from "../../src/codec/decode.ts";
+import { describeModel } from "../../src/cache/describe_model.ts";
 import { inspect } from "../../src/codec/inspect.ts";
 import { fp16Bytes } from "../../src/codec/report.ts";
 import { KvzMismatchError } from "../../src/errors.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 import type { DType } from "../../src/cache/types.ts";
-import { describeModel } from "../../src/codec/decode.ts";
+import { describeModel } from "../../src/cache/describe_model.ts";
 import type { LaneOptions } from "../../src/codec/lanes.ts";
 import { ComponentMeter } from "../../src/eval/component_meter.ts";
 import { evaluateText, evaluationTokens } from "../../src/eval/evaluate.ts";

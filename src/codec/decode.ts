@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { describeModel } from "../cache/describe_model.ts";
 import { modelFingerprint } from "../cache/fingerprint.ts";
 import { BYTES_PER_ELEMENT, type DType, type Kind, KINDS, type ModelSpec } from "../cache/types.ts";
 import type { KvzHeader } from "../container/header.ts";
@@ -342,12 +343,4 @@ export async function recipeOf(header: KvzHeader): Promise<Recipe<object>> {
   } catch (cause) {
     throw new KvzFormatError(`Cannot read file: options of recipe ${name} are out of range`, { cause });
   }
-}
-
-/** A model in a few words. */
-export function describeModel(model: ModelSpec): string {
-  const { id, architecture, layers, kvHeads, keyDim, valueDim, rope } = model;
-  const dims = keyDim === valueDim ? `${keyDim}` : `${keyDim}/${valueDim}`;
-  const name = id ?? architecture ?? "an unnamed model";
-  return `${name} (${layers} layers × ${kvHeads} KV heads × ${dims}, ${rope ? `RoPE θ ${rope.theta}` : "no RoPE"})`;
 }

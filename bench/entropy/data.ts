@@ -17,7 +17,7 @@ import { countSymbols } from "../../src/stages/entropy/rans_counts.ts";
 import { ReferenceRans } from "../../src/stages/entropy/rans_reference.ts";
 import { normalizeTables, type RansTables } from "../../src/stages/entropy/rans_tables.ts";
 import { tableBits, tableLimits, trellisContexts, trellisModel } from "../../src/stages/quantize/trellis/model.ts";
-import { decodeSide, sideLength } from "../../src/stages/quantize/trellis/side.ts";
+import { decodeSide, sideComponents } from "../../src/stages/quantize/trellis/side.ts";
 import { loadInputs, option } from "../inputs.ts";
 
 /** A matrix of symbols with what rANS codes it by. */
@@ -142,19 +142,17 @@ export async function recipeData(): Promise<EntropyData | null> {
     dtype: cache.dtype,
     openBackend: () => createBackend(),
   };
-  const { basis: { components }, stepSets, tables } = await planSetup(profile, facts, options);
+  const { stepSets, tables } = await planSetup(profile, facts, options);
   const codec = await openCodec(profile);
   const { bytes } = await codec.compress(cache, { recipe: "kvz" });
   await codec.close();
   const file = await openFile(bytes);
   const chunk = file.groups.find(({ chunk }) => chunk === 0)!;
   const { records } = await readGroup(file, chunk);
-  const side = decodeSide(
-    await decodeStream(records.get("SIDE")!, sideLength(chunk.tokens, components), "SIDE"),
-    chunk.tokens,
-    components,
-  );
-  const model = trellisModel(stepSets, side.s, { bits: tableBits(tables), limits: tableLimits(tables) });
+  const sideRecord = records.get("SIDE")!;
+  const components = sideComponents(sideRecord.rawLength, chunk.tokens, profile.components);
+  const side = decodeSide(await decodeStream(sideRecord, sideRecord.rawLength, "SIDE"), chunk.tokens, components);
+  const model = trellisModel(stepSets, side.s, { bits: tableBits(tables), limits: tableLimits(tables) }, components);
   const contexts = trellisContexts(model, side);
   const symb = records.get("SYMB")!;
   const coded = await decodeStream(symb, symb.rawLength, "SYMB");

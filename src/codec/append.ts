@@ -94,6 +94,7 @@ export async function appendCache(
     writer,
     withIds,
     withPositions: header.firstPosition === undefined,
+    settings: decoder.settings,
     ...(tail !== undefined && room > 0 ? { previous: await readTail(decoder, await readGroup(file, tail)) } : {}),
   };
   await encodeUnits(encoder, units, options);

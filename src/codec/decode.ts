@@ -62,6 +62,7 @@ export class FileDecoder {
   readonly #options: DecompressOptions;
   readonly #lanes: Lanes;
   readonly #profile: Profile | null;
+  #settings: object | undefined;
   /** Position of the file's first token, once its group is known; groups start in order. */
   #first: Promise<Int32Array> | null = null;
 
@@ -156,6 +157,11 @@ export class FileDecoder {
     return decoder;
   }
 
+  /** Of the setup, for encode jobs, once the plan is loaded to append. */
+  get settings(): object | undefined {
+    return this.#settings;
+  }
+
   /** Bytes of a restored token over the chosen layers. */
   get bytesPerToken(): number {
     const { kvHeads, keyDim, valueDim } = this.header.model;
@@ -188,9 +194,9 @@ export class FileDecoder {
     const { model, dtype: storedDType } = this.header;
     const facts = { model, storedDType, dtype: this.dtype, openBackend: this.#lanes.openBackend };
     const options = this.recipe.parseOptions({ ...this.header.recipe.options });
-    await this.#lanes.load(
-      await this.recipe.loadSetup(this.#profile, facts, plan, append ? options : undefined, options),
-    );
+    const setup = await this.recipe.loadSetup(this.#profile, facts, plan, append ? options : undefined, options);
+    this.#settings = setup.settings;
+    await this.#lanes.load(setup);
   }
 
   /**

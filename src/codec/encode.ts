@@ -136,7 +136,16 @@ export async function encodeCache(
     ...(codedEnd < tokens ? [{ chunk: WINDOW_CHUNK, begin: codedEnd, end: tokens }] : []),
   ];
   await encodeUnits(
-    { lanes, recipe, source, writer, withIds, withPositions: firstPosition === undefined, marks },
+    {
+      lanes,
+      recipe,
+      source,
+      writer,
+      withIds,
+      withPositions: firstPosition === undefined,
+      marks,
+      settings: setup.settings,
+    },
     units,
     options,
   );
@@ -152,6 +161,8 @@ export interface UnitEncoder {
   readonly writer: FrameWriter;
   readonly withIds: boolean;
   readonly withPositions: boolean;
+  /** Of the setup. */
+  readonly settings: object | undefined;
   /** What each head keeps of all tokens of the source. */
   readonly marks?: Uint8Array;
   /** Streams of the tail chunk that the first coded unit goes on with (append). */
@@ -201,7 +212,7 @@ export async function encodeUnits(
 }
 
 async function encodeKinds(
-  { lanes, source }: UnitEncoder,
+  { lanes, source, settings }: UnitEncoder,
   unit: Unit,
   kinds: readonly Kind[],
   { previous, marks }: Pick<EncodeJob, "previous" | "marks">,
@@ -219,6 +230,7 @@ async function encodeKinds(
     positions: source.positions.slice(unit.begin, unit.end),
     data,
     ...(unit.recent ? { recent: true } : {}),
+    ...(settings ? { settings } : {}),
     ...(there ? { source: there } : {}),
     ...(previous ? { previous } : {}),
     ...(marks ? { marks } : {}),

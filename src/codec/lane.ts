@@ -35,6 +35,11 @@ export interface Lane {
   close(): void;
 }
 
+/** Whether a lane that has loaded `key` needs nothing to run a setup. */
+export function serves(key: string, setup: Setup): boolean {
+  return key === setup.key || key === setup.within;
+}
+
 /** A lane in the calling thread. */
 export class InlineLane implements Lane {
   #backend: Backend;
@@ -109,7 +114,7 @@ export class InlineLane implements Lane {
   }
 
   async #load(setup: Setup): Promise<void> {
-    if (this.#loaded?.key === setup.key) return;
+    if (this.#loaded !== null && serves(this.#loaded.key, setup)) return;
     this.#loaded?.codec[Symbol.dispose]();
     this.#loaded = null;
     this.#setup = setup;

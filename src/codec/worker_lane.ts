@@ -8,7 +8,7 @@ import { KvzBackendError, KvzFormatError, KvzLimitError, KvzMismatchError, KvzUn
 import { startWorker, type WorkerHandle, workerUrl } from "../platform/worker.ts";
 import type { Job, Setup } from "../recipes/recipe.ts";
 import { detach } from "./detach.ts";
-import type { JobResult, Lane, LaneInfo } from "./lane.ts";
+import { type JobResult, type Lane, type LaneInfo, serves } from "./lane.ts";
 
 /** Messages to a lane's worker; every one is answered by a {@linkcode LaneReply} with its id. */
 export type LaneRequest =
@@ -62,7 +62,7 @@ export class WorkerLane implements Lane {
   }
 
   async load(setup: Setup): Promise<void> {
-    if (this.#key === setup.key) return;
+    if (serves(this.#key, setup)) return;
     this.#key = "";
     const transfer: ArrayBuffer[] = [];
     await this.#calls.call({ type: "load", setup: detach(setup, transfer) }, transfer);

@@ -15,7 +15,7 @@ import { splitPlanes } from "../stages/tokens/window.ts";
 import { KvzFormatError, KvzUnsupportedError } from "../errors.ts";
 import { KVZ_TAGS } from "./kvz.ts";
 import { type KvzChunks, openChunks } from "./kvz_chunks.ts";
-import type { KvzSetup } from "./kvz_setup.ts";
+import type { KvzEncoders, KvzSetup } from "./kvz_setup.ts";
 import { decodeRawRegion, type RawShape } from "./raw_region.ts";
 import type { ChunkCodec, DecodeJob, EncodeJob, InflateJob, Setup, TaggedStream } from "./recipe.ts";
 
@@ -25,24 +25,24 @@ const INFLATED = "QUAR";
 /** Loads the kernels. */
 export async function openCodec(backend: Backend, setup: Setup): Promise<ChunkCodec> {
   const kvzSetup = setup as KvzSetup;
-  const { model, dtype, storedDType, encoder } = kvzSetup;
+  const { model, dtype } = kvzSetup;
   const { layers, kvHeads: heads, keyDim, valueDim, rope } = model;
-  const geometry = { layers, heads, keyDim, valueDim, rope, dtype: encoder === null ? dtype : storedDType };
+  const geometry = { layers, heads, keyDim, valueDim, rope, dtype };
   return new KvzCodec(backend, kvzSetup, await openChunks(backend, kvzSetup, geometry));
 }
 
 class KvzCodec implements ChunkCodec {
   readonly #backend: Backend;
-  readonly #setup: Pick<KvzSetup, "model" | "storedDType" | "dtype" | "encoder">;
+  readonly #setup: Pick<KvzSetup, "model" | "storedDType" | "dtype">;
   readonly #components: number;
   readonly #chunks: KvzChunks;
   readonly #sinks: Readonly<Record<Kind, SinkStage>>;
 
   /** The setup itself is not kept: a worker's copy of the basis ends with the constructor. */
   constructor(backend: Backend, setup: KvzSetup, chunks: KvzChunks) {
-    const { model, storedDType, dtype, encoder, basis } = setup;
+    const { model, storedDType, dtype, basis } = setup;
     this.#backend = backend;
-    this.#setup = { model, storedDType, dtype, encoder };
+    this.#setup = { model, storedDType, dtype };
     this.#components = basis.components;
     this.#chunks = chunks;
     const sinks = (kind: Kind) => new SinkStage(backend, { layers: model.layers, ...this.#shape(kind) });
@@ -85,15 +85,20 @@ class KvzCodec implements ChunkCodec {
   }
 
   async #encodeChunk(
-    { tokens, positions, begin, previous, recent }: EncodeJob,
+    { tokens, positions, begin, previous, recent, settings }: EncodeJob,
     elements: Readonly<Record<Kind, Uint8Array | DeviceBuffer>>,
   ): Promise<TaggedStream[]> {
-    const { model, encoder } = this.#setup;
+    const { model } = this.#setup;
     const ctx: ChunkContext = { tokens, positions, layerBegin: 0, layerEnd: model.layers };
     const before = previous === undefined
       ? null
       : { streams: await this.#unpack(previous.tokens, previous.streams), tokens: previous.tokens };
-    const coded = await this.#chunks.encode(elements, ctx, encoder![recent ? "recent" : "older"], before);
+    const coded = await this.#chunks.encode(
+      elements,
+      ctx,
+      (settings as KvzEncoders)[recent ? "recent" : "older"],
+      before,
+    );
     if (coded === null) {
       throw new KvzUnsupportedError(
         `Cannot append: token ${begin} and those after it are too large for the step of the chunk they go on with`,
@@ -149,12 +154,12 @@ class KvzCodec implements ChunkCodec {
 
   #shape(kind: Kind) {
     const { kvHeads, keyDim, valueDim, rope } = this.#setup.model;
-    const { dtype, storedDType, encoder } = this.#setup;
+    const { dtype } = this.#setup;
     return {
       heads: kvHeads,
       dim: kind === "key" ? keyDim : valueDim,
       rope: kind === "key" ? rope : null,
-      dtype: encoder === null ? dtype : storedDType,
+      dtype,
     };
   }
 

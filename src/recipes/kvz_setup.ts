@@ -11,7 +11,7 @@ import { forwardMatrix } from "../profile/kvz/forward.ts";
 import { keptComponents } from "../profile/kvz/cut.ts";
 import type { KvzProfile } from "../profile/kvz/types.ts";
 import type { RansTables } from "../stages/entropy/rans_tables.ts";
-import { cutStepSet, type StepSet } from "../stages/quantize/trellis/model.ts";
+import type { StepSet } from "../stages/quantize/trellis/model.ts";
 import { MAX_S } from "../stages/quantize/trellis/side.ts";
 import { nearestS, stepOf } from "../stages/quantize/trellis/step.ts";
 import type { IntegerBasis } from "../stages/transform/integer_basis.ts";
@@ -27,8 +27,8 @@ export interface KvzSetup extends Setup {
   readonly basis: IntegerBasis;
   readonly stepSets: readonly StepSet[];
   readonly tables: RansTables;
-  /** What encoding takes beside them; null in a decoder. */
-  readonly encoder: KvzEncoders | null;
+  /** Absent in a decoder. */
+  readonly settings?: KvzEncoders;
 }
 
 /** How the newest tokens are encoded, and how those before them. */
@@ -44,9 +44,9 @@ const forwards = new WeakMap<KvzProfile, Promise<Uint16Array>>();
 
 /** The setup of an encoder. */
 export async function planSetup(profile: KvzProfile, facts: SetupFacts, options: KvzOptions): Promise<KvzSetup> {
-  const encoders = encodersOf(profile, profile.components, options);
-  const components = encoders[options.recent > 0 ? "recent" : "older"].components;
-  return makeSetup(profile, facts, components, await forwardOf(profile, facts), encoders);
+  const settings = encodersOf(profile, profile.components, options);
+  const { components } = settings[options.recent > 0 ? "recent" : "older"];
+  return makeSetup(profile, facts, components, { forward: await forwardOf(profile, facts), settings });
 }
 
 /** @param most components of the file */
@@ -94,14 +94,11 @@ export async function loadSetup(
         `${profile.components}`,
     );
   }
-  if (append === undefined) return makeSetup(profile, facts, components, null, null);
-  return makeSetup(
-    profile,
-    facts,
-    components,
-    await forwardOf(profile, facts),
-    encodersOf(profile, components, append),
-  );
+  if (append === undefined) return makeSetup(profile, facts, components, null);
+  return makeSetup(profile, facts, components, {
+    forward: await forwardOf(profile, facts),
+    settings: encodersOf(profile, components, append),
+  });
 }
 
 /** The step asked for, as its s. */
@@ -160,32 +157,25 @@ function componentsFor({ variance, components }: KvzProfile, s: number): number 
   return Math.min(components, Math.ceil(wanted / COMPONENT_GROUP) * COMPONENT_GROUP);
 }
 
+/**
+ * Lanes get the whole basis, whatever part of it a file needs, and the forward matrix to encode: files of any step and any
+ * quality, and decoding after encoding, find it there.
+ *
+ * @param components the most of a chunk of the file
+ * @param encoder null in a decoder
+ */
 function makeSetup(
   profile: KvzProfile,
   { model, storedDType, dtype }: SetupFacts,
   components: number,
-  forward: Uint16Array | null,
-  encoder: KvzSetup["encoder"],
+  encoder: { readonly forward: Uint16Array; readonly settings: KvzEncoders } | null,
 ): KvzSetup {
   const { features, basis, scales, mean, stepSets, tables, fingerprint } = profile;
-  const length = components * features;
-  return {
-    recipe: "kvz",
-    key: `kvz ${JSON.stringify([fingerprint, storedDType, dtype, components, encoder])}`,
-    plan: Uint8Array.of(components & 0xff, components >> 8),
-    model,
-    storedDType,
-    dtype,
-    basis: {
-      components,
-      features,
-      basis: basis.subarray(0, length),
-      scales,
-      mean,
-      ...(forward === null ? {} : { forward: forward.subarray(0, length) }),
-    },
-    stepSets: stepSets.map((set) => cutStepSet(set, components)),
-    tables,
-    encoder,
-  };
+  const key = (what: string) => `kvz ${JSON.stringify([fingerprint, storedDType, dtype])} ${what}`;
+  const plan = Uint8Array.of(components & 0xff, components >> 8);
+  const transform = { components: profile.components, features, basis, scales, mean };
+  const common = { recipe: "kvz", plan, model, storedDType, dtype, stepSets, tables };
+  if (encoder === null) return { ...common, key: key("decode"), within: key("encode"), basis: transform };
+  const { forward, settings } = encoder;
+  return { ...common, key: key("encode"), basis: { ...transform, forward }, settings };
 }

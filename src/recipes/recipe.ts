@@ -33,6 +33,8 @@ export interface EncodeJob {
   readonly positions: Int32Array;
   /** A chunk of the newest tokens. */
   readonly recent?: true;
+  /** {@linkcode Setup.settings} of the file's setup. */
+  readonly settings?: object;
   /** Source elements [layers][heads][tokens][dim] of each kind. */
   readonly data: readonly Uint8Array[];
   /** What the recipe's {@linkcode Selection} says of these tokens, [layers][heads][tokens]; absent: all are kept. */
@@ -100,8 +102,22 @@ export interface ChunkCodec extends Disposable {
 export interface Setup {
   readonly recipe: string;
   readonly key: string;
+  /** Key of a setup that can do all that this one can: a lane that has it loads nothing. */
+  readonly within?: string;
+  /** What goes with every encode job instead of into the lanes, so that files of different settings share a key. */
+  readonly settings?: object;
   /** Payload of the file's plan record; empty where a recipe has none. */
   readonly plan: Uint8Array;
+}
+
+/** What the setup of a recipe that hands work to another one takes over from the other's; `by` names it in keys. */
+export function outerSetup({ key, within, plan, settings }: Setup, by: string): Omit<Setup, "recipe"> {
+  return {
+    key: `${by} ${key}`,
+    plan,
+    ...(within === undefined ? {} : { within: `${by} ${within}` }),
+    ...(settings === undefined ? {} : { settings }),
+  };
 }
 
 /** An option of a recipe, for `kvz recipes` and for checks. */

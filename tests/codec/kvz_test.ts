@@ -235,6 +235,7 @@ Deno.test("streams of a chunk that no encoder makes: all backends refuse them, o
   const cache = syntheticCache(40);
   const streams = await coders[0].encode({
     op: "encode",
+    settings: setup.settings,
     after: 0,
     region: "chunk",
     kinds: ["key", "value"],

@@ -5,7 +5,7 @@
  * @module
  */
 import { kvz, type KvzOptions } from "../kvz.ts";
-import type { Recipe, Setup } from "../recipe.ts";
+import { outerSetup, type Recipe, type Setup } from "../recipe.ts";
 import type { CodeOptions } from "./codes.ts";
 
 /** Setup of the lanes: that of kvz under the evicting recipe's name. */
@@ -31,7 +31,7 @@ export function kvzOptionsOf({ quality, step }: Pick<CodeOptions, "quality" | "s
 export function withKvz<Options extends CodeOptions>(recipe: Recipe<Options>): Recipe<Options> {
   const { name } = recipe;
   const wrap = (inner: Setup): Setup => {
-    const setup: KeptKvzSetup = { recipe: name, key: `${name} ${inner.key}`, plan: inner.plan, kvz: inner };
+    const setup: KeptKvzSetup = { recipe: name, ...outerSetup(inner, name), kvz: inner };
     return setup;
   };
   return {

@@ -10,7 +10,7 @@ import { KvzFormatError, KvzMismatchError } from "../../errors.ts";
 import { requireProfile } from "../../profile/require.ts";
 import type { Profile } from "../../profile/types.ts";
 import { formatLayerMap, layerMapOf, storedLayers } from "../../stages/sharing/layer_map.ts";
-import type { Recipe, Setup, SetupFacts } from "../recipe.ts";
+import { outerSetup, type Recipe, type Setup, type SetupFacts } from "../recipe.ts";
 import { innerOptions, innerRecipe, type ProfiledInner, requireMap } from "./inner.ts";
 import type { KvSharerOptions } from "./kvsharer.ts";
 
@@ -34,8 +34,8 @@ export function withProfile(recipe: Recipe<KvSharerOptions>, name: ProfiledInner
   function wrap(facts: SetupFacts, options: KvSharerOptions, setup: Setup): OwnLayersSetup {
     const map = layerMapOf(options.map, facts.model.layers);
     const { model, storedDType } = facts;
-    const key = `${recipe.name} ${options.map} ${setup.key}`;
-    return { recipe: recipe.name, key, plan: setup.plan, own: setup, map, model, storedDType };
+    const outer = outerSetup(setup, `${recipe.name} ${options.map}`);
+    return { recipe: recipe.name, ...outer, own: setup, map, model, storedDType };
   }
 
   return {

@@ -73,10 +73,10 @@ for (
   if (options.sinks > 0) continue;
   // The one chunk's coefficients in sixteenths of the step, as the recipe computes them.
   const facts = { model: MODEL, storedDType: dtype, dtype, openBackend: () => createBackend(backend) };
-  const { basis, encoder } = await planSetup(profile, facts, kvz.parseOptions(options));
+  const { basis, settings } = await planSetup(profile, facts, kvz.parseOptions(options));
   const { kvHeads: heads, ...geometry } = MODEL;
   using transform = await openIntegerTransform(await createBackend(backend), { ...geometry, heads, dtype }, basis);
-  const { older } = encoder!;
+  const { older } = settings!;
   const floats = await transform.encode(
     { key: cache.read("key", 0, tokens), value: cache.read("value", 0, tokens) },
     { tokens, positions: cache.positions, layerBegin: 0, layerEnd: MODEL.layers },

@@ -111,7 +111,7 @@ function multiply(block: Float32Array, dim: number, x: Float32Array, out: Float3
 /** The power of two that makes all values smaller than 4. */
 function gainOf(values: Float32Array): number {
   let largest = 0;
-  for (const value of values) largest = Math.max(largest, Math.abs(value));
+  for (let i = 0; i < values.length; i++) largest = Math.max(largest, Math.abs(values[i]));
   return deviceGain(largest);
 }
 

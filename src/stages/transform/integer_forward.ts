@@ -44,7 +44,7 @@ export class ForwardTransform implements Disposable {
 /** A matrix of entries below 4, as the device takes it, and the power of two that it has been divided by. */
 function withinDevice(forward: Uint16Array): { bits: Uint16Array; gain: number } {
   let largest = 0;
-  for (const bits of forward) largest = Math.max(largest, bits & 0x7fff);
+  for (let i = 0; i < forward.length; i++) largest = Math.max(largest, forward[i] & 0x7fff);
   const gain = deviceGain(f16ToNumber(largest));
   return { bits: gain === 1 ? forward : forward.map((bits) => numberToF16(f16ToNumber(bits) / gain)), gain };
 }

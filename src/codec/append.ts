@@ -18,6 +18,7 @@ import { encodeUnits, type UnitEncoder } from "./encode.ts";
 import { groupIds, groupPositions, type OpenFile, readGroup, type RecordGroup } from "./groups.ts";
 import type { Lanes } from "./lanes.ts";
 import type { CallOptions } from "./options.ts";
+import { allDone } from "./ordered.ts";
 import { codedUnits, FILE_CHUNK, firstOfContiguous, regionOf, SINK_CHUNK, type Unit, WINDOW_CHUNK } from "./regions.ts";
 
 /** What appending did. */
@@ -127,7 +128,7 @@ async function readWindow(lanes: Lanes, decoder: FileDecoder, file: OpenFile, be
   const group = await readGroup(file, found);
   const positions = await groupPositions(file.header, group);
   const data = new Map<Kind, Uint8Array>();
-  await Promise.all(decoder.recipe.groups.map(async (kinds) => {
+  await allDone(decoder.recipe.groups.map(async (kinds) => {
     const parts = await lanes.run({
       op: "decode",
       region: "window",

@@ -16,7 +16,7 @@ import { decodeStream } from "../stages/entropy/deflate.ts";
 import { groupIds, groupPositions, type RecordGroup, requireRecord } from "./groups.ts";
 import type { Lanes } from "./lanes.ts";
 import { type DecompressOptions, DEFAULT_MAX_BYTES } from "./options.ts";
-import { mapOrdered } from "./ordered.ts";
+import { allDone, mapOrdered } from "./ordered.ts";
 import { FILE_CHUNK, regionOf, requireRising, TAG_IDS, TAG_KEPT, TAG_PLAN, TAG_POSITIONS } from "./regions.ts";
 import { layerRanges, sharesOf } from "./shares.ts";
 
@@ -217,7 +217,7 @@ export class FileDecoder {
       const shares = this.#sharesOf(group, take, total);
       const ranges = layerRanges(this.layerBegin, this.layerEnd, shares).map(async ([layerBegin, layerEnd]) => {
         const data = new Map<Kind, Uint8Array>();
-        await Promise.all(this.recipe.groups.map(async (kinds) => {
+        await allDone(this.recipe.groups.map(async (kinds) => {
           const parts = await lanes.run({
             op: "decode",
             region: regionOf(group.chunk),
@@ -238,7 +238,7 @@ export class FileDecoder {
       return {
         begin: group.begin,
         tokens: take,
-        ranges: await Promise.all(ranges),
+        ranges: await allDone(ranges),
         kept: marks === undefined ? null : this.keptOf(marks.marks, tokens, take),
         positions: targetPositions.slice(0, take),
         inputIds: inputIds?.slice(0, take) ?? null,

@@ -9,7 +9,7 @@ import type { DeviceCache } from "./device_cache.ts";
 import { type OpenFile, readGroup } from "./groups.ts";
 import type { Lanes } from "./lanes.ts";
 import type { CallOptions } from "./options.ts";
-import { mapOrdered } from "./ordered.ts";
+import { allDone, mapOrdered } from "./ordered.ts";
 import { regionOf } from "./regions.ts";
 import type { RestoredShape } from "./restore.ts";
 
@@ -37,7 +37,7 @@ export async function restoreOnDevice(
     const { begin, tokens } = group;
     const take = Math.min(tokens, tokenLimit - begin);
     const region = regionOf(group.chunk);
-    await Promise.all(recipe.groups.map((kinds) =>
+    await allDone(recipe.groups.map((kinds) =>
       lanes.run({
         op: "decode",
         region,

@@ -19,7 +19,7 @@ import { splitTokens } from "../stages/tokens/split.ts";
 import type { DeviceCache } from "./device_cache.ts";
 import type { Lanes } from "./lanes.ts";
 import type { CallOptions, CompressOptions } from "./options.ts";
-import { mapOrdered } from "./ordered.ts";
+import { allDone, mapOrdered } from "./ordered.ts";
 import {
   codedUnits,
   FILE_CHUNK,
@@ -187,7 +187,7 @@ export async function encodeUnits(
     const kept = encoder.marks === undefined || regionOf(unit.chunk) !== "chunk"
       ? undefined
       : await keptRecord(encoder.marks, source.tokens, unit);
-    const streams = await Promise.all(recipe.groups.map((kinds, i) => {
+    const streams = await allDone(recipe.groups.map((kinds, i) => {
       if (previous === undefined) return encodeKinds(encoder, unit, kinds, { marks: kept?.marks });
       const { tokens, positions, streams } = previous;
       return encodeKinds(encoder, unit, kinds, { previous: { tokens, positions, streams: streams[i] } });

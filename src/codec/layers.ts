@@ -9,7 +9,7 @@ import type { TaggedStream } from "../recipes/recipe.ts";
 import type { FileDecoder } from "./decode.ts";
 import { type OpenFile, readGroup, type RecordGroup } from "./groups.ts";
 import type { Lanes } from "./lanes.ts";
-import { mapOrdered } from "./ordered.ts";
+import { allDone, mapOrdered } from "./ordered.ts";
 import { regionOf } from "./regions.ts";
 
 /** One restored layer over all tokens. */
@@ -53,7 +53,7 @@ export async function* decodeLayers(
   const layers = Array.from({ length: decoder.layerEnd - decoder.layerBegin }, (_, i) => decoder.layerBegin + i);
   yield* mapOrdered(layers, lanes.ahead, async (layer): Promise<LayerBlock> => {
     signal?.throwIfAborted();
-    const parts = await Promise.all(recipe.groups.map((kinds, i) => decodeLayer(kinds, i, layer)));
+    const parts = await allDone(recipe.groups.map((kinds, i) => decodeLayer(kinds, i, layer)));
     const { key, value } = Object.assign({}, ...parts) as Record<Kind, Uint8Array>;
     return { layer, positions: shape.positions, key, value, kept: keptOf(layer) };
   });
@@ -62,7 +62,7 @@ export async function* decodeLayers(
     signal?.throwIfAborted();
     const { positions, targetPositions } = await decoder.positionsOf(group);
     const marks = await decoder.marksOf(group);
-    const streams = await Promise.all(recipe.groups.map((kinds) =>
+    const streams = await allDone(recipe.groups.map((kinds) =>
       lanes.run({
         op: "inflate",
         region: regionOf(group.chunk),

@@ -5,6 +5,18 @@
  */
 
 /**
+ * Results of all promises. After a failure it waits for the others before it throws the first one in order: lanes must not
+ * have jobs under way that nobody waits for.
+ */
+export async function allDone<T>(promises: readonly Promise<T>[]): Promise<T[]> {
+  const settled = await Promise.allSettled(promises);
+  return settled.map((result) => {
+    if (result.status === "rejected") throw result.reason;
+    return result.value;
+  });
+}
+
+/**
  * Maps items through an asynchronous function, at most `limit` under way, yielding results in the order of the items.
  * After a failure no further item is started.
  */

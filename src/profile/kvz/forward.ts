@@ -10,6 +10,7 @@ import { f16ToNumber, numberToF16 } from "../../cache/elements.ts";
 import { KINDS } from "../../cache/types.ts";
 import { deviceGain } from "../../stages/transform/integer_basis.ts";
 import { featuresOf } from "../statistics.ts";
+import { type BlockProduct, openBlockProduct } from "./block_product.ts";
 import { kindDim } from "./sensitivity.ts";
 import type { KvzProfile } from "./types.ts";
 
@@ -21,7 +22,7 @@ const ROWS = 256;
 /** The forward matrix as binary16 bits, [components][features]; the backend computes, and is left as it was. */
 export async function forwardMatrix(profile: KvzProfile, backend: Backend): Promise<Uint16Array> {
   const { components, features } = profile;
-  const { back, forward } = unroundedProduct(profile);
+  const { back, forward } = unroundedProduct(profile, await openBlockProduct(backend));
   const strong = Math.min(STRONG, components);
   const stride = paddedLength(features);
   const width = paddedLength(strong);
@@ -60,7 +61,10 @@ export async function forwardMatrix(profile: KvzProfile, backend: Backend): Prom
 }
 
 /** scales · basis, and A² times it, float32 [components][features]. */
-function unroundedProduct(profile: KvzProfile): { back: Float32Array; forward: Float32Array } {
+function unroundedProduct(
+  profile: KvzProfile,
+  multiply: BlockProduct,
+): { back: Float32Array; forward: Float32Array } {
   const { model, components, features, basis, scales, sensitivityBlocks } = profile;
   const blocks = Float32Array.from(sensitivityBlocks, f16ToNumber);
   const back = new Float32Array(components * features);
@@ -72,40 +76,19 @@ function unroundedProduct(profile: KvzProfile): { back: Float32Array; forward: F
   let [first, at] = [0, 0];
   for (const kind of KINDS) {
     const dim = kindDim(model, kind);
+    const rows = new Float32Array(components * dim);
     for (let begin = first; begin < first + sizes[kind]; begin += dim, at += dim * dim) {
-      const block = blocks.subarray(at, at + dim * dim);
-      for (let row = begin; row < forward.length; row += features) {
-        multiply(block, dim, back.subarray(row, row + dim), forward.subarray(row, row + dim));
+      for (let c = 0, row = begin; c < components; c++, row += features) {
+        rows.set(back.subarray(row, row + dim), c * dim);
+      }
+      const product = multiply(blocks.subarray(at, at + dim * dim), dim, rows);
+      for (let c = 0, row = begin; c < components; c++, row += features) {
+        forward.set(product.subarray(c * dim, (c + 1) * dim), row);
       }
     }
     first += sizes[kind];
   }
   return { back, forward };
-}
-
-/** out = block · x, sums in float64 in order; four rows at a time, since one sum waits for its last addition. */
-function multiply(block: Float32Array, dim: number, x: Float32Array, out: Float32Array): void {
-  let i = 0;
-  for (; i + 4 <= dim; i += 4) {
-    const at = i * dim;
-    let [a, b, c, d] = [0, 0, 0, 0];
-    for (let j = 0; j < dim; j++) {
-      const value = x[j];
-      a += block[at + j] * value;
-      b += block[at + dim + j] * value;
-      c += block[at + 2 * dim + j] * value;
-      d += block[at + 3 * dim + j] * value;
-    }
-    out[i] = a;
-    out[i + 1] = b;
-    out[i + 2] = c;
-    out[i + 3] = d;
-  }
-  for (; i < dim; i++) {
-    let sum = 0;
-    for (let j = 0; j < dim; j++) sum += block[i * dim + j] * x[j];
-    out[i] = sum;
-  }
 }
 
 /** The power of two that makes all values smaller than 4. */

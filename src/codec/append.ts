@@ -129,17 +129,8 @@ async function readWindow(lanes: Lanes, decoder: FileDecoder, file: OpenFile, be
   const positions = await groupPositions(file.header, group);
   const data = new Map<Kind, Uint8Array>();
   await allDone(decoder.recipe.groups.map(async (kinds) => {
-    const parts = await lanes.run({
-      op: "decode",
-      region: "window",
-      kinds,
-      tokens: group.tokens,
-      positions,
-      targetPositions: positions,
-      layerBegin: 0,
-      layerEnd: file.header.model.layers,
-      streams: decoder.streamsOf(group, kinds),
-    }) as Uint8Array[];
+    const all = { positions, targetPositions: positions, layerBegin: 0, layerEnd: file.header.model.layers };
+    const parts = await lanes.run(decoder.decodeJob(group, kinds, all)) as Uint8Array[];
     kinds.forEach((kind, i) => data.set(kind, parts[i]));
   }));
   const [key, value] = [data.get("key")!, data.get("value")!];

@@ -10,7 +10,7 @@ import type { KvzHeader } from "../container/header.ts";
 import { KvzFormatError, KvzLimitError, KvzMismatchError } from "../errors.ts";
 import { modelOf } from "../profile/model_of.ts";
 import type { Profile } from "../profile/types.ts";
-import type { Recipe, TaggedStream } from "../recipes/recipe.ts";
+import type { DecodeJob, Recipe, TaggedStream } from "../recipes/recipe.ts";
 import { recipeNamed } from "../recipes/registry.ts";
 import { decodeStream } from "../stages/entropy/deflate.ts";
 import { groupIds, groupPositions, type RecordGroup, requireRecord } from "./groups.ts";
@@ -157,7 +157,7 @@ export class FileDecoder {
     return decoder;
   }
 
-  /** Of the setup, for encode jobs, once the plan is loaded to append. */
+  /** Of the setup, for jobs, once the plan is loaded. */
   get settings(): object | undefined {
     return this.#settings;
   }
@@ -218,18 +218,8 @@ export class FileDecoder {
       const ranges = layerRanges(this.layerBegin, this.layerEnd, shares).map(async ([layerBegin, layerEnd]) => {
         const data = new Map<Kind, Uint8Array>();
         await allDone(this.recipe.groups.map(async (kinds) => {
-          const parts = await lanes.run({
-            op: "decode",
-            region: regionOf(group.chunk),
-            kinds,
-            tokens,
-            positions,
-            targetPositions,
-            layerBegin,
-            layerEnd,
-            streams: this.streamsOf(group, kinds),
-            ...marks,
-          }) as Uint8Array[];
+          const job = this.decodeJob(group, kinds, { positions, targetPositions, layerBegin, layerEnd });
+          const parts = await lanes.run({ ...job, ...marks }) as Uint8Array[];
           const layers = layerEnd - layerBegin;
           kinds.forEach((kind, i) => data.set(kind, this.#firstTokens(parts[i], kind, layers, tokens, take)));
         }));
@@ -305,6 +295,18 @@ export class FileDecoder {
   /** The recipe's streams of kinds that are coded together, in a group of records. */
   streamsOf(group: RecordGroup, kinds: readonly Kind[]): TaggedStream[] {
     return this.recipe.tags(regionOf(group.chunk), kinds).map((tag) => requireRecord(group, tag));
+  }
+
+  /** The job that decodes a group's streams of kinds, or others in their place. */
+  decodeJob(
+    group: RecordGroup,
+    kinds: readonly Kind[],
+    range: Pick<DecodeJob, "positions" | "targetPositions" | "layerBegin" | "layerEnd">,
+    streams: readonly TaggedStream[] = this.streamsOf(group, kinds),
+  ): DecodeJob {
+    const { chunk, tokens } = group;
+    const settings = this.#settings === undefined ? {} : { settings: this.#settings };
+    return { op: "decode", region: regionOf(chunk), kinds, tokens, ...range, streams, ...settings };
   }
 
   /** What an unknown record means could change what the others mean. */

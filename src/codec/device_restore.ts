@@ -10,7 +10,6 @@ import { type OpenFile, readGroup } from "./groups.ts";
 import type { Lanes } from "./lanes.ts";
 import type { CallOptions } from "./options.ts";
 import { allDone, mapOrdered } from "./ordered.ts";
-import { regionOf } from "./regions.ts";
 import type { RestoredShape } from "./restore.ts";
 
 /**
@@ -36,21 +35,10 @@ export async function restoreOnDevice(
     const { positions, targetPositions } = await decoder.positionsOf(group);
     const { begin, tokens } = group;
     const take = Math.min(tokens, tokenLimit - begin);
-    const region = regionOf(group.chunk);
-    await allDone(recipe.groups.map((kinds) =>
-      lanes.run({
-        op: "decode",
-        region,
-        kinds,
-        tokens,
-        positions,
-        targetPositions,
-        layerBegin,
-        layerEnd,
-        streams: decoder.streamsOf(group, kinds),
-        sink: { cache, begin, take },
-      })
-    ));
+    await allDone(recipe.groups.map((kinds) => {
+      const job = decoder.decodeJob(group, kinds, { positions, targetPositions, layerBegin, layerEnd });
+      return lanes.run({ ...job, sink: { cache, begin, take } });
+    }));
     return begin + take;
   });
   for await (const tokens of done) onProgress?.({ done: tokens, total: shape.positions.length });

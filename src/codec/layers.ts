@@ -70,6 +70,7 @@ export async function* decodeLayers(
         tokens: group.tokens,
         positions,
         streams: decoder.streamsOf(group, kinds),
+        ...(decoder.settings === undefined ? {} : { settings: decoder.settings }),
         ...marks,
       }) as Promise<TaggedStream[]>
     ));
@@ -105,16 +106,9 @@ export async function* decodeLayers(
       out[kind] = new Uint8Array(kvHeads * tokens * row[kind]);
     }
     for (const { group, positions, targetPositions, streams, marks } of groups) {
+      const range = { positions, targetPositions, layerBegin: layer, layerEnd: layer + 1 };
       const parts = await lanes.run({
-        op: "decode",
-        region: regionOf(group.chunk),
-        kinds,
-        tokens: group.tokens,
-        positions,
-        targetPositions,
-        layerBegin: layer,
-        layerEnd: layer + 1,
-        streams: streams[index],
+        ...decoder.decodeJob(group, kinds, range, streams[index]),
         ...marks,
       }) as Uint8Array[];
       const take = Math.min(group.tokens, tokens - group.begin);

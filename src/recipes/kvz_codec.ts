@@ -15,7 +15,7 @@ import { splitPlanes } from "../stages/tokens/window.ts";
 import { KvzFormatError, KvzUnsupportedError } from "../errors.ts";
 import { KVZ_TAGS } from "./kvz.ts";
 import { type KvzChunks, openChunks } from "./kvz_chunks.ts";
-import type { KvzEncoders, KvzSetup } from "./kvz_setup.ts";
+import type { KvzSettings, KvzSetup } from "./kvz_setup.ts";
 import { decodeRawRegion, type RawShape } from "./raw_region.ts";
 import type { ChunkCodec, DecodeJob, EncodeJob, InflateJob, Setup, TaggedStream } from "./recipe.ts";
 
@@ -34,16 +34,14 @@ export async function openCodec(backend: Backend, setup: Setup): Promise<ChunkCo
 class KvzCodec implements ChunkCodec {
   readonly #backend: Backend;
   readonly #setup: Pick<KvzSetup, "model" | "storedDType" | "dtype">;
-  readonly #components: number;
   readonly #chunks: KvzChunks;
   readonly #sinks: Readonly<Record<Kind, SinkStage>>;
 
   /** The setup itself is not kept: a worker's copy of the basis ends with the constructor. */
   constructor(backend: Backend, setup: KvzSetup, chunks: KvzChunks) {
-    const { model, storedDType, dtype, basis } = setup;
+    const { model, storedDType, dtype } = setup;
     this.#backend = backend;
     this.#setup = { model, storedDType, dtype };
-    this.#components = basis.components;
     this.#chunks = chunks;
     const sinks = (kind: Kind) => new SinkStage(backend, { layers: model.layers, ...this.#shape(kind) });
     this.#sinks = { key: sinks("key"), value: sinks("value") };
@@ -92,11 +90,11 @@ class KvzCodec implements ChunkCodec {
     const ctx: ChunkContext = { tokens, positions, layerBegin: 0, layerEnd: model.layers };
     const before = previous === undefined
       ? null
-      : { streams: await this.#unpack(previous.tokens, previous.streams), tokens: previous.tokens };
+      : { streams: await this.#unpack(previous.tokens, previous.streams, settings), tokens: previous.tokens };
     const coded = await this.#chunks.encode(
       elements,
       ctx,
-      (settings as KvzEncoders)[recent ? "recent" : "older"],
+      (settings as KvzSettings).encoders![recent ? "recent" : "older"],
       before,
     );
     if (coded === null) {
@@ -116,7 +114,7 @@ class KvzCodec implements ChunkCodec {
     const ctx: ChunkContext = { tokens, positions: targetPositions, layerBegin, layerEnd };
     if (region === "chunk") {
       if (job.streams[0].tag === INFLATED) return await this.#chunks.restore(job.streams[0].bytes, ctx, kinds);
-      return await this.#chunks.decode(await this.#unpack(tokens, job.streams), ctx, kinds);
+      return await this.#chunks.decode(await this.#unpack(tokens, job.streams, job.settings), ctx, kinds);
     }
     const out: Uint8Array[] = [];
     for (const [i, kind] of kinds.entries()) {
@@ -133,13 +131,13 @@ class KvzCodec implements ChunkCodec {
   async decodeOnDevice(job: DecodeJob, to: readonly DeviceBuffer[]): Promise<void> {
     const { kinds, tokens, targetPositions, layerBegin, layerEnd } = job;
     const ctx: ChunkContext = { tokens, positions: targetPositions, layerBegin, layerEnd };
-    await this.#chunks.decodeTo(await this.#unpack(tokens, job.streams), ctx, kinds, to);
+    await this.#chunks.decodeTo(await this.#unpack(tokens, job.streams, job.settings), ctx, kinds, to);
   }
 
   async inflate(job: InflateJob): Promise<TaggedStream[]> {
     const { region, tokens, kinds } = job;
     if (region === "chunk") {
-      const bytes = await this.#chunks.inflate(await this.#unpack(tokens, job.streams), tokens);
+      const bytes = await this.#chunks.inflate(await this.#unpack(tokens, job.streams, job.settings), tokens);
       return [{ ...rawStream(bytes), tag: INFLATED }];
     }
     return await Promise.all(kinds.map(async (kind, i) => ({
@@ -188,9 +186,13 @@ class KvzCodec implements ChunkCodec {
     return await decodeStream(streams[i], length, `stream ${streams[i].tag}`);
   }
 
-  /** A chunk's streams, refused where geometry says that no encoder makes so many bytes. */
-  async #unpack(tokens: number, [side, symbols, escapes]: readonly TaggedStream[]): Promise<ChunkStreams> {
-    const components = sideComponents(side.rawLength, tokens, this.#components);
+  /** A chunk's streams, refused where geometry or the file's plan says that no encoder makes so many bytes. */
+  async #unpack(
+    tokens: number,
+    [side, symbols, escapes]: readonly TaggedStream[],
+    settings: object | undefined,
+  ): Promise<ChunkStreams> {
+    const components = sideComponents(side.rawLength, tokens, (settings as KvzSettings).components);
     // An escape takes at most four bytes.
     const most = 4 * components * tokens;
     if (escapes.rawLength > most) {

@@ -27,8 +27,15 @@ export interface KvzSetup extends Setup {
   readonly basis: IntegerBasis;
   readonly stepSets: readonly StepSet[];
   readonly tables: RansTables;
+  readonly settings: KvzSettings;
+}
+
+/** What jobs of a file carry. */
+export interface KvzSettings {
+  /** The most of a chunk of the file. */
+  readonly components: number;
   /** Absent in a decoder. */
-  readonly settings?: KvzEncoders;
+  readonly encoders?: KvzEncoders;
 }
 
 /** How the newest tokens are encoded, and how those before them. */
@@ -44,9 +51,9 @@ const forwards = new WeakMap<KvzProfile, Promise<Uint16Array>>();
 
 /** The setup of an encoder. */
 export async function planSetup(profile: KvzProfile, facts: SetupFacts, options: KvzOptions): Promise<KvzSetup> {
-  const settings = encodersOf(profile, profile.components, options);
-  const { components } = settings[options.recent > 0 ? "recent" : "older"];
-  return makeSetup(profile, facts, components, { forward: await forwardOf(profile, facts), settings });
+  const encoders = encodersOf(profile, profile.components, options);
+  const { components } = encoders[options.recent > 0 ? "recent" : "older"];
+  return makeSetup(profile, facts, components, { forward: await forwardOf(profile, facts), encoders });
 }
 
 /** @param most components of the file */
@@ -97,7 +104,7 @@ export async function loadSetup(
   if (append === undefined) return makeSetup(profile, facts, components, null);
   return makeSetup(profile, facts, components, {
     forward: await forwardOf(profile, facts),
-    settings: encodersOf(profile, components, append),
+    encoders: encodersOf(profile, components, append),
   });
 }
 
@@ -168,14 +175,16 @@ function makeSetup(
   profile: KvzProfile,
   { model, storedDType, dtype }: SetupFacts,
   components: number,
-  encoder: { readonly forward: Uint16Array; readonly settings: KvzEncoders } | null,
+  encoder: { readonly forward: Uint16Array; readonly encoders: KvzEncoders } | null,
 ): KvzSetup {
   const { features, basis, scales, mean, stepSets, tables, fingerprint } = profile;
   const key = (what: string) => `kvz ${JSON.stringify([fingerprint, storedDType, dtype])} ${what}`;
   const plan = Uint8Array.of(components & 0xff, components >> 8);
   const transform = { components: profile.components, features, basis, scales, mean };
   const common = { recipe: "kvz", plan, model, storedDType, dtype, stepSets, tables };
-  if (encoder === null) return { ...common, key: key("decode"), within: key("encode"), basis: transform };
-  const { forward, settings } = encoder;
-  return { ...common, key: key("encode"), basis: { ...transform, forward }, settings };
+  if (encoder === null) {
+    return { ...common, key: key("decode"), within: key("encode"), basis: transform, settings: { components } };
+  }
+  const { forward, encoders } = encoder;
+  return { ...common, key: key("encode"), basis: { ...transform, forward }, settings: { components, encoders } };
 }

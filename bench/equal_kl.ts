@@ -17,6 +17,9 @@ interface Point {
 }
 
 const [first, second] = Deno.args.filter((arg, i) => !arg.startsWith("--") && !Deno.args[i - 1]?.startsWith("--"));
+if (first === undefined || second === undefined) {
+  throw new TypeError("Cannot compare: give two result files of kvz eval (.jsonl)");
+}
 const context = Number(option("context", "1536"));
 const which = option("ratio", "paper") as "paper" | "file";
 

@@ -198,7 +198,8 @@ Deno.test("diffkv decoding: token by token the same tokens, precisions and eleme
       }
       assertEquals(head.bytes, pagesLength(shapes[0], head.high.length) + pagesLength(shapes[1], head.low.length));
     }),
-    { numRuns: 40 },
+    // Enough that every one of them is seen in any draw: in 40 runs the rarest was, once, seen 19 times.
+    { numRuns: 120 },
   );
   assert(Object.values(seen).every((count) => count > 20), JSON.stringify(seen));
 });

@@ -16,7 +16,7 @@ export function flawOfMoments(block: Float64Array, dim: number): string | null {
   let trace = 0;
   for (let i = 0; i < dim; i++) {
     const entry = block[i * dim + i];
-    if (entry < 0) return `has ${shown(entry)} on its diagonal`;
+    if (!(entry >= 0 && entry < Infinity)) return `has ${shown(entry)} on its diagonal`;
     trace += entry;
   }
   const allowed = TOLERANCE * trace;
@@ -24,7 +24,7 @@ export function flawOfMoments(block: Float64Array, dim: number): string | null {
   for (let i = 0; i < dim; i++) {
     for (let j = 0; j <= i; j++) {
       const [entry, mirrored] = [block[i * dim + j], block[j * dim + i]];
-      if (Math.abs(entry - mirrored) > allowed) {
+      if (!(Math.abs(entry - mirrored) <= allowed)) {
         return `is not symmetric: ${shown(entry)} and ${shown(mirrored)} at [${i}][${j}] and [${j}][${i}]`;
       }
       let sum = i === j ? entry + allowed : entry;

@@ -54,6 +54,8 @@ Deno.test("sensitivity: blocks that are no second moments are refused by layer a
   for (
     const [change, expected] of [
       [[[at(1, 1, 2, 2), -1]], "the value block of layer 1, head 1 has -1 on its diagonal"],
+      [[[at(0, 0, 4, 4), NaN]], "layer 0, head 0 has NaN on its diagonal"],
+      [[[at(0, 0, 4, 3), NaN]], "layer 0, head 0 is not symmetric: NaN and 0 at [4][3] and [3][4]"],
       [[[at(2, 0, 3, 1), 0.5]], "layer 2, head 0 is not symmetric: 0.5 and 0 at [3][1] and [1][3]"],
       [[[at(0, 1, 5, 0), 1.5], [at(0, 1, 0, 5), 1.5]], "layer 0, head 1 has a direction of negative weight"],
     ] as const

@@ -26,6 +26,8 @@ import { option } from "./inputs.ts";
 
 const CONTEXT = 1024;
 const CONTINUATION = 256;
+/** What of the restored cache is taken: keys, values or both, of all layers or of those from one to another. */
+const PART = /^(both|keys|values)(?::(\d+)-(\d+))?$/;
 
 /** What one setting, or a part of it, made of everything. */
 interface Row {
@@ -51,10 +53,17 @@ const [prompts, windows] = [Number(option("prompts", "8")), Number(option("windo
 const { model } = await loadModel(option("model", "models/smollm2"));
 const settings: Setting[] = [];
 for (const text of given) {
-  const [name, path, json, parts = "both"] = text.split("|");
+  const [name, path, json, list = "both"] = text.split("|");
+  const parts = list.split(",");
+  const unknown = parts.find((part) => !PART.test(part));
+  if (unknown !== undefined) {
+    throw new TypeError(
+      `Cannot measure: part "${unknown}" of ${name}, expected both, keys or values, as in keys:16-19`,
+    );
+  }
   const profile = path === "none" ? null : await loadProfile(await Deno.readFile(path));
   const codec = await openCodec(profile, { threads: 1, backend: "wasm" });
-  settings.push({ name, codec, options: JSON.parse(json), parts: parts.split(",") });
+  settings.push({ name, codec, options: JSON.parse(json), parts });
 }
 
 const rows = new Map<string, Row>();
@@ -66,11 +75,12 @@ function rowOf(name: string): Row {
 
 /** The restored cache where `part` says so ("keys", "values:0-5", "both"), the original elsewhere. */
 function takePart(original: KvCache, restored: KvCache, part: string): KvCache {
-  const [which, range = `0-${original.model.layers - 1}`] = part.split(":");
-  const [first, last] = range.split("-").map(Number);
+  const [, which, from, to] = PART.exec(part)!;
+  const [first, last] = from === undefined ? [0, original.model.layers - 1] : [Number(from), Number(to)];
   const take = (kind: Kind, layer: number): Uint8Array => {
-    const from = (which === "both" || which === `${kind}s`) && layer >= first && layer <= last ? restored : original;
-    const heads = Array.from({ length: from.model.kvHeads }, (_, head) => from[kind](layer, head));
+    const taken = (which === "both" || which === `${kind}s`) && layer >= first && layer <= last;
+    const source = taken ? restored : original;
+    const heads = Array.from({ length: source.model.kvHeads }, (_, head) => source[kind](layer, head));
     const out = new Uint8Array(heads.reduce((sum, { length }) => sum + length, 0));
     heads.reduce((at, bytes) => (out.set(bytes, at), at + bytes.length), 0);
     return out;

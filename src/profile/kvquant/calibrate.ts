@@ -29,7 +29,7 @@ export interface CalibrateKvquantOptions
  * 4096, drawn by `seed`) as float32 beside one run of tokens, whatever the number of caches.
  *
  * @throws what `calibrate` throws, and
- * @throws {KvzFormatError} when the sensitivity file is none
+ * @throws {KvzFormatError} when the sensitivity file is none, or a block is no matrix of second moments
  * @throws {KvzMismatchError} when it is of another model
  */
 export async function calibrateKvquant(

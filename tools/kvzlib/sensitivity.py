@@ -83,14 +83,14 @@ class FisherBlocks:
         """
         F of every layer as `mean` has it, each head's block drawn towards the multiple of the identity that has its
         trace, by as much as the blocks of even and odd sequences differ (Ledoit and Wolf 2004): what they have in
-        common is the model's, what they have not is chance. Of one sequence `mean`.
+        common is the model's, what they have not is chance. Blocks of one sequence stay.
         """
-        if self.sequences < 2:
-            return self.mean(kind)
-        estimates = []
-        for mean, halves in zip(self.mean(kind), self._halves(kind)):
-            estimates.append(np.stack([shrink(*blocks) for blocks in zip(mean, *halves)]))
-        return estimates
+        layers = zip(self.mean(kind), self.common(kind))
+        return [np.stack([shrink(block, share) for block, share in zip(*layer)]) for layer in layers]
+
+    def common(self, kind: str) -> list[list[float]]:
+        """What the blocks of even and odd sequences have in common (`common_share`), of every layer and head."""
+        return [[common_share(*blocks) for blocks in zip(*halves)] for halves in self._halves(kind)]
 
     def _halves(self, kind: str) -> list[list[np.ndarray]]:
         layers = sorted(layer for k, layer in self._sums if k == kind)
@@ -105,16 +105,23 @@ class FisherBlocks:
         halves[self.sequences % 2] += product
 
 
-def shrink(block: np.ndarray, even: np.ndarray, odd: np.ndarray) -> np.ndarray:
-    """β block + (1 − β) tr(block) / dim · I, β the share of the halves' mean deviation from the identity that they share."""
-    dim = len(block)
+def common_share(even: np.ndarray, odd: np.ndarray) -> float:
+    """
+    The share of the mean of two blocks' deviations from the identity that both have, 0 to 1: what is left of its square
+    when it is taken between the two, in which chance has no part.
+    """
     if not (np.trace(even) > 0 and np.trace(odd) > 0):
-        return block
-    a, b = (half / np.trace(half) - np.eye(dim) / dim for half in (even, odd))
+        return 1.0
+    a, b = (half / np.trace(half) - np.eye(len(half)) / len(half) for half in (even, odd))
     mean = (a + b) / 2
-    spread = (mean * mean).sum()
-    beta = min(max((a * b).sum() / spread, 0.0), 1.0) if spread > 0 else 1.0
-    return beta * block + (1 - beta) * np.trace(block) / dim * np.eye(dim)
+    square = (mean * mean).sum()
+    return float(np.clip((a * b).sum() / square, 0.0, 1.0)) if square > 0 else 1.0
+
+
+def shrink(block: np.ndarray, share: float) -> np.ndarray:
+    """The block [dim, dim] with this share of its deviation from the multiple of the identity that has its trace."""
+    dim = len(block)
+    return share * block + (1 - share) * np.trace(block) / dim * np.eye(dim)
 
 
 def score_vector(probabilities: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -249,7 +249,8 @@ Deno.test("streams of a chunk that no encoder makes: all backends refuse them, o
     fc.asyncProperty(
       fc.nat(2),
       fc.array(fc.tuple(fc.nat(), fc.nat(255)), { maxLength: 4 }),
-      fc.integer({ min: -2, max: 9 }),
+      // Streams of the right length as often as others, whatever the length of this chunk's are.
+      fc.oneof(fc.constant(0), fc.integer({ min: -2, max: 9 })),
       async (which, changes, cut) => {
         const raw = await Promise.all(streams.map(({ tag, ...stream }) => decodeStream(stream, stream.rawLength, tag)));
         const changed = raw.map((whole, i) => {
@@ -283,7 +284,7 @@ Deno.test("streams of a chunk that no encoder makes: all backends refuse them, o
         else seen.restored++;
       },
     ),
-    { numRuns: 200 },
+    { numRuns: 300 },
   );
   assert(seen.refused > 20 && seen.restored > 20, JSON.stringify(seen));
   for (const coder of coders) coder[Symbol.dispose]();

@@ -10,7 +10,7 @@ cache of the first three quarters of a sequence, the loss summed over the last q
 `tokens`, `draws`, `sinks`, `seed`. kvzlib/sensitivity.py has the definition.
 
 Printed as JSON: `traces` of the blocks and what blocks of even and odd sequences have in `common` (0 to 1), means over the
-heads by layer. Where that is small, more sequences or draws make a better file.
+heads by layer. Where that is small, more sequences or draws make a better file. (Of one sequence it is 1: nothing to compare.)
 """
 
 from __future__ import annotations

@@ -4,9 +4,11 @@
  * restored cache, the rest from the original.
  *
  *     deno run -A bench/retrieval_parts.ts --texts FILE[:BEGIN-END],… [--model models/smollm2] [--prompts 8] [--windows 3]
- *       'NAME|PROFILE.kvzp|{"step":11.2,"recent":0}|both,keys,values,keys:16-19' …
+ *       [--json rows.json] 'NAME|PROFILE.kvzp|{"step":11.2,"recent":0}|both,keys,values,keys:16-19' …
  *
  * Four questions a prompt, `--prompts` prompts and `--windows` passages of each text. A profile is a path, or none.
+ * `lost`: by how much the answers' log-probability is below that with the untouched cache, with its standard error over
+ * the questions. `--json` writes every question and passage, for comparing settings one question at a time.
  *
  * @module
  */
@@ -141,6 +143,9 @@ for (const spec of texts) {
   console.error(spec);
 }
 
+const report = option("json", "");
+if (report !== "") await Deno.writeTextFile(report, `${JSON.stringify(Object.fromEntries(rows), null, 1)}\n`);
+const untouched = rowOf("untouched").logProbabilities;
 const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
 console.table([...rows].map(([setting, { found, logProbabilities, kl, bytes }]) => ({
   setting,
@@ -148,9 +153,17 @@ console.table([...rows].map(([setting, { found, logProbabilities, kl, bytes }]) 
   KL: kl.length === 0 ? "–" : mean(kl).toFixed(4),
   found: `${found.filter((one) => one).length} of ${found.length}`,
   "log-probability": mean(logProbabilities).toFixed(4),
+  lost: lost(logProbabilities),
 })));
 for (const { codec } of settings) await codec.close();
 await model[Symbol.asyncDispose]();
+
+/** Mean of what the answers lose against the untouched cache, and its standard error. */
+function lost(logProbabilities: readonly number[]): string {
+  const each = logProbabilities.map((value, i) => untouched[i] - value);
+  const square = mean(each.map((value) => (value - mean(each)) ** 2));
+  return `${mean(each).toFixed(3)} ± ${Math.sqrt(square / (each.length - 1)).toFixed(3)}`;
+}
 
 function rawBytes(): number {
   const { layers, kvHeads, keyDim, valueDim } = model.spec;

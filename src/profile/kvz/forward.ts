@@ -1,7 +1,8 @@
 /**
  * The way there from what a profile stores: forward = A² · (scales · basis), since the basis is A⁻¹ q and the forward
- * matrix A q. The basis has been rounded, so that its rows are no longer orthogonal in A²: what strong components leave in
- * the coefficients of weak ones is taken out again, to first order.
+ * matrix A q. The basis has been rounded, and its rows B are no longer orthogonal in A²: where single directions weigh far
+ * more than others, what the rounding of many weak rows leaves along a strong one is as large as the strong one itself.
+ * So the strong rows S are taken by least squares, (B_S A² B_Sᵀ)⁻¹ B_S A², and what they leave in the others is taken out.
  *
  * @module
  */
@@ -11,10 +12,11 @@ import { KINDS } from "../../cache/types.ts";
 import { deviceGain } from "../../stages/transform/integer_basis.ts";
 import { featuresOf } from "../statistics.ts";
 import { type BlockProduct, openBlockProduct } from "./block_product.ts";
+import { invertGram } from "./gram_inverse.ts";
 import { kindDim } from "./sensitivity.ts";
 import type { KvzProfile } from "./types.ts";
 
-/** Leading components whose traces are taken out of all others; the rest has too little variance to leave any. */
+/** Leading components solved for; the rest has too little variance to leave much in any other. */
 const STRONG = 512;
 /** Rows worked on at a time. */
 const ROWS = 256;
@@ -22,7 +24,8 @@ const ROWS = 256;
 /** The forward matrix as binary16 bits, [components][features]; the backend computes, and is left as it was. */
 export async function forwardMatrix(profile: KvzProfile, backend: Backend): Promise<Uint16Array> {
   const { components, features } = profile;
-  const { back, forward } = unroundedProduct(profile, await openBlockProduct(backend));
+  const multiply = await openBlockProduct(backend);
+  const { back, forward } = unroundedProduct(profile, multiply);
   const strong = Math.min(STRONG, components);
   const stride = paddedLength(features);
   const width = paddedLength(strong);
@@ -33,31 +36,53 @@ export async function forwardMatrix(profile: KvzProfile, backend: Backend): Prom
   );
   const rows = backend.alloc(ROWS * stride * 4);
   const traces = backend.alloc(ROWS * width * 4);
+  const crosses = new Float32Array(components * strong);
   const out = new Uint16Array(components * features);
   try {
-    for (let begin = 0; begin < components; begin += ROWS) {
-      const count = Math.min(ROWS, components - begin);
-      const padded = new Float32Array(count * stride);
-      for (let c = 0; c < count; c++) {
-        padded.set(forward.subarray((begin + c) * features, (begin + c + 1) * features), c * stride);
-      }
-      backend.write(rows, padded);
+    for (const { begin, count } of batches(components)) {
+      backend.write(rows, pad(forward.subarray(begin * features, (begin + count) * features), features, stride));
       backend.project(rows, count, backBasis, traces);
       const found = toFloats(await backend.read(traces, 0, count * width * 4));
-      for (let i = 0; i < found.length; i++) found[i] *= gains[0] * gains[1];
-      for (let c = 0; c < count; c++) if (begin + c < strong) found[c * width + begin + c] = 0;
-      backend.write(traces, found);
+      for (let c = 0; c < count; c++) {
+        for (let s = 0; s < strong; s++) {
+          crosses[(begin + c) * strong + s] = found[c * width + s] * gains[0];
+        }
+      }
+    }
+    // What to take of the strong rows out of each: I − G⁻¹ of them, with G their own crosses, and X G⁻¹ of the others.
+    const inverse = invertGram(crosses.subarray(0, strong * strong), strong);
+    const shares = multiply(Float32Array.from(inverse), strong, crosses);
+    for (let i = 0; i < strong; i++) {
+      for (let s = 0; s < strong; s++) shares[i * strong + s] = Number(i === s) - inverse[i * strong + s];
+    }
+    for (const { begin, count } of batches(components)) {
+      backend.write(traces, pad(shares.subarray(begin * strong, (begin + count) * strong), strong, width));
       backend.reconstruct(traces, count, forwardBasis, 0, features, rows);
       const trace = toFloats(await backend.read(rows, 0, count * stride * 4));
       for (let c = 0; c < count; c++) {
         const row = (begin + c) * features;
-        for (let f = 0; f < features; f++) out[row + f] = numberToF16(forward[row + f] - trace[c * stride + f]);
+        for (let f = 0; f < features; f++) {
+          out[row + f] = numberToF16(forward[row + f] - gains[1] * trace[c * stride + f]);
+        }
       }
     }
     return out;
   } finally {
     for (const held of [backBasis, forwardBasis, rows, traces]) held.free();
   }
+}
+
+function* batches(components: number): Generator<{ begin: number; count: number }> {
+  for (let begin = 0; begin < components; begin += ROWS) yield { begin, count: Math.min(ROWS, components - begin) };
+}
+
+/** Rows [any number][length] at the stride that the backend wants. */
+function pad(values: Float32Array, length: number, stride: number): Float32Array {
+  const out = new Float32Array(values.length / length * stride);
+  for (let at = 0, to = 0; at < values.length; at += length, to += stride) {
+    out.set(values.subarray(at, at + length), to);
+  }
+  return out;
 }
 
 /** scales · basis, and A² times it, float32 [components][features]. */

@@ -5,6 +5,7 @@ import { memorySource } from "../../../src/container/bytes.ts";
 import { KvzMismatchError } from "../../../src/errors.ts";
 import { calibrateKvz } from "../../../src/profile/kvz/calibrate.ts";
 import { forwardMatrix } from "../../../src/profile/kvz/forward.ts";
+import type { SensitivityBlocks } from "../../../src/profile/kvz/sensitivity.ts";
 import { serializeProfile } from "../../../src/profile/profile.ts";
 import { shingleHashes } from "../../../src/profile/shingles.ts";
 import { smallKvzProfile } from "../../codec/kvz_profile.ts";
@@ -25,22 +26,39 @@ Deno.test("calibrating twice gives the same bytes; what matters changes the fing
   assertEquals(profile.calibration, { tokens: 2088, sinks: 4, sequences: 3, svd: "exact", seed: 0 });
 });
 
-Deno.test("the way there belongs to the way back", async () => {
-  const caches = [1, 2].map((seed) => syntheticCache(300, { seed }));
-  const options = { svd: "exact", sensitivity: memorySource(sensitivityFile()) } as const;
-  const profile = await calibrateKvz(caches, options);
-  const { components: C, features: F, basis, scales } = profile;
-  const forward = Float32Array.from(await forwardMatrix(profile, await createWasmBackend()), f16ToNumber);
-  // Rows of weak components are rounded coarsely, as their variance allows, but see nothing of the leading ones.
-  assert(C > 3);
-  for (let a = 0; a < C; a++) {
-    for (let b = 0; b < 3; b++) {
-      let dot = 0;
-      for (let f = 0; f < F; f++) dot += forward[a * F + f] * scales[f] * basis[b * F + f];
-      assertAlmostEquals(dot, a === b ? 1 : 0, 0.05);
+/** Unit blocks; in those of keys one direction weighs `heavy` times as much. */
+function unevenBlocks(heavy: number): SensitivityBlocks {
+  const { layers, kvHeads, keyDim, valueDim } = SMALL_MODEL;
+  const blocks = (dim: number, more: number) =>
+    Float64Array.from({ length: layers * kvHeads * dim * dim }, (_, at) => {
+      const [i, j] = [Math.floor(at / dim) % dim, at % dim];
+      return Number(i === j) + more * Math.cos(i) * Math.cos(j) / dim;
+    });
+  return { source: "forward", key: blocks(keyDim, heavy), value: blocks(valueDim, 0) };
+}
+
+for (
+  const [what, sensitivity] of [
+    ["", memorySource(sensitivityFile())],
+    [", where one direction weighs far more than others", unevenBlocks(1000)],
+  ] as const
+) {
+  Deno.test(`the way there belongs to the way back${what}`, async () => {
+    const caches = [1, 2].map((seed) => syntheticCache(300, { seed }));
+    const profile = await calibrateKvz(caches, { svd: "exact", sensitivity });
+    const { components: C, features: F, basis, scales } = profile;
+    const forward = Float32Array.from(await forwardMatrix(profile, await createWasmBackend()), f16ToNumber);
+    // Rows of weak components are rounded coarsely, as their variance allows, but none sees anything of another.
+    assert(C > 3);
+    for (let a = 0; a < C; a++) {
+      for (let b = 0; b < C; b++) {
+        let dot = 0;
+        for (let f = 0; f < F; f++) dot += forward[a * F + f] * scales[f] * basis[b * F + f];
+        assertAlmostEquals(dot, Number(a === b), 0.005, `${a} and ${b} of ${C}`);
+      }
     }
-  }
-});
+  });
+}
 
 Deno.test("calibration refuses what it cannot use", async () => {
   const cache = syntheticCache(100);

@@ -47,7 +47,7 @@ export interface ModelCalibration {
   readonly context: number;
   readonly continuation: number;
   readonly dtype: DType;
-  readonly fit: Pick<CalibrateKvzOptions, "seed" | "sinks" | "rank" | "ratio" | "svd">;
+  readonly fit: Pick<CalibrateKvzOptions, "seed" | "sinks" | "rank" | "ratio" | "svd" | "keyWeight">;
   readonly lanes: LaneOptions;
   readonly journal: Journal;
   /** Where the fit is kept until the curve has been measured. */

@@ -59,6 +59,7 @@ interface FitFlags {
   readonly seed?: number;
   readonly sinks?: number;
   readonly rank?: number;
+  readonly keyWeight?: number;
   readonly ratio?: number;
   readonly svd?: "randomized" | "exact";
 }
@@ -137,7 +138,7 @@ export async function makeOnModel(
     context,
     continuation,
     dtype,
-    fit: given(flags, ["seed", "sinks", "rank", "ratio", "svd"]),
+    fit: given(flags, ["seed", "sinks", "rank", "ratio", "svd", "keyWeight"]),
     lanes: laneOptions(flags),
     journal: await Journal.open(`${base}.jsonl`, flags.fresh ?? false),
     fitFile: `${base}.fit`,

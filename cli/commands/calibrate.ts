@@ -53,6 +53,7 @@ import { progressLine, type ProgressUpdate } from "../progress.ts";
 type CalibrateFlags = BackendFlags & JsonFlag & OutputFlags & CacheFlags & TextFlags & {
   readonly recipe: "kvz" | "kvtc" | "kvquant";
   readonly sensitivity?: string;
+  readonly keyWeight?: number;
   readonly ratio?: number;
   readonly rank?: number;
   readonly ratios?: number[];
@@ -83,6 +84,11 @@ export function addCalibrate(program: Command, context: CliContext): void {
       "--sensitivity <file>",
       "kvz: what errors cost, of tools/sensitivity.py; forward: measured on the model (default with --model); none: " +
         "by their layer's spread (default without)",
+    )
+    .option(
+      "--key-weight <w>",
+      "kvz: how much more errors of keys count; 2 keeps facts told far back better (default 1)",
+      positiveNumber("--key-weight"),
     )
     .option("--ratio <r>", "kvz: highest quality served, as a ratio (default 70)", positiveNumber("--ratio"))
     .option(
@@ -156,7 +162,7 @@ async function runCalibrate(context: CliContext, files: readonly string[], flags
         const { threads: _, ...rest } = options;
         return await calibrateKvz(caches, {
           ...rest,
-          ...given(flags, ["rank", "ratio", "svd"]),
+          ...given(flags, ["rank", "ratio", "svd", "keyWeight"]),
           ...sensitivity,
           ...shared,
           heldOut,
@@ -218,9 +224,13 @@ function checkFlags(files: readonly string[], flags: CalibrateFlags): void {
   if (flags.recipe === "kvz") {
     refuse(["partial", "merge", "ratios"], "--recipe kvz", "it is an option of --recipe kvtc");
   } else if (flags.recipe === "kvtc") {
-    refuse(["sensitivity", "ratio"], "--recipe kvtc", "it is an option of --recipe kvz");
+    refuse(["sensitivity", "keyWeight", "ratio"], "--recipe kvtc", "it is an option of --recipe kvz");
   } else {
-    refuse(["partial", "merge", "ratios", "rank", "svd", "ratio", "map"], "--recipe kvquant", "it fits no basis");
+    refuse(
+      ["partial", "merge", "ratios", "rank", "svd", "keyWeight", "ratio", "map"],
+      "--recipe kvquant",
+      "it fits no basis",
+    );
   }
   if (flags.map !== undefined) {
     refuse(["partial", "merge"], "--map", "statistics do not say which layers they are of");

@@ -7,7 +7,8 @@
 import { createBackend, hostOptions } from "../../backend/select.ts";
 import { CalibrateKernels } from "../../backend/wasm/calibrate_kernels.ts";
 import { TrellisKernels } from "../../backend/wasm/trellis_kernels.ts";
-import { type Kind, KINDS, type ModelSpec } from "../../cache/types.ts";
+import { f16ToNumber } from "../../cache/elements.ts";
+import type { Kind, ModelSpec } from "../../cache/types.ts";
 import type { ByteSource } from "../../container/bytes.ts";
 import { stepOf } from "../../stages/quantize/trellis/step.ts";
 import { openIntegerTransform } from "../../stages/transform/integer.ts";
@@ -17,8 +18,8 @@ import { ownLayersOfAll } from "../own_layers.ts";
 import { featuresOf } from "../statistics.ts";
 import { kvzFingerprint } from "./fingerprint.ts";
 import { forwardMatrix } from "./forward.ts";
-import { roundBasis } from "./int7.ts";
-import { fitJoint } from "./joint_fitter.ts";
+import { type CostBlock, roundBasis } from "./int7.ts";
+import { eachBlock, fitJoint } from "./joint_fitter.ts";
 import { JointReader, type RawChunk } from "./joint_reader.ts";
 import { LAMBDA } from "./limits.ts";
 import { stepFor } from "./rate.ts";
@@ -29,6 +30,7 @@ import {
   plainSensitivity,
   scaleForHalf,
   type SensitivityBlocks,
+  weighKeys,
   type Weighting,
   weightingOf,
 } from "./sensitivity.ts";
@@ -44,6 +46,11 @@ export interface CalibrateKvzOptions
    * relative to the spread of their layer.
    */
   readonly sensitivity?: ByteSource | SensitivityBlocks;
+  /**
+   * How much more errors of keys count than the sensitivity says, 0.01 to 100. What a model says of ordinary texts forgives
+   * errors of keys that it needs where it looks up a fact told far back. Default 1.
+   */
+  readonly keyWeight?: number;
   /** Components fitted at most; how many are kept follows from `ratio`. Default 2048. */
   readonly rank?: number;
   /**
@@ -75,6 +82,7 @@ export async function calibrateKvz(caches: CalibrationInputs, options: Calibrate
   const {
     seed = 0,
     sinks = 4,
+    keyWeight = 1,
     rank = 2048,
     ratio = DEFAULT_RATIO,
     svd = "randomized",
@@ -92,6 +100,9 @@ export async function calibrateKvz(caches: CalibrationInputs, options: Calibrate
     throw new TypeError(
       'Cannot calibrate: "sensitivity" is of all layers of the model, and "layerMap" leaves some out',
     );
+  }
+  if (!(keyWeight >= 0.01 && keyWeight <= 100)) {
+    throw new RangeError(`Cannot calibrate: keyWeight is ${keyWeight}, expected 0.01 to 100`);
   }
   if (!(ratio >= 1 && ratio <= 10000)) {
     throw new RangeError(`Cannot calibrate: ratio is ${ratio}, expected 1 to 10000`);
@@ -121,7 +132,7 @@ export async function calibrateKvz(caches: CalibrationInputs, options: Calibrate
     };
     const model = gatherer.model!;
     const { chunks, gram } = reader as JointReader;
-    const fitted = fitRounded(kernels, gram, model, blocks, ratio, {
+    const fitted = fitRounded(kernels, gram, model, { blocks, keyWeight, ratio }, {
       rank,
       svd,
       seed,
@@ -157,13 +168,16 @@ function fitRounded(
   kernels: CalibrateKernels,
   gram: JointReader["gram"],
   model: ModelSpec,
-  blocks: SensitivityBlocks | null,
-  ratio: number,
+  { blocks, keyWeight, ratio }: {
+    readonly blocks: SensitivityBlocks | null;
+    readonly keyWeight: number;
+    readonly ratio: number;
+  },
   options: Parameters<typeof fitJoint>[4],
 ) {
   let used = blocks;
   const joint = fitJoint(kernels, gram, model, (variance) => {
-    used = scaleForHalf(used ?? plainSensitivity(model, variance), model);
+    used = scaleForHalf(weighKeys(used ?? plainSensitivity(model, variance), keyWeight), model);
     const { key, value } = used;
     return {
       key: weightingOf(kernels, key, model.keyDim),
@@ -177,7 +191,7 @@ function fitRounded(
   const { basis, scales } = roundBasis(
     joint.back.subarray(0, kept * features),
     features,
-    weightDiagonal(model, joint.weightings),
+    costBlocks(features, featuresOf(model).key, joint.weightings),
     variance,
     stepOf(finestS),
   );
@@ -196,17 +210,18 @@ function fitRounded(
   };
 }
 
-/** Diagonal of A², [features]. */
-function weightDiagonal(model: ModelSpec, weightings: Readonly<Record<Kind, Weighting>>): Float64Array {
-  const sizes = featuresOf(model);
-  const out = new Float64Array(sizes.key + sizes.value);
-  let at = 0;
-  for (const kind of KINDS) {
-    const { root, dim } = weightings[kind];
-    for (let row = 0; row < sizes[kind]; row++, at++) {
-      for (let j = 0; j < dim; j++) out[at] += root[row * dim + j] ** 2;
-    }
-  }
+/** A² of every head, as a profile stores it. */
+function costBlocks(
+  features: number,
+  keyFeatures: number,
+  weightings: Readonly<Record<Kind, Weighting>>,
+): CostBlock[] {
+  const out: CostBlock[] = [];
+  eachBlock(keyFeatures, features, weightings, ({ stored, dim }, block, begin) => {
+    const size = dim * dim;
+    const cost = Float64Array.from(stored.subarray(block * size, (block + 1) * size), f16ToNumber);
+    out.push({ begin, dim, cost });
+  });
   return out;
 }
 

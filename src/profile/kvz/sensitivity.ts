@@ -172,6 +172,11 @@ export function plainSensitivity(
   return { source: "none", key: build("key"), value: build("value") };
 }
 
+/** Blocks whose errors of keys count `weight` times as much. */
+export function weighKeys(blocks: SensitivityBlocks, weight: number): SensitivityBlocks {
+  return weight === 1 ? blocks : { ...blocks, key: blocks.key.map((value) => value * weight) };
+}
+
 /** Blocks of at least this mean weight keep their entries to a percent in binary16. */
 const LEAST_MEAN = 1 / 65536;
 /** Entries up to this one are held, with what regularization adds; a single one may be 100 times the mean (Gemma 3). */

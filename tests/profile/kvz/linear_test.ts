@@ -186,28 +186,54 @@ Deno.test("the joint fit is the weighted principal components of keys and values
 });
 
 Deno.test("rounding a basis adds no more noise than its share, and rounds weak rows more coarsely", () => {
-  const [components, features] = [40, 600];
+  const [components, features, dim] = [40, 600, 20];
   const next = random(3);
   const back = Float64Array.from({ length: components * features }, () => (next() - 0.5) / Math.sqrt(features / 12));
-  const weight = Float64Array.from({ length: features }, () => 0.5 + next());
+  const blocks = Array.from({ length: features / dim }, (_, b) => {
+    // A diagonal, and three directions that weigh far more.
+    const cost = Float64Array.from({ length: dim * dim }, (_, at) => Math.floor(at / dim) === at % dim ? 0.5 : 0);
+    for (let k = 0; k < 3; k++) {
+      const direction = Float64Array.from({ length: dim }, () => next() - 0.5);
+      for (let i = 0; i < dim; i++) for (let j = 0; j < dim; j++) cost[i * dim + j] += 4 * direction[i] * direction[j];
+    }
+    return { begin: b * dim, dim, cost };
+  });
+  const costOf = (error: Float64Array) => {
+    let sum = 0;
+    for (const { begin, cost } of blocks) {
+      for (let i = 0; i < dim; i++) {
+        for (let j = 0; j < dim; j++) sum += error[begin + i] * cost[i * dim + j] * error[begin + j];
+      }
+    }
+    return sum;
+  };
   const variance = Float64Array.from({ length: components }, (_, c) => 40 * 2 ** -c);
   const finest = 0.5;
-  const { basis, scales } = roundBasis(back, features, weight, variance, finest);
+  const { basis, scales } = roundBasis(back, features, blocks, variance, finest);
   const multiples: number[] = [];
-  let [coarse, fine] = [0, 0];
+  let [coarse, fine, costs, nearest] = [0, 0, 0, 0];
   for (let c = 0; c < components; c++) {
     const row = basis.subarray(c * features, (c + 1) * features);
+    const exact = back.subarray(c * features, (c + 1) * features);
     assert(row.every((v) => Math.abs(v) <= 63));
-    let error = 0;
-    row.forEach((v, f) => error += weight[f] * (v * scales[f] - back[c * features + f]) ** 2);
     const multiple = [16, 8, 4, 2, 1].find((m) => row.every((v) => v % m === 0))!;
+    const error = costOf(Float64Array.from(row, (v, f) => v * scales[f] - exact[f]));
     multiples.push(multiple);
     if (multiple === 1) fine += error * variance[c];
     else coarse = Math.max(coarse, error * variance[c]);
+    // Coarser ones do not reach the largest entries.
+    if (multiple > 2) continue;
+    costs += error / multiple ** 2;
+    nearest += costOf(exact.map((v, f) => {
+      const unit = scales[f] * multiple;
+      return Math.round(v / unit) * unit - v;
+    })) / multiple ** 2;
   }
   // A share of 0.12 of a coefficient's noise, 0.25 Δ²; entries at ±63 that a multiple does not reach cost a little more.
   assert(coarse < 1.3 * 0.12 * 0.25 * finest ** 2, `${coarse}`);
   assert(fine > 0);
   assertEquals(multiples, multiples.toSorted((a, b) => a - b));
   assertEquals([multiples[0], multiples.at(-1)], [1, 16]);
+  // Three directions of twenty have most of the weight: errors that know of each other leave them alone.
+  assert(costs < 0.75 * nearest, `${costs} and ${nearest}`);
 });

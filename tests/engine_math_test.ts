@@ -6,7 +6,6 @@ const ALLOWED: Record<string, string> = {
   "src/eval/": "figures about caches, no bytes",
   "src/profile/eigen.ts": "calibration: what it fits is stored, and coding uses what is stored",
   "src/profile/kvz/int7.ts": "calibration",
-  "src/profile/kvz/calibrate.ts": "calibration",
   "src/profile/kvz/train.ts": "calibration",
   "src/stages/quantize/trellis/initial_tables.ts": "calibration: tables before training",
   "src/profile/kvz/rate.ts": "calibration and trimming: how many components a profile keeps",

@@ -103,7 +103,7 @@ function factor(cost: ArrayLike<number>, dim: number): { lower: Float64Array; pi
   const pivots = new Float64Array(dim);
   let trace = 0;
   for (let i = 0; i < dim; i++) trace += cost[i * dim + i];
-  const least = LEAST_PIVOT * trace / dim;
+  const least = LEAST_PIVOT * trace / dim || 1;
   for (let i = 0; i < dim; i++) {
     for (let j = 0; j < i; j++) {
       let sum = cost[i * dim + j];

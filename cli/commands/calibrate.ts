@@ -87,7 +87,7 @@ export function addCalibrate(program: Command, context: CliContext): void {
     )
     .option(
       "--key-weight <w>",
-      "kvz: how much more errors of keys count; 2 keeps facts told far back better (default 1)",
+      "kvz: how much more errors of keys count; above 1 facts told far back are kept better, at a larger mean KL (default 1)",
       positiveNumber("--key-weight"),
     )
     .option("--ratio <r>", "kvz: highest quality served, as a ratio (default 70)", positiveNumber("--ratio"))

@@ -3,10 +3,10 @@
  * all on the same prompts; and which part of a cache costs them: keys or values alone, of some layers, are taken from the
  * restored cache, the rest from the original.
  *
- *     deno run -A bench/retrieval_parts.ts --texts FILE[:BEGIN-END],… [--model models/smollm2] [--prompts 8] [--windows 3]
- *       [--json rows.json] 'NAME|PROFILE.kvzp|{"step":11.2,"recent":0}|both,keys,values,keys:16-19' …
+ *     deno run -A bench/retrieval_parts.ts --texts FILE[:BEGIN-END],… [--model models/smollm2] [--prompts 8] [--questions 4]
+ *       [--windows 3] [--json rows.json] 'NAME|PROFILE.kvzp|{"step":11.2,"recent":0}|both,keys,values,keys:16-19' …
  *
- * Four questions a prompt, `--prompts` prompts and `--windows` passages of each text. A profile is a path, or none.
+ * `--questions` questions a prompt, `--prompts` prompts and `--windows` passages of each text. A profile is a path, or none.
  * `lost`: by how much the answers' log-probability is below that with the untouched cache, with its standard error over
  * the questions. `--json` writes every question and passage, for comparing settings one question at a time.
  *
@@ -51,7 +51,8 @@ const given = Deno.args.filter((arg) => arg.includes("|"));
 if (texts.length === 0 || given.length === 0) {
   throw new TypeError("Cannot measure: give --texts FILE[:BEGIN-END],… and 'NAME|PROFILE|OPTIONS|PARTS' …");
 }
-const [prompts, windows] = [Number(option("prompts", "8")), Number(option("windows", "3"))];
+const [prompts, questions, windows] = [["prompts", "8"], ["questions", "4"], ["windows", "3"]]
+  .map(([name, otherwise]) => Number(option(name, otherwise)));
 const { model } = await loadModel(option("model", "models/smollm2"));
 const settings: Setting[] = [];
 for (const text of given) {
@@ -133,7 +134,7 @@ for (const spec of texts) {
   for (let p = 0; p < prompts; p++) {
     // The last fifth is kept for the last prompt to stand in.
     const begin = Math.floor(0.8 * text.length * p / prompts);
-    const task = buildKeyValue(model, { text: text.slice(begin), context: CONTEXT, seed: 100 + p });
+    const task = buildKeyValue(model, { text: text.slice(begin), context: CONTEXT, seed: 100 + p, questions });
     const { past, cache } = await fill(task.prompt);
     addAnswers(rowOf("untouched"), await scoreRetrieval(model, past, task.questions));
     for await (const { row, past } of restore(cache)) {

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """
-Writes a text of facts that are told again: names with numbers that nothing around them tells, in lists that repeat
-them in another order. Among the texts of tools/sensitivity.py it gives weight to the heads that look single facts up,
+Writes a text of facts that are told again: names with numbers that nothing around them tells, in a running mix of names
+that are new and names told before. Among the texts of tools/sensitivity.py it gives weight to the heads that look single facts up,
 which ordinary texts seldom need.
 
     python tools/recall_text.py -o recall.txt
@@ -26,24 +26,42 @@ FORMS = [
     "{name} was given number {number}.",
     "Call {name} at {number}.",
 ]
-PEOPLE = 22
-"""Names of a block: told five times they are about 1,000 tokens."""
+PEOPLE = 40
+"""Names with a number at a time: 40 of them told at random are 400 tokens apart, and some a thousand."""
 REPEATS = 5
+"""How often a number is told on average until its name is given up for another one."""
+SENTENCES = 12
+"""Of a paragraph, all in one form."""
 DIGITS = [4, 5, 6]
 
 
 def recall_text(characters: int, seed: int) -> str:
-    """At least so many characters, in whole blocks."""
+    """
+    At least so many characters, in whole paragraphs. What is told anew and what again is mixed, so that wherever a text is
+    cut some of the names have been told before and some not.
+    """
     rng = random.Random(seed)
-    lists: list[str] = []
-    while sum(map(len, lists)) < characters:
-        people = rng.sample(NAMES, PEOPLE)
-        numbers = {name: "".join(rng.choice("0123456789") for _ in range(rng.choice(DIGITS))) for name in people}
+    numbers: dict[str, str] = {}
+    paragraphs: list[str] = []
+    while sum(map(len, paragraphs)) < characters:
         form = rng.choice(FORMS)
-        for _ in range(REPEATS):
-            rng.shuffle(people)
-            lists.append(" ".join(form.format(name=name, number=numbers[name]) for name in people) + "\n\n")
-    return "".join(lists)
+        sentences = []
+        for _ in range(SENTENCES):
+            name = tell(numbers, rng)
+            sentences.append(form.format(name=name, number=numbers[name]))
+        paragraphs.append(" ".join(sentences) + "\n\n")
+    return "".join(paragraphs)
+
+
+def tell(numbers: dict[str, str], rng: random.Random) -> str:
+    """A name to be told: one of those that have a number, or another one, which gets one."""
+    if len(numbers) == PEOPLE and rng.random() < 1 / REPEATS:
+        del numbers[rng.choice(list(numbers))]
+    if len(numbers) == PEOPLE:
+        return rng.choice(list(numbers))
+    name = rng.choice([name for name in NAMES if name not in numbers])
+    numbers[name] = "".join(rng.choice("0123456789") for _ in range(rng.choice(DIGITS)))
+    return name
 
 
 def main() -> None:

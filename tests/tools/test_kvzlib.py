@@ -242,6 +242,19 @@ class Codec(unittest.TestCase):
             save_file({k: v.copy() for k, v in theirs.items()}, again, metadata)
             self.assertEqual(list(safefile.read_header(again)[0].items()), list(safefile.read_header(path)[0].items()))
 
+    def test_refuses_files_that_are_no_safetensors(self):
+        for data, message in (
+            (b"", "0 bytes is no .safetensors"),
+            (b"short", "5 bytes is no .safetensors"),
+            (b"\xff" * 16, "header of 18446744073709551615 bytes"),
+            ((4).to_bytes(8, "little") + b"{]{]", "its header is no JSON"),
+            ((4).to_bytes(8, "little") + b"\xff\xfe\xfd\xfc", "its header is no JSON"),
+        ):
+            with tempfile.TemporaryDirectory() as folder, self.assertRaisesRegex(ValueError, message):
+                path = Path(folder, "a.safetensors")
+                path.write_bytes(data)
+                safefile.read_header(path)
+
     def test_bf16_rounds_to_nearest_even(self):
         x = np.array([1.0, 1 + 2**-8, 1 + 3 * 2**-8, -3.14159, 1e-40], np.float32)
         np.testing.assert_array_equal(safefile.from_bf16(safefile.to_bf16(x))[:3], [1.0, 1.0, 1 + 2**-6])

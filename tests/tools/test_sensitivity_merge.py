@@ -44,6 +44,12 @@ class SensitivityMergeTest(unittest.TestCase):
             with self.assertRaisesRegex(ValueError, message):
                 merge_sensitivities([("a", a), ("b", other)], [1, 1])
 
+    def test_refuses_files_that_are_none(self) -> None:
+        good, (blocks, facts) = sensitivity(1), sensitivity(2)
+        for other in (({"key.basis": blocks[NAMES[0]]}, facts), ({}, facts), (blocks, {"model": "m"})):
+            with self.assertRaisesRegex(ValueError, "Cannot merge b: it is no file of tools/sensitivity.py"):
+                merge_sensitivities([("a", good), ("b", other)], [1, 1])
+
     def test_refuses_weights_that_are_none(self) -> None:
         pair = [("a", sensitivity(1)), ("b", sensitivity(2))]
         for weights in ([1.0], [1.0, 0.0], [1.0, -1.0], [1.0, float("nan")], [1.0, float("inf")]):

@@ -37,10 +37,16 @@ def from_bf16(bits: np.ndarray) -> np.ndarray:
 def read_header(path: Path) -> tuple[dict[str, Any], dict[str, str], int]:
     """Entries by name, metadata, and the offset at which the data begin."""
     with path.open("rb") as f:
-        (length,) = struct.unpack("<Q", f.read(8))
+        head = f.read(8)
+        if len(head) < 8:
+            raise ValueError(f"Cannot read {path}: a file of {len(head)} bytes is no .safetensors")
+        (length,) = struct.unpack("<Q", head)
         if length > 100_000_000:
             raise ValueError(f"Cannot read {path}: header of {length} bytes, expected at most 100000000")
-        header = json.loads(f.read(length))
+        try:
+            header = json.loads(f.read(length))
+        except ValueError as error:
+            raise ValueError(f"Cannot read {path}: its header is no JSON, it is no .safetensors") from error
     metadata = header.pop("__metadata__", {})
     return header, metadata, 8 + length
 

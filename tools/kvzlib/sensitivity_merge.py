@@ -12,6 +12,7 @@ Sensitivity = tuple[dict[str, np.ndarray], dict[str, str]]
 """Blocks by name, and metadata, as tools/sensitivity.py writes them."""
 SAME = ("model", "architecture", "rope")
 """Facts that all have to share."""
+SUMMED = ("sequences", "tokens")
 
 
 def merge_sensitivities(files: Sequence[tuple[str, Sensitivity]], weights: Sequence[float]) -> Sensitivity:
@@ -26,12 +27,16 @@ def merge_sensitivities(files: Sequence[tuple[str, Sensitivity]], weights: Seque
     for weight in weights:
         if not 0 < weight < math.inf:
             raise ValueError(f"Cannot merge sensitivities: a weight is {weight:g}, expected above 0")
+    for name, (held, held_facts) in files:
+        missing = [fact for fact in (*SAME, *SUMMED) if fact not in held_facts]
+        if missing or not held or not all(block.endswith(".fisher") for block in held):
+            raise ValueError(f"Cannot merge {name}: it is no file of tools/sensitivity.py")
     first, (blocks, facts) = files[0]
     for name, (others, other_facts) in files[1:]:
         for fact in SAME:
-            if other_facts.get(fact) != facts.get(fact):
+            if other_facts[fact] != facts[fact]:
                 raise ValueError(
-                    f"Cannot merge {name} with {first}: its {fact} is {other_facts.get(fact)}, expected {facts.get(fact)}"
+                    f"Cannot merge {name} with {first}: its {fact} is {other_facts[fact]}, expected {facts[fact]}"
                 )
         shapes = [{block: x.shape for block, x in held.items()} for held in (blocks, others)]
         if shapes[0] != shapes[1]:
@@ -45,5 +50,5 @@ def merge_sensitivities(files: Sequence[tuple[str, Sensitivity]], weights: Seque
         {"weight": weight, **{fact: value for fact, value in part.items() if fact not in SAME}}
         for weight, (_, (_, part)) in zip(weights, files)
     ]
-    sums = {fact: str(sum(int(part[fact]) for part in parts)) for fact in ("sequences", "tokens")}
+    sums = {fact: str(sum(int(part[fact]) for part in parts)) for fact in SUMMED}
     return merged, {**{fact: facts[fact] for fact in SAME}, **sums, "merged": json.dumps(parts)}

@@ -4,7 +4,7 @@
  * bound at the same error go to standard output.
  *
  *     deno run -A bench/ablation.ts --profile P.kvzp [--plain PLAIN.kvzp] --texts a.txt:0-9000,b.txt -o DIR
- *         [--steps 0.0095,0.0154,0.022] [--model models/smollm2] [--context 1536] [--continuation 512]
+ *         [--steps 2.1,3.7,5.8] [--model models/smollm2] [--context 1536] [--continuation 512]
  *
  * PLAIN is a profile of the same caches without --sensitivity. All variants keep the oldest token in FP8, as the recipe does.
  *
@@ -31,7 +31,7 @@ import { option } from "./inputs.ts";
 
 const context = Number(option("context", "1536"));
 const continuation = Number(option("continuation", "512"));
-const steps = option("steps", "0.0095,0.0154,0.022").split(",").map((step) => nearestS(Number(step)));
+const steps = option("steps", "2.1,3.7,5.8").split(",").map((step) => nearestS(Number(step)));
 const SINKS = 1;
 const CHUNK = 512;
 
@@ -157,6 +157,7 @@ const coders: [string, Coder][] = [
 for (const [name, coder] of coders) methods.push(...steps.map((s) => open.method(name, s, coder)));
 
 const folder = option("o", "");
+if (folder !== "") await Deno.mkdir(folder, { recursive: true });
 const files = new Map<string, string>();
 for (const { name, ids } of texts) {
   await evaluateText(model, name, ids, {

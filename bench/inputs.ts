@@ -9,9 +9,9 @@ import { parseProfile } from "../src/profile/profile.ts";
 import { requireProfile } from "../src/profile/require.ts";
 import type { KvtcProfile } from "../src/profile/types.ts";
 
-/** Value of `--name VALUE` on the command line. */
+/** Value of `--name VALUE` on the command line, `-n VALUE` for a name of one letter. */
 export function option(name: string, otherwise: string): string {
-  const at = Deno.args.indexOf(`--${name}`);
+  const at = Deno.args.indexOf(name.length === 1 ? `-${name}` : `--${name}`);
   return at < 0 ? otherwise : Deno.args[at + 1];
 }
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """
 Writes a text of facts that are told again: names with numbers that nothing around them tells, in a running mix of names
-that are new and names told before. Among the texts of tools/sensitivity.py it gives weight to the heads that look single facts up,
-which ordinary texts seldom need.
+that are new and names told before. Beside the texts of tools/sensitivity.py it gives weight to the heads that look single
+facts up, which ordinary texts seldom need.
 
     python tools/recall_text.py -o recall.txt
 """

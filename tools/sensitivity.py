@@ -58,6 +58,8 @@ def main() -> None:
     output = Path(args.output)
     if args.weights is not None and args.merge is None:
         raise ValueError("Cannot weigh: --weights is of the files of --merge")
+    if args.merge is not None and args.texts:
+        raise ValueError("Cannot read texts: --merge takes files that are there already")
     if args.merge is None and not args.texts:
         raise SystemExit("Nothing to do: give --texts")
     if output.exists() and not args.force:

@@ -73,6 +73,9 @@ class SensitivityMergeTest(unittest.TestCase):
             again = subprocess.run(command, capture_output=True, text=True)
             self.assertNotEqual(again.returncode, 0)
             self.assertIn("it exists", again.stderr)
+            texts = subprocess.run(command[:-1] + ["x", "--texts", "a.txt"], capture_output=True, text=True)
+            self.assertNotEqual(texts.returncode, 0)
+            self.assertIn("--merge takes files that are there already", texts.stderr)
             alone = subprocess.run(command[:2] + ["--model", "x", "--weights", "1", "-o", "y"], capture_output=True, text=True)
             self.assertIn("--weights is of the files of --merge", alone.stderr)
 

@@ -2,7 +2,6 @@
 // allocation: the host (src/backend/wasm/integer_kernels.ts) places all data from heapBase on and passes pointers.
 // Sizes, and that no sum leaves 32 bits, are checked by the host.
 export { scatter } from "./codec/scatter";
-export { multiplyBlock } from "./integer/blocks";
 export { setDots, tokensAtOnce } from "./integer/dots";
 export { packLevels } from "./integer/levels";
 export { multiply } from "./integer/multiply";

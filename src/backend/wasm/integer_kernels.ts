@@ -13,8 +13,6 @@ export interface IntegerExports extends ModuleExports {
   tokensAtOnce(): number;
   /** Chooses between the two ways of a relaxed build (asm/integer/dots.ts), which give the same sums. */
   setDots(on: boolean): void;
-  /** Rows times a block in float64 (asm/integer/blocks.ts). */
-  multiplyBlock(block: number, dim: number, rows: number, count: number, out: number): void;
   packBasis(basis: number, components: number, features: number, to: number): void;
   packLevels(
     levels: number,

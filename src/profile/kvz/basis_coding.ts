@@ -83,14 +83,24 @@ export async function decodeBasis(coded: CodedBasis, components: number, feature
   const symbols = rans.decode(coded.bytes, components, features, { variant: "plain", tableOf });
   const basis = new Int8Array(components * features);
   for (let c = 0; c < components; c++) {
+    const values = valuesOf(coded.multiples[c]);
     for (let i = c * features; i < (c + 1) * features; i++) {
       const symbol = symbols[i];
-      const value = (symbol & 1 ? (symbol + 1) >> 1 : -(symbol >> 1)) * coded.multiples[c];
-      if (Math.abs(value) > INT7_MAX) {
-        throw new KvzFormatError(`Cannot read profile: a basis entry is ${value}, expected at most ±${INT7_MAX}`);
+      if (symbol >= values.length) {
+        const value = (symbol + 1 >> 1) * coded.multiples[c];
+        throw new KvzFormatError(`Cannot read profile: a basis entry is ±${value}, expected at most ±${INT7_MAX}`);
       }
-      basis[i] = value;
+      basis[i] = values[symbol];
     }
   }
   return basis;
+}
+
+/** What the symbols of a row stand for, as far as they may go: 0, 1, −1, 2, … times the row's multiple. */
+function valuesOf(multiple: number): Int8Array {
+  const most = Math.floor(INT7_MAX / multiple);
+  return Int8Array.from(
+    { length: 2 * most + 1 },
+    (_, symbol) => (symbol & 1 ? symbol + 1 >> 1 : -(symbol >> 1)) * multiple,
+  );
 }

@@ -4,6 +4,7 @@
  * @module
  */
 import { KvzFormatError } from "../../errors.ts";
+import { f16ToNumber, numberToF16 } from "../../cache/elements.ts";
 import type { DType, Kind, RopeSpec } from "../../cache/types.ts";
 
 /** Largest magnitude of a basis entry. */
@@ -76,6 +77,20 @@ export function deviceGain(largest: number): number {
   let gain = 1;
   while (largest > 2 * gain) gain *= 2;
   return gain;
+}
+
+/** Binary16 bits of entries that the device takes, and the power of two that they have been divided by. */
+export function withinDevice(bits: Uint16Array): { bits: Uint16Array; gain: number } {
+  let largest = 0;
+  for (let i = 0; i < bits.length; i++) largest = Math.max(largest, bits[i] & 0x7fff);
+  // Infinities are refused where rows are uploaded.
+  const gain = largest < 0x7c00 ? deviceGain(f16ToNumber(largest)) : 1;
+  if (gain === 1) return { bits, gain };
+  // Looked up: there are more entries than patterns.
+  const divided = Uint16Array.from({ length: 1 << 16 }, (_, pattern) => numberToF16(f16ToNumber(pattern) / gain));
+  const out = new Uint16Array(bits.length);
+  for (let i = 0; i < bits.length; i++) out[i] = divided[bits[i]];
+  return { bits: out, gain };
 }
 
 /**

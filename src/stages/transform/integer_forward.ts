@@ -5,10 +5,9 @@
  * @module
  */
 import { type Backend, type DeviceBuffer, paddedLength } from "../../backend/backend.ts";
-import { f16ToNumber, numberToF16 } from "../../cache/elements.ts";
 import type { Kind } from "../../cache/types.ts";
 import type { ChunkContext } from "../stage.ts";
-import { deviceGain, dimOf, featureRange, type IntegerBasis, type IntegerGeometry } from "./integer_basis.ts";
+import { dimOf, featureRange, type IntegerBasis, type IntegerGeometry, withinDevice } from "./integer_basis.ts";
 import { type Coefficients, PcaTransform } from "./pca.ts";
 
 /** Coefficients of a kind's features; those of a token are the sum of both kinds' times the gain. */
@@ -39,14 +38,6 @@ export class ForwardTransform implements Disposable {
     this.#kinds.key[Symbol.dispose]();
     this.#kinds.value[Symbol.dispose]();
   }
-}
-
-/** A matrix of entries below 4, as the device takes it, and the power of two that it has been divided by. */
-function withinDevice(forward: Uint16Array): { bits: Uint16Array; gain: number } {
-  let largest = 0;
-  for (let i = 0; i < forward.length; i++) largest = Math.max(largest, forward[i] & 0x7fff);
-  const gain = deviceGain(f16ToNumber(largest));
-  return { bits: gain === 1 ? forward : forward.map((bits) => numberToF16(f16ToNumber(bits) / gain)), gain };
 }
 
 function openKind(

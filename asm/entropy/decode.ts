@@ -14,6 +14,8 @@ const NOT_AT_END: i32 = 3;
 /** Least value of a state, and its value before the first symbol is coded. */
 const LOW: u32 = 1 << 16;
 const LANES: usize = 32;
+/** Addresses of four entries, which engines load from a fixed place faster than they take them out of a vector. */
+const ADDRESSES: usize = memory.data(16, 16);
 
 /**
  * `tables`: decoding tables, one after the other. With `classes` null, `choice` holds the table of each row, u16 [rows];
@@ -69,10 +71,11 @@ export function decode(
 function entries(bits: u32, x: v128, base: v128): v128 {
   // Two shifts take the low bits times 4: engines build a mask anew each time.
   const at = i32x4.add(i32x4.shr_u(i32x4.shl(x, 32 - bits), 30 - bits), base);
-  let e = v128.load32_zero(<usize>i32x4.extract_lane(at, 0));
-  e = v128.load32_lane(<usize>i32x4.extract_lane(at, 1), e, 1);
-  e = v128.load32_lane(<usize>i32x4.extract_lane(at, 2), e, 2);
-  return v128.load32_lane(<usize>i32x4.extract_lane(at, 3), e, 3);
+  v128.store(ADDRESSES, at);
+  let e = v128.load32_zero(<usize>load<u32>(ADDRESSES));
+  e = v128.load32_lane(<usize>load<u32>(ADDRESSES, 4), e, 1);
+  e = v128.load32_lane(<usize>load<u32>(ADDRESSES, 8), e, 2);
+  return v128.load32_lane(<usize>load<u32>(ADDRESSES, 12), e, 3);
 }
 
 /** Four states after their symbols, before words are taken. */

@@ -1,6 +1,8 @@
 /**
  * Compiles the AssemblyScript kernels: each module of asm/ in three builds (base, simd, relaxed), deflated together
- * as text in src/backend/wasm/bytes/. `--check` compares, byte for byte, with what is committed instead of writing.
+ * as text in src/backend/wasm/bytes/; asm/crc32c.ts with SIMD as text beside the container's checksum, which is taken
+ * without waiting for anything to be inflated. `--check` compares, byte for byte, with what is committed instead of
+ * writing.
  *
  * deno task wasm [--check]
  */
@@ -11,6 +13,7 @@ import { compileAsm } from "./asc.ts";
 
 const MODULES = ["codec", "calibrate", "dense", "entropy", "groups", "huffman", "integer", "lossless", "trellis"];
 const OUT = "src/backend/wasm/bytes";
+const CRC32C = "src/container/crc32c_wasm.ts";
 
 function toSource(module: string, { lengths, deflated }: InlinedModule): string {
   return `// Made by \`deno task wasm\` from asm/${module}.ts. Do not edit.\n` +
@@ -54,6 +57,16 @@ for (const module of MODULES) {
   }
   if (check) stale.push(...await staleBuilds(module, builds));
   else await Deno.writeTextFile(`${OUT}/${module}.ts`, toSource(module, pack(builds)));
+}
+const crc32c = (await compileAsm("crc32c", "simd")).toBase64();
+if (check) {
+  if ((await import(`../${CRC32C}`)).WASM !== crc32c) stale.push("crc32c");
+} else {
+  await Deno.writeTextFile(
+    CRC32C,
+    "// Made by `deno task wasm` from asm/crc32c.ts. Do not edit.\n\n/** The module in base64. */\n" +
+      `export const WASM =\n  "${crc32c}";\n`,
+  );
 }
 if (stale.length > 0) {
   console.error(`Not what the sources give (run deno task wasm and commit): ${stale.join(", ")}`);

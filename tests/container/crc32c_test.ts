@@ -1,6 +1,7 @@
 import { assert, assertEquals } from "deno-std/assert";
 import fc from "fast-check";
 import { crc32c } from "../../src/container/crc32c.ts";
+import { foldLong } from "../../src/container/crc32c_fold.ts";
 
 /** Bit by bit, from the definition. */
 function bitwise(bytes: Uint8Array): number {
@@ -31,6 +32,40 @@ Deno.test("crc32c: equals the bitwise definition at any length and alignment, wh
       assertEquals(crc32c(bytes.subarray(cut), crc32c(bytes.subarray(0, cut))), expected);
     }),
   );
+});
+
+Deno.test("crc32c: long data is folded: the bitwise definition's checksum around every border, whole and in pieces", () => {
+  const data = new Uint8Array(220_000);
+  let x = 1;
+  for (let i = 0; i < data.length; i++) data[i] = (x = Math.imul(x, 1664525) + 1013904223 | 0) >>> 24;
+  // What is folded first, what is not, blocks of 57,344 bytes and what is left of 3,344, and beside all of them.
+  const lengths = [65535, 65536, 65537, 65551, 65552, 57344 + 3344 + 8192, 2 * 57344 + 3344, 150_001, 219_985];
+  for (const length of lengths.flatMap((n) => [n - 1, n, n + 1, n + 7])) {
+    const bytes = data.subarray(length % 16, length % 16 + length);
+    const expected = bitwise(bytes);
+    assert(length < 65536 || foldLong(bytes, -1) !== null, "this engine folds");
+    assertEquals(crc32c(bytes), expected, `${length}`);
+    for (const cut of [1, 70_000]) {
+      if (cut < length) {
+        assertEquals(crc32c(bytes.subarray(cut), crc32c(bytes.subarray(0, cut))), expected, `${length}`);
+      }
+    }
+  }
+  const zeros = new Uint8Array(100_000);
+  assertEquals(crc32c(zeros), bitwise(zeros));
+});
+
+Deno.test("crc32c: the generator divides what long data is folded by", () => {
+  // x^n mod G, the bits of the register as in the tables: x^0 is the highest.
+  const power = (n: number) => {
+    let r = 0x80000000;
+    for (let i = 0; i < n; i++) r = (r >>> 1) ^ (r & 1) * 0x82f63b78;
+    return r >>> 0;
+  };
+  const terms = [0, 14, 39, 54, 144, 209];
+  assertEquals(terms.reduce((sum, n) => (sum ^ power(n)) >>> 0, 0), 0);
+  assertEquals(terms.reduce((sum, n) => (sum ^ power(128 * n)) >>> 0, 0), 0);
+  assert(terms.slice(1).reduce((sum, n) => (sum ^ power(n)) >>> 0, 0) !== 0);
 });
 
 Deno.test("crc32c: 64 MiB in well under a second", () => {

@@ -119,9 +119,11 @@ function multiply(depth: usize, a: usize, b: usize, c: usize, ldc: usize, mode: 
   if (ASC_FEATURE_SIMD) {
     let c00 = f64x2.splat(0), c01 = c00, c02 = c00, c10 = c00, c11 = c00, c12 = c00;
     let c20 = c00, c21 = c00, c22 = c00, c30 = c00, c31 = c00, c32 = c00;
+    let b0: v128, b1: v128, b2: v128, x: v128;
+    // Two steps a round; the end between them, which no even depth meets, keeps them apart (../codec/gemm.ts).
     for (const end = a + depth * 32; a < end; a += 64, b += 96) {
-      let b0 = v128.load(b), b1 = v128.load(b, 16), b2 = v128.load(b, 32);
-      let x = v128.load64_splat(a);
+      b0 = v128.load(b), b1 = v128.load(b, 16), b2 = v128.load(b, 32);
+      x = v128.load64_splat(a);
       c00 = madd64(x, b0, c00), c01 = madd64(x, b1, c01), c02 = madd64(x, b2, c02);
       x = v128.load64_splat(a, 8);
       c10 = madd64(x, b0, c10), c11 = madd64(x, b1, c11), c12 = madd64(x, b2, c12);
@@ -129,6 +131,7 @@ function multiply(depth: usize, a: usize, b: usize, c: usize, ldc: usize, mode: 
       c20 = madd64(x, b0, c20), c21 = madd64(x, b1, c21), c22 = madd64(x, b2, c22);
       x = v128.load64_splat(a, 24);
       c30 = madd64(x, b0, c30), c31 = madd64(x, b1, c31), c32 = madd64(x, b2, c32);
+      if (a + 32 == end) break;
       b0 = v128.load(b, 48), b1 = v128.load(b, 64), b2 = v128.load(b, 80);
       x = v128.load64_splat(a, 32);
       c00 = madd64(x, b0, c00), c01 = madd64(x, b1, c01), c02 = madd64(x, b2, c02);

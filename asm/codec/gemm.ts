@@ -91,9 +91,13 @@ export function multiplyTile(depth: usize, a: usize, b: usize, c: usize, ldc: us
   if (ASC_FEATURE_SIMD) {
     let c00 = f32x4.splat(0), c01 = c00, c10 = c00, c11 = c00, c20 = c00, c21 = c00;
     let c30 = c00, c31 = c00, c40 = c00, c41 = c00, c50 = c00, c51 = c00;
-    for (const end = b + depth * 32; b < end; a += 24, b += 32) {
-      const b0 = v128.load(b), b1 = v128.load(b, 16);
-      let x = v128.load32_splat(a);
+    let b0: v128, b1: v128, x: v128;
+    // Four steps of the depth a round, since a tenth of the instructions of one are the loop's. The ends between them, which
+    // depths of whole rounds do not meet, keep compilers from doing the steps of one sum after another: that takes more
+    // registers than there are.
+    for (const end = b + depth * 32; b < end; a += 96, b += 128) {
+      b0 = v128.load(b), b1 = v128.load(b, 16);
+      x = v128.load32_splat(a);
       c00 = madd(x, b0, c00), c01 = madd(x, b1, c01);
       x = v128.load32_splat(a, 4);
       c10 = madd(x, b0, c10), c11 = madd(x, b1, c11);
@@ -104,6 +108,48 @@ export function multiplyTile(depth: usize, a: usize, b: usize, c: usize, ldc: us
       x = v128.load32_splat(a, 16);
       c40 = madd(x, b0, c40), c41 = madd(x, b1, c41);
       x = v128.load32_splat(a, 20);
+      c50 = madd(x, b0, c50), c51 = madd(x, b1, c51);
+      if (b + 32 == end) break;
+      b0 = v128.load(b, 32), b1 = v128.load(b, 48);
+      x = v128.load32_splat(a, 24);
+      c00 = madd(x, b0, c00), c01 = madd(x, b1, c01);
+      x = v128.load32_splat(a, 28);
+      c10 = madd(x, b0, c10), c11 = madd(x, b1, c11);
+      x = v128.load32_splat(a, 32);
+      c20 = madd(x, b0, c20), c21 = madd(x, b1, c21);
+      x = v128.load32_splat(a, 36);
+      c30 = madd(x, b0, c30), c31 = madd(x, b1, c31);
+      x = v128.load32_splat(a, 40);
+      c40 = madd(x, b0, c40), c41 = madd(x, b1, c41);
+      x = v128.load32_splat(a, 44);
+      c50 = madd(x, b0, c50), c51 = madd(x, b1, c51);
+      if (b + 64 == end) break;
+      b0 = v128.load(b, 64), b1 = v128.load(b, 80);
+      x = v128.load32_splat(a, 48);
+      c00 = madd(x, b0, c00), c01 = madd(x, b1, c01);
+      x = v128.load32_splat(a, 52);
+      c10 = madd(x, b0, c10), c11 = madd(x, b1, c11);
+      x = v128.load32_splat(a, 56);
+      c20 = madd(x, b0, c20), c21 = madd(x, b1, c21);
+      x = v128.load32_splat(a, 60);
+      c30 = madd(x, b0, c30), c31 = madd(x, b1, c31);
+      x = v128.load32_splat(a, 64);
+      c40 = madd(x, b0, c40), c41 = madd(x, b1, c41);
+      x = v128.load32_splat(a, 68);
+      c50 = madd(x, b0, c50), c51 = madd(x, b1, c51);
+      if (b + 96 == end) break;
+      b0 = v128.load(b, 96), b1 = v128.load(b, 112);
+      x = v128.load32_splat(a, 72);
+      c00 = madd(x, b0, c00), c01 = madd(x, b1, c01);
+      x = v128.load32_splat(a, 76);
+      c10 = madd(x, b0, c10), c11 = madd(x, b1, c11);
+      x = v128.load32_splat(a, 80);
+      c20 = madd(x, b0, c20), c21 = madd(x, b1, c21);
+      x = v128.load32_splat(a, 84);
+      c30 = madd(x, b0, c30), c31 = madd(x, b1, c31);
+      x = v128.load32_splat(a, 88);
+      c40 = madd(x, b0, c40), c41 = madd(x, b1, c41);
+      x = v128.load32_splat(a, 92);
       c50 = madd(x, b0, c50), c51 = madd(x, b1, c51);
     }
     put(c, c00, c01, accumulate);

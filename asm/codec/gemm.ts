@@ -94,8 +94,8 @@ export function multiplyTile(depth: usize, a: usize, b: usize, c: usize, ldc: us
     let b0: v128, b1: v128, x: v128;
     // Four steps of the depth a round, since a tenth of the instructions of one are the loop's. The ends between them, which
     // depths of whole rounds do not meet, keep compilers from doing the steps of one sum after another: that takes more
-    // registers than there are.
-    for (const end = b + depth * 32; b < end; a += 96, b += 128) {
+    // registers than there are. Pointers move from step to step, that checks of bounds have few limits.
+    for (const end = b + depth * 32; b < end; a += 24, b += 32) {
       b0 = v128.load(b), b1 = v128.load(b, 16);
       x = v128.load32_splat(a);
       c00 = madd(x, b0, c00), c01 = madd(x, b1, c01);
@@ -109,47 +109,50 @@ export function multiplyTile(depth: usize, a: usize, b: usize, c: usize, ldc: us
       c40 = madd(x, b0, c40), c41 = madd(x, b1, c41);
       x = v128.load32_splat(a, 20);
       c50 = madd(x, b0, c50), c51 = madd(x, b1, c51);
-      if (b + 32 == end) break;
-      b0 = v128.load(b, 32), b1 = v128.load(b, 48);
-      x = v128.load32_splat(a, 24);
+      a += 24, b += 32;
+      if (b == end) break;
+      b0 = v128.load(b), b1 = v128.load(b, 16);
+      x = v128.load32_splat(a);
       c00 = madd(x, b0, c00), c01 = madd(x, b1, c01);
-      x = v128.load32_splat(a, 28);
+      x = v128.load32_splat(a, 4);
       c10 = madd(x, b0, c10), c11 = madd(x, b1, c11);
-      x = v128.load32_splat(a, 32);
+      x = v128.load32_splat(a, 8);
       c20 = madd(x, b0, c20), c21 = madd(x, b1, c21);
-      x = v128.load32_splat(a, 36);
+      x = v128.load32_splat(a, 12);
       c30 = madd(x, b0, c30), c31 = madd(x, b1, c31);
-      x = v128.load32_splat(a, 40);
+      x = v128.load32_splat(a, 16);
       c40 = madd(x, b0, c40), c41 = madd(x, b1, c41);
-      x = v128.load32_splat(a, 44);
+      x = v128.load32_splat(a, 20);
       c50 = madd(x, b0, c50), c51 = madd(x, b1, c51);
-      if (b + 64 == end) break;
-      b0 = v128.load(b, 64), b1 = v128.load(b, 80);
-      x = v128.load32_splat(a, 48);
+      a += 24, b += 32;
+      if (b == end) break;
+      b0 = v128.load(b), b1 = v128.load(b, 16);
+      x = v128.load32_splat(a);
       c00 = madd(x, b0, c00), c01 = madd(x, b1, c01);
-      x = v128.load32_splat(a, 52);
+      x = v128.load32_splat(a, 4);
       c10 = madd(x, b0, c10), c11 = madd(x, b1, c11);
-      x = v128.load32_splat(a, 56);
+      x = v128.load32_splat(a, 8);
       c20 = madd(x, b0, c20), c21 = madd(x, b1, c21);
-      x = v128.load32_splat(a, 60);
+      x = v128.load32_splat(a, 12);
       c30 = madd(x, b0, c30), c31 = madd(x, b1, c31);
-      x = v128.load32_splat(a, 64);
+      x = v128.load32_splat(a, 16);
       c40 = madd(x, b0, c40), c41 = madd(x, b1, c41);
-      x = v128.load32_splat(a, 68);
+      x = v128.load32_splat(a, 20);
       c50 = madd(x, b0, c50), c51 = madd(x, b1, c51);
-      if (b + 96 == end) break;
-      b0 = v128.load(b, 96), b1 = v128.load(b, 112);
-      x = v128.load32_splat(a, 72);
+      a += 24, b += 32;
+      if (b == end) break;
+      b0 = v128.load(b), b1 = v128.load(b, 16);
+      x = v128.load32_splat(a);
       c00 = madd(x, b0, c00), c01 = madd(x, b1, c01);
-      x = v128.load32_splat(a, 76);
+      x = v128.load32_splat(a, 4);
       c10 = madd(x, b0, c10), c11 = madd(x, b1, c11);
-      x = v128.load32_splat(a, 80);
+      x = v128.load32_splat(a, 8);
       c20 = madd(x, b0, c20), c21 = madd(x, b1, c21);
-      x = v128.load32_splat(a, 84);
+      x = v128.load32_splat(a, 12);
       c30 = madd(x, b0, c30), c31 = madd(x, b1, c31);
-      x = v128.load32_splat(a, 88);
+      x = v128.load32_splat(a, 16);
       c40 = madd(x, b0, c40), c41 = madd(x, b1, c41);
-      x = v128.load32_splat(a, 92);
+      x = v128.load32_splat(a, 20);
       c50 = madd(x, b0, c50), c51 = madd(x, b1, c51);
     }
     put(c, c00, c01, accumulate);

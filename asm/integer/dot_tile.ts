@@ -1,9 +1,10 @@
-// The exact product with sums of 32 bits (dots.ts): 6 tokens × 8 features at a time, twelve sums, two vectors of the basis
-// and one of levels in the 15 registers that x86-64 engines have.
+// The exact product with sums of 32 bits (dots.ts): 5 tokens × 8 features at a time. Ten sums, two vectors of the basis, one of
+// levels and one of copies of a level are 14 of the 15 registers that x86-64 engines have. Engines that check bounds (Deno's)
+// pay for every load, a check of which takes the place of a product: a vector of levels brings those of four products.
 
 /**
- * Six tokens × 16 features; the basis holds 64 more than it means. Planes of the tokens and how deep they are, sums of their
- * levels; `to` is the first one's row, `step` bytes from row to row.
+ * Five tokens × 16 features; the basis holds 64 more than it means. Planes of the tokens and how deep they are, sums of their
+ * levels; `to` is the first one's row, `step` bytes from row to row. Up to 12 bytes are read beyond a plane.
  */
 export function dotTile(
   tile: usize,
@@ -31,10 +32,10 @@ function dotHalf(
 ): void {
   const zero = i32x4.splat(0);
   let a00 = zero, a01 = zero, a10 = zero, a11 = zero, a20 = zero, a21 = zero;
-  let a30 = zero, a31 = zero, a40 = zero, a41 = zero, a50 = zero, a51 = zero;
-  let b0: v128, b1: v128, x: v128;
+  let a30 = zero, a31 = zero, a40 = zero, a41 = zero;
+  let b0: v128, b1: v128, x: v128, l: v128;
   let p = high;
-  for (let b = tile, end = tile + (highDepth << 6); b < end; b += 64, p += 24) {
+  for (let b = tile, end = tile + (highDepth << 6); b < end; b += 64, p += 20) {
     b0 = v128.load(b), b1 = v128.load(b, 16);
     x = v128.load32_splat(p);
     a00 = v128.relaxed_dot_add<i32>(x, b0, a00), a01 = v128.relaxed_dot_add<i32>(x, b1, a01);
@@ -46,8 +47,6 @@ function dotHalf(
     a30 = v128.relaxed_dot_add<i32>(x, b0, a30), a31 = v128.relaxed_dot_add<i32>(x, b1, a31);
     x = v128.load32_splat(p, 16);
     a40 = v128.relaxed_dot_add<i32>(x, b0, a40), a41 = v128.relaxed_dot_add<i32>(x, b1, a41);
-    x = v128.load32_splat(p, 20);
-    a50 = v128.relaxed_dot_add<i32>(x, b0, a50), a51 = v128.relaxed_dot_add<i32>(x, b1, a51);
   }
   // 256 times the high bytes' sums, less 64 times those of the levels, for the 64 that the basis has too much.
   x = i32x4.shl(v128.load32_splat(sums), 6);
@@ -60,38 +59,66 @@ function dotHalf(
   a30 = i32x4.sub(i32x4.shl(a30, 8), x), a31 = i32x4.sub(i32x4.shl(a31, 8), x);
   x = i32x4.shl(v128.load32_splat(sums, 16), 6);
   a40 = i32x4.sub(i32x4.shl(a40, 8), x), a41 = i32x4.sub(i32x4.shl(a41, 8), x);
-  x = i32x4.shl(v128.load32_splat(sums, 20), 6);
-  a50 = i32x4.sub(i32x4.shl(a50, 8), x), a51 = i32x4.sub(i32x4.shl(a51, 8), x);
   p = low;
-  // Two steps of the depth a round: a tenth of the instructions of one are the loop's. The high plane is seldom deep.
-  for (let b = tile, end = tile + (lowDepth << 6); b < end; b += 128, p += 48) {
+  // Four steps of the depth a round, five vectors of levels. The ends between them keep compilers from doing the steps of one
+  // sum after another, which takes more registers than there are; pointers move from step to step, that checks of bounds have
+  // few limits. The high plane is seldom deep.
+  for (let b = tile, end = tile + (lowDepth << 6); b < end; b += 64, p += 80) {
     b0 = v128.load(b), b1 = v128.load(b, 16);
-    x = v128.load32_splat(p);
+    l = v128.load(p);
+    x = v128.shuffle<i32>(l, l, 0, 0, 0, 0);
     a00 = v128.relaxed_dot_add<i32>(x, b0, a00), a01 = v128.relaxed_dot_add<i32>(x, b1, a01);
-    x = v128.load32_splat(p, 4);
+    x = v128.shuffle<i32>(l, l, 1, 1, 1, 1);
     a10 = v128.relaxed_dot_add<i32>(x, b0, a10), a11 = v128.relaxed_dot_add<i32>(x, b1, a11);
-    x = v128.load32_splat(p, 8);
+    x = v128.shuffle<i32>(l, l, 2, 2, 2, 2);
     a20 = v128.relaxed_dot_add<i32>(x, b0, a20), a21 = v128.relaxed_dot_add<i32>(x, b1, a21);
-    x = v128.load32_splat(p, 12);
+    x = v128.shuffle<i32>(l, l, 3, 3, 3, 3);
     a30 = v128.relaxed_dot_add<i32>(x, b0, a30), a31 = v128.relaxed_dot_add<i32>(x, b1, a31);
-    x = v128.load32_splat(p, 16);
+    l = v128.load(p, 16);
+    x = v128.shuffle<i32>(l, l, 0, 0, 0, 0);
     a40 = v128.relaxed_dot_add<i32>(x, b0, a40), a41 = v128.relaxed_dot_add<i32>(x, b1, a41);
-    x = v128.load32_splat(p, 20);
-    a50 = v128.relaxed_dot_add<i32>(x, b0, a50), a51 = v128.relaxed_dot_add<i32>(x, b1, a51);
-    if (b + 64 == end) break;
-    b0 = v128.load(b, 64), b1 = v128.load(b, 80);
-    x = v128.load32_splat(p, 24);
+    b += 64;
+    if (b == end) break;
+    b0 = v128.load(b), b1 = v128.load(b, 16);
+    x = v128.shuffle<i32>(l, l, 1, 1, 1, 1);
     a00 = v128.relaxed_dot_add<i32>(x, b0, a00), a01 = v128.relaxed_dot_add<i32>(x, b1, a01);
-    x = v128.load32_splat(p, 28);
+    x = v128.shuffle<i32>(l, l, 2, 2, 2, 2);
     a10 = v128.relaxed_dot_add<i32>(x, b0, a10), a11 = v128.relaxed_dot_add<i32>(x, b1, a11);
-    x = v128.load32_splat(p, 32);
+    x = v128.shuffle<i32>(l, l, 3, 3, 3, 3);
     a20 = v128.relaxed_dot_add<i32>(x, b0, a20), a21 = v128.relaxed_dot_add<i32>(x, b1, a21);
-    x = v128.load32_splat(p, 36);
+    l = v128.load(p, 32);
+    x = v128.shuffle<i32>(l, l, 0, 0, 0, 0);
     a30 = v128.relaxed_dot_add<i32>(x, b0, a30), a31 = v128.relaxed_dot_add<i32>(x, b1, a31);
-    x = v128.load32_splat(p, 40);
+    x = v128.shuffle<i32>(l, l, 1, 1, 1, 1);
     a40 = v128.relaxed_dot_add<i32>(x, b0, a40), a41 = v128.relaxed_dot_add<i32>(x, b1, a41);
-    x = v128.load32_splat(p, 44);
-    a50 = v128.relaxed_dot_add<i32>(x, b0, a50), a51 = v128.relaxed_dot_add<i32>(x, b1, a51);
+    b += 64;
+    if (b == end) break;
+    b0 = v128.load(b), b1 = v128.load(b, 16);
+    x = v128.shuffle<i32>(l, l, 2, 2, 2, 2);
+    a00 = v128.relaxed_dot_add<i32>(x, b0, a00), a01 = v128.relaxed_dot_add<i32>(x, b1, a01);
+    x = v128.shuffle<i32>(l, l, 3, 3, 3, 3);
+    a10 = v128.relaxed_dot_add<i32>(x, b0, a10), a11 = v128.relaxed_dot_add<i32>(x, b1, a11);
+    l = v128.load(p, 48);
+    x = v128.shuffle<i32>(l, l, 0, 0, 0, 0);
+    a20 = v128.relaxed_dot_add<i32>(x, b0, a20), a21 = v128.relaxed_dot_add<i32>(x, b1, a21);
+    x = v128.shuffle<i32>(l, l, 1, 1, 1, 1);
+    a30 = v128.relaxed_dot_add<i32>(x, b0, a30), a31 = v128.relaxed_dot_add<i32>(x, b1, a31);
+    x = v128.shuffle<i32>(l, l, 2, 2, 2, 2);
+    a40 = v128.relaxed_dot_add<i32>(x, b0, a40), a41 = v128.relaxed_dot_add<i32>(x, b1, a41);
+    b += 64;
+    if (b == end) break;
+    b0 = v128.load(b), b1 = v128.load(b, 16);
+    x = v128.shuffle<i32>(l, l, 3, 3, 3, 3);
+    a00 = v128.relaxed_dot_add<i32>(x, b0, a00), a01 = v128.relaxed_dot_add<i32>(x, b1, a01);
+    l = v128.load(p, 64);
+    x = v128.shuffle<i32>(l, l, 0, 0, 0, 0);
+    a10 = v128.relaxed_dot_add<i32>(x, b0, a10), a11 = v128.relaxed_dot_add<i32>(x, b1, a11);
+    x = v128.shuffle<i32>(l, l, 1, 1, 1, 1);
+    a20 = v128.relaxed_dot_add<i32>(x, b0, a20), a21 = v128.relaxed_dot_add<i32>(x, b1, a21);
+    x = v128.shuffle<i32>(l, l, 2, 2, 2, 2);
+    a30 = v128.relaxed_dot_add<i32>(x, b0, a30), a31 = v128.relaxed_dot_add<i32>(x, b1, a31);
+    x = v128.shuffle<i32>(l, l, 3, 3, 3, 3);
+    a40 = v128.relaxed_dot_add<i32>(x, b0, a40), a41 = v128.relaxed_dot_add<i32>(x, b1, a41);
   }
   v128.store(to, a00);
   v128.store(to, a01, 16);
@@ -107,7 +134,4 @@ function dotHalf(
   to += step;
   v128.store(to, a40);
   v128.store(to, a41, 16);
-  to += step;
-  v128.store(to, a50);
-  v128.store(to, a51, 16);
 }

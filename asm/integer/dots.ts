@@ -5,7 +5,7 @@
 // which instructions it has: pairs saturate at 16 bits. Sums are the same either way: the basis stays within 7 bits.
 
 /** Tokens of a tile with sums of 32 bits. */
-const DOT_TOKENS: u32 = 6;
+const DOT_TOKENS: u32 = 5;
 /** And with sums of pairs. */
 const PAIR_TOKENS: u32 = 4;
 

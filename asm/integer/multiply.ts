@@ -1,5 +1,5 @@
 // The exact product: sums i32 [tokens][stride] = Σ_k basis[k][feature] · level[k][token], 16 features and one token at a
-// time, with relaxed SIMD six or four (dot_tile.ts, pair_tile.ts), the tile of the basis in the first-level cache.
+// time, with relaxed SIMD five or four (dot_tile.ts, pair_tile.ts), the tile of the basis in the first-level cache.
 
 import { tokensAtOnce, useDots } from "./dots";
 import { dotTile } from "./dot_tile";

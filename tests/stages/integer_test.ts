@@ -24,7 +24,7 @@ async function openAll(geometry: IntegerGeometry, basis: IntegerBasis): Promise<
   for (const on of [false, true]) {
     const kernels = await IntegerKernels.open("relaxed");
     kernels.exports.setDots(on);
-    assertEquals(kernels.exports.tokensAtOnce(), on ? 6 : 4);
+    assertEquals(kernels.exports.tokensAtOnce(), on ? 5 : 4);
     transforms.push([`relaxed, dots ${on}`, new IntegerTransform(relaxed, kernels, geometry, basis)]);
   }
   return transforms;

@@ -12,6 +12,9 @@ export const EDGE: usize = 8;
 export const TILE_BYTES: usize = 128;
 /** 2^(112 − 14), as bits. */
 const SCALE: u32 = (127 + 98) << 23;
+/** In four lanes: sign and fraction of an entry that has been moved up, and the scale. */
+const KEPT: usize = memory.data<u32>([0x8fffe000, 0x8fffe000, 0x8fffe000, 0x8fffe000], 16);
+const SCALES: usize = memory.data<u32>([0x70800000, 0x70800000, 0x70800000, 0x70800000], 16);
 
 /**
  * Tiles `count` ≤ 8 basis rows, binary16 [count][features], to dst [feature blocks][8][8]. Returns the largest
@@ -44,7 +47,7 @@ export function tileBasis(src: usize, count: usize, features: usize, dst: usize)
 // @ts-ignore: decorator
 @inline
 function entries(bits: v128): v128 {
-  return f32x4.mul(v128.and(i32x4.shl(bits, 13), i32x4.splat(0x8fffe000)), i32x4.splat(SCALE));
+  return f32x4.mul(v128.and(i32x4.shl(bits, 13), v128.load(KEPT)), v128.load(SCALES));
 }
 
 // @ts-ignore: decorator

@@ -14,6 +14,27 @@ export function madd(a: v128, b: v128, c: v128): v128 {
   return f32x4.add(f32x4.mul(a, b), c);
 }
 
+// Constants of the conversions lie in memory: a load costs an engine less than building a vector anew, which it does wherever
+// one is used.
+
+const MAGNITUDE: usize = memory.data<u32>([0x7fffffff, 0x7fffffff, 0x7fffffff, 0x7fffffff], 16);
+const ONE: usize = memory.data<u32>([1, 1, 1, 1], 16);
+const SIGN: usize = memory.data<u32>([0x80000000, 0x80000000, 0x80000000, 0x80000000], 16);
+const HALF_MAGNITUDE: usize = memory.data<u32>([0x0fffe000, 0x0fffe000, 0x0fffe000, 0x0fffe000], 16);
+const HALF_NORMAL: usize = memory.data<u32>([0x00800000, 0x00800000, 0x00800000, 0x00800000], 16);
+const HALF_FINITE: usize = memory.data<u32>([0x0f7fffff, 0x0f7fffff, 0x0f7fffff, 0x0f7fffff], 16);
+const BIAS: usize = memory.data<u32>([0x38000000, 0x38000000, 0x38000000, 0x38000000], 16);
+const SMALLEST: usize = memory.data<u32>([0x38800000, 0x38800000, 0x38800000, 0x38800000], 16);
+const HALF_SIGN: usize = memory.data<u32>([0x8000, 0x8000, 0x8000, 0x8000], 16);
+const ROUNDING: usize = memory.data<u32>([0xc8000fff, 0xc8000fff, 0xc8000fff, 0xc8000fff], 16);
+const BINADE: usize = memory.data<u32>([0x3f000000, 0x3f000000, 0x3f000000, 0x3f000000], 16);
+const INFINITY: usize = memory.data<u32>([0x7f800000, 0x7f800000, 0x7f800000, 0x7f800000], 16);
+const HALF_QUIET: usize = memory.data<u32>([0x200, 0x200, 0x200, 0x200], 16);
+const HALF_INFINITY: usize = memory.data<u32>([0x7c00, 0x7c00, 0x7c00, 0x7c00], 16);
+const TOO_LARGE: usize = memory.data<u32>([0x47800000, 0x47800000, 0x47800000, 0x47800000], 16);
+const BF16_ROUNDING: usize = memory.data<u32>([0x7fff, 0x7fff, 0x7fff, 0x7fff], 16);
+const BF16_QUIET: usize = memory.data<u32>([0x40, 0x40, 0x40, 0x40], 16);
+
 // binary16 → binary32. The fraction and exponent move up by 13 bits and the exponent by the difference of the biases,
 // 112. A subnormal is read with exponent 113 and gets its implicit one, 2^-14, subtracted again; infinity and NaN need
 // the bias twice.
@@ -22,14 +43,15 @@ export function madd(a: v128, b: v128, c: v128): v128 {
 // @ts-ignore: decorator
 @inline
 export function f16x4ToF32(bits: v128): v128 {
-  const sign = v128.and(i32x4.shl(bits, 16), i32x4.splat(0x80000000));
-  const magnitude = v128.and(i32x4.shl(bits, 13), i32x4.splat(0x0fffe000));
-  const subnormal = i32x4.lt_s(magnitude, i32x4.splat(1 << 23));
-  const special = i32x4.gt_s(magnitude, i32x4.splat(0x0f7fffff));
-  const bias = i32x4.add(i32x4.splat(112 << 23), v128.and(special, i32x4.splat(112 << 23)));
-  const raised = i32x4.add(i32x4.add(magnitude, bias), v128.and(subnormal, i32x4.splat(1 << 23)));
+  const sign = v128.and(i32x4.shl(bits, 16), v128.load(SIGN));
+  const magnitude = v128.and(i32x4.shl(bits, 13), v128.load(HALF_MAGNITUDE));
+  const unit = v128.load(HALF_NORMAL), bias = v128.load(BIAS);
+  const subnormal = i32x4.lt_s(magnitude, unit);
+  const special = i32x4.gt_s(magnitude, v128.load(HALF_FINITE));
+  const twice = i32x4.add(bias, v128.and(special, bias));
+  const raised = i32x4.add(i32x4.add(magnitude, twice), v128.and(subnormal, unit));
   // Subtracting zero changes nothing, NaN included.
-  return v128.or(f32x4.sub(raised, v128.and(subnormal, i32x4.splat(0x38800000))), sign);
+  return v128.or(f32x4.sub(raised, v128.and(subnormal, v128.load(SMALLEST))), sign);
 }
 
 /** Binary16 bits as f32. */
@@ -51,16 +73,22 @@ export function f16ToF32(bits: u32): f32 {
 // @ts-ignore: decorator
 @inline
 export function f32x4ToF16(x: v128): v128 {
-  const magnitude = v128.and(x, i32x4.splat(0x7fffffff));
-  const sign = v128.and(i32x4.shr_u(x, 16), i32x4.splat(0x8000));
-  const odd = v128.and(i32x4.shr_u(magnitude, 13), i32x4.splat(1));
-  const normal = i32x4.shr_u(i32x4.add(i32x4.add(magnitude, i32x4.splat(0xc8000fff)), odd), 13);
-  const magic = i32x4.splat(126 << 23);
-  const subnormal = i32x4.sub(f32x4.add(magnitude, magic), magic);
-  const nan = v128.and(i32x4.gt_s(magnitude, i32x4.splat(0x7f800000)), i32x4.splat(0x200));
-  const special = v128.or(i32x4.splat(0x7c00), nan);
-  const finite = v128.bitselect(subnormal, normal, i32x4.lt_s(magnitude, i32x4.splat(113 << 23)));
-  return v128.or(v128.bitselect(special, finite, i32x4.ge_s(magnitude, i32x4.splat(143 << 23))), sign);
+  const magnitude = v128.and(x, v128.load(MAGNITUDE));
+  const sign = v128.and(i32x4.shr_u(x, 16), v128.load(HALF_SIGN));
+  const odd = v128.and(i32x4.shr_u(magnitude, 13), v128.load(ONE));
+  const normal = i32x4.shr_u(i32x4.add(i32x4.add(magnitude, v128.load(ROUNDING)), odd), 13);
+  const small = i32x4.lt_s(magnitude, v128.load(SMALLEST)), large = i32x4.ge_s(magnitude, v128.load(TOO_LARGE));
+  if (!v128.any_true(v128.or(small, large))) return v128.or(normal, sign);
+  return v128.or(beyondNormal(magnitude, normal, small, large), sign);
+}
+
+/** Subnormal where small, infinity and NaN where too large: seldom any, so that one call for all is the faster. */
+function beyondNormal(magnitude: v128, normal: v128, small: v128, large: v128): v128 {
+  const binade = v128.load(BINADE);
+  const subnormal = i32x4.sub(f32x4.add(magnitude, binade), binade);
+  const nan = v128.and(i32x4.gt_s(magnitude, v128.load(INFINITY)), v128.load(HALF_QUIET));
+  const special = v128.or(v128.load(HALF_INFINITY), nan);
+  return v128.bitselect(special, v128.bitselect(subnormal, normal, small), large);
 }
 
 /** An f32 as binary16 bits. */
@@ -80,10 +108,10 @@ export function f32ToF16(x: f32): u32 {
 @inline
 export function f32x4ToBf16(x: v128): v128 {
   const high = i32x4.shr_u(x, 16);
-  const odd = v128.and(high, i32x4.splat(1));
-  const rounded = i32x4.shr_u(i32x4.add(i32x4.add(x, i32x4.splat(0x7fff)), odd), 16);
-  const nan = i32x4.gt_s(v128.and(x, i32x4.splat(0x7fffffff)), i32x4.splat(0x7f800000));
-  return v128.bitselect(v128.or(high, i32x4.splat(0x40)), rounded, nan);
+  const odd = v128.and(high, v128.load(ONE));
+  const rounded = i32x4.shr_u(i32x4.add(i32x4.add(x, v128.load(BF16_ROUNDING)), odd), 16);
+  const nan = i32x4.gt_s(v128.and(x, v128.load(MAGNITUDE)), v128.load(INFINITY));
+  return v128.bitselect(v128.or(high, v128.load(BF16_QUIET)), rounded, nan);
 }
 
 /** An f32 as bfloat16 bits. */

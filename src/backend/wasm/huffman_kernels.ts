@@ -111,7 +111,7 @@ export class WasmCodedTensor implements CodedTensor {
           if (bad) throw badVector();
         }
       }
-      return this.#kernels.read(out, new Uint8Array(rows * tokens * dim));
+      return this.#kernels.bytes(out, rows * tokens * dim).slice();
     });
   }
 

@@ -66,7 +66,8 @@ export class WasmRans implements HostRans {
       const from = alloc(count + SLACK);
       const states = alloc(STATES);
       const wordBytes = 2 * count + 16;
-      const words = alloc(wordBytes);
+      // Before them room for the states, that the stream comes out in one piece.
+      const words = alloc(STATES + wordBytes) + STATES;
       kernels.write(from, symbols);
       let [tableOf, indices, kinds] = [0, 0, 0];
       if (contexts.variant === "plain") {
@@ -88,15 +89,14 @@ export class WasmRans implements HostRans {
       const begin = encode(from, rows, tokens, bits, tables, tableOf, indices, kinds, states, end) >>> 0;
       if (begin === 0) throw uncodable();
       const stateBytes = 4 * usedLanes(rows, tokens);
-      const bytes = new Uint8Array(stateBytes + end - begin);
-      bytes.set(kernels.bytes(states, stateBytes));
-      bytes.set(kernels.bytes(begin, end - begin), stateBytes);
-      return bytes;
+      const stream = kernels.bytes(begin - stateBytes, stateBytes + end - begin);
+      stream.set(kernels.bytes(states, stateBytes));
+      return stream.slice();
     });
   }
 
   decode(bytes: Uint8Array, rows: number, tokens: number, contexts: RansContexts, out?: Uint8Array): Uint8Array {
-    const symbols = requireStream(bytes, rows, tokens, out);
+    const count = requireStream(bytes, rows, tokens, out);
     requireContexts(contexts, rows, tokens, tableCount(this.#tables));
     const kernels = this.#kernels;
     const { bits } = this.#tables;
@@ -104,7 +104,7 @@ export class WasmRans implements HostRans {
     return kernels.scoped((alloc) => {
       const from = alloc(bytes.length + PADDING);
       const states = alloc(STATES);
-      const to = alloc(symbols.length + SLACK);
+      const to = alloc(count + SLACK);
       const trellis = alloc(tokens + SLACK);
       let [choice, classes, next] = [0, 0, 0];
       if (contexts.variant === "plain") {
@@ -120,8 +120,11 @@ export class WasmRans implements HostRans {
       if (code === 1) throw badState();
       if (code === 2) throw truncated();
       if (code === 3) throw notAtEnd();
-      symbols.set(kernels.bytes(to, symbols.length));
-      return symbols;
+      const symbols = kernels.bytes(to, count);
+      // A slice, unlike a new array, is not filled with zeros first.
+      if (out === undefined) return symbols.slice();
+      out.set(symbols);
+      return out;
     });
   }
 

@@ -35,7 +35,8 @@ export class GpuRans implements Rans {
     contexts: RansContexts,
     out?: Uint8Array,
   ): Promise<Uint8Array> {
-    const symbols = requireStream(bytes, rows, tokens, out);
+    const count = requireStream(bytes, rows, tokens, out);
+    const symbols = out ?? new Uint8Array(count);
     requireContexts(contexts, rows, tokens, tableCount(this.#tables));
     if (symbols.length === 0) return symbols;
     symbols.set(await this.#batches.decode({ data: bytes, rows, tokens, contexts, tables: this.#tables }));

@@ -73,7 +73,8 @@ export class ReferenceRans implements HostRans {
   }
 
   decode(bytes: Uint8Array, rows: number, tokens: number, contexts: RansContexts, out?: Uint8Array): Uint8Array {
-    const symbols = requireStream(bytes, rows, tokens, out);
+    const count = requireStream(bytes, rows, tokens, out);
+    const symbols = out ?? new Uint8Array(count);
     requireContexts(contexts, rows, tokens, tableCount(this.#tables));
     const { bits, frequencies } = this.#tables;
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);

@@ -71,17 +71,17 @@ export function requireSymbols(symbols: ArrayLike<number>, rows: number, tokens:
 }
 
 /**
- * Checks a stream's geometry and length before anything is allocated, and gives the array to decode into.
+ * Checks a stream's geometry and length before anything is allocated, and gives the number of symbols.
  *
  * @throws {KvzFormatError} when the geometry is beyond {@linkcode RANS_MAX_SYMBOLS} or no stream of it has this length.
  * @throws {RangeError} when `out` has another length.
  */
-export function requireStream(bytes: Uint8Array, rows: number, tokens: number, out?: Uint8Array): Uint8Array {
+export function requireStream(bytes: Uint8Array, rows: number, tokens: number, out?: Uint8Array): number {
   const count = requireStreamLength(bytes, rows, tokens);
   if (out !== undefined && out.length !== count) {
     throw new RangeError(`Cannot decode symbols: the output has ${out.length} bytes, expected ${count}`);
   }
-  return out ?? new Uint8Array(count);
+  return count;
 }
 
 /**

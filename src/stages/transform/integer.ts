@@ -217,7 +217,7 @@ export class IntegerTransform implements Disposable {
           out + (layer - layerBegin) * layerBytes,
         );
       }
-      return kernels.read(out, new Uint8Array(bytes));
+      return kernels.bytes(out, bytes).slice();
     });
   }
 }

@@ -1,6 +1,6 @@
 // The exact product with sums of 32 bits (dots.ts): 5 tokens × 8 features at a time. Ten sums, two vectors of the basis, one of
 // levels and one of copies of a level are 14 of the 15 registers that x86-64 engines have. Engines that check bounds (Deno's)
-// pay for every load, a check of which takes the place of a product: a vector of levels brings those of four products.
+// pay for every load, a check of which takes the place of a product: a vector of levels brings those of eight products.
 
 /**
  * Five tokens × 16 features; the basis holds 64 more than it means. Planes of the tokens and how deep they are, sums of their

@@ -13,8 +13,3 @@ export function fold(words: usize, end: usize): void {
     v128.store(words, v128.xor(a, v128.xor(b, c)), 209 * WORD);
   }
 }
-
-/** First byte that the host may use. */
-export function heapBase(): usize {
-  return __heap_base;
-}

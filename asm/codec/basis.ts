@@ -12,9 +12,9 @@ export const EDGE: usize = 8;
 export const TILE_BYTES: usize = 128;
 /** 2^(112 − 14), as bits. */
 const SCALE: u32 = (127 + 98) << 23;
-/** In four lanes: sign and fraction of an entry that has been moved up, and the scale. */
-const KEPT: usize = memory.data<u32>([0x8fffe000, 0x8fffe000, 0x8fffe000, 0x8fffe000], 16);
-const SCALES: usize = memory.data<u32>([0x70800000, 0x70800000, 0x70800000, 0x70800000], 16);
+/** In memory, for vectors: sign and fraction of an entry that has been moved up, and the scale. */
+const KEPT: usize = ASC_FEATURE_SIMD ? memory.data<u32>([0x8fffe000], 4) : 0;
+const SCALES: usize = ASC_FEATURE_SIMD ? memory.data<u32>([0x70800000], 4) : 0;
 
 /**
  * Tiles `count` ≤ 8 basis rows, binary16 [count][features], to dst [feature blocks][8][8]. Returns the largest
@@ -47,7 +47,7 @@ export function tileBasis(src: usize, count: usize, features: usize, dst: usize)
 // @ts-ignore: decorator
 @inline
 function entries(bits: v128): v128 {
-  return f32x4.mul(v128.and(i32x4.shl(bits, 13), v128.load(KEPT)), v128.load(SCALES));
+  return f32x4.mul(v128.and(i32x4.shl(bits, 13), v128.load32_splat(KEPT)), v128.load32_splat(SCALES));
 }
 
 // @ts-ignore: decorator

@@ -15,25 +15,32 @@ export function madd(a: v128, b: v128, c: v128): v128 {
 }
 
 // Constants of the conversions lie in memory: a load costs an engine less than building a vector anew, which it does wherever
-// one is used.
+// one is used. Builds without vectors have none.
 
-const MAGNITUDE: usize = memory.data<u32>([0x7fffffff, 0x7fffffff, 0x7fffffff, 0x7fffffff], 16);
-const ONE: usize = memory.data<u32>([1, 1, 1, 1], 16);
-const SIGN: usize = memory.data<u32>([0x80000000, 0x80000000, 0x80000000, 0x80000000], 16);
-const HALF_MAGNITUDE: usize = memory.data<u32>([0x0fffe000, 0x0fffe000, 0x0fffe000, 0x0fffe000], 16);
-const HALF_NORMAL: usize = memory.data<u32>([0x00800000, 0x00800000, 0x00800000, 0x00800000], 16);
-const HALF_FINITE: usize = memory.data<u32>([0x0f7fffff, 0x0f7fffff, 0x0f7fffff, 0x0f7fffff], 16);
-const BIAS: usize = memory.data<u32>([0x38000000, 0x38000000, 0x38000000, 0x38000000], 16);
-const SMALLEST: usize = memory.data<u32>([0x38800000, 0x38800000, 0x38800000, 0x38800000], 16);
-const HALF_SIGN: usize = memory.data<u32>([0x8000, 0x8000, 0x8000, 0x8000], 16);
-const ROUNDING: usize = memory.data<u32>([0xc8000fff, 0xc8000fff, 0xc8000fff, 0xc8000fff], 16);
-const BINADE: usize = memory.data<u32>([0x3f000000, 0x3f000000, 0x3f000000, 0x3f000000], 16);
-const INFINITY: usize = memory.data<u32>([0x7f800000, 0x7f800000, 0x7f800000, 0x7f800000], 16);
-const HALF_QUIET: usize = memory.data<u32>([0x200, 0x200, 0x200, 0x200], 16);
-const HALF_INFINITY: usize = memory.data<u32>([0x7c00, 0x7c00, 0x7c00, 0x7c00], 16);
-const TOO_LARGE: usize = memory.data<u32>([0x47800000, 0x47800000, 0x47800000, 0x47800000], 16);
-const BF16_ROUNDING: usize = memory.data<u32>([0x7fff, 0x7fff, 0x7fff, 0x7fff], 16);
-const BF16_QUIET: usize = memory.data<u32>([0x40, 0x40, 0x40, 0x40], 16);
+const MAGNITUDE: usize = ASC_FEATURE_SIMD ? memory.data<u32>([0x7fffffff], 4) : 0;
+const ONE: usize = ASC_FEATURE_SIMD ? memory.data<u32>([1], 4) : 0;
+const SIGN: usize = ASC_FEATURE_SIMD ? memory.data<u32>([0x80000000], 4) : 0;
+const HALF_MAGNITUDE: usize = ASC_FEATURE_SIMD ? memory.data<u32>([0x0fffe000], 4) : 0;
+const HALF_NORMAL: usize = ASC_FEATURE_SIMD ? memory.data<u32>([0x00800000], 4) : 0;
+const HALF_FINITE: usize = ASC_FEATURE_SIMD ? memory.data<u32>([0x0f7fffff], 4) : 0;
+const BIAS: usize = ASC_FEATURE_SIMD ? memory.data<u32>([0x38000000], 4) : 0;
+const SMALLEST: usize = ASC_FEATURE_SIMD ? memory.data<u32>([0x38800000], 4) : 0;
+const HALF_SIGN: usize = ASC_FEATURE_SIMD ? memory.data<u32>([0x8000], 4) : 0;
+const ROUNDING: usize = ASC_FEATURE_SIMD ? memory.data<u32>([0xc8000fff], 4) : 0;
+const BINADE: usize = ASC_FEATURE_SIMD ? memory.data<u32>([0x3f000000], 4) : 0;
+const INFINITY: usize = ASC_FEATURE_SIMD ? memory.data<u32>([0x7f800000], 4) : 0;
+const HALF_QUIET: usize = ASC_FEATURE_SIMD ? memory.data<u32>([0x200], 4) : 0;
+const HALF_INFINITY: usize = ASC_FEATURE_SIMD ? memory.data<u32>([0x7c00], 4) : 0;
+const TOO_LARGE: usize = ASC_FEATURE_SIMD ? memory.data<u32>([0x47800000], 4) : 0;
+const BF16_ROUNDING: usize = ASC_FEATURE_SIMD ? memory.data<u32>([0x7fff], 4) : 0;
+const BF16_QUIET: usize = ASC_FEATURE_SIMD ? memory.data<u32>([0x40], 4) : 0;
+
+/** A constant in four lanes. */
+// @ts-ignore: decorator
+@inline
+function constant(at: usize): v128 {
+  return v128.load32_splat(at);
+}
 
 // binary16 → binary32. The fraction and exponent move up by 13 bits and the exponent by the difference of the biases,
 // 112. A subnormal is read with exponent 113 and gets its implicit one, 2^-14, subtracted again; infinity and NaN need
@@ -43,15 +50,15 @@ const BF16_QUIET: usize = memory.data<u32>([0x40, 0x40, 0x40, 0x40], 16);
 // @ts-ignore: decorator
 @inline
 export function f16x4ToF32(bits: v128): v128 {
-  const sign = v128.and(i32x4.shl(bits, 16), v128.load(SIGN));
-  const magnitude = v128.and(i32x4.shl(bits, 13), v128.load(HALF_MAGNITUDE));
-  const unit = v128.load(HALF_NORMAL), bias = v128.load(BIAS);
+  const sign = v128.and(i32x4.shl(bits, 16), constant(SIGN));
+  const magnitude = v128.and(i32x4.shl(bits, 13), constant(HALF_MAGNITUDE));
+  const unit = constant(HALF_NORMAL), bias = constant(BIAS);
   const subnormal = i32x4.lt_s(magnitude, unit);
-  const special = i32x4.gt_s(magnitude, v128.load(HALF_FINITE));
+  const special = i32x4.gt_s(magnitude, constant(HALF_FINITE));
   const twice = i32x4.add(bias, v128.and(special, bias));
   const raised = i32x4.add(i32x4.add(magnitude, twice), v128.and(subnormal, unit));
   // Subtracting zero changes nothing, NaN included.
-  return v128.or(f32x4.sub(raised, v128.and(subnormal, v128.load(SMALLEST))), sign);
+  return v128.or(f32x4.sub(raised, v128.and(subnormal, constant(SMALLEST))), sign);
 }
 
 /** Binary16 bits as f32. */
@@ -73,21 +80,21 @@ export function f16ToF32(bits: u32): f32 {
 // @ts-ignore: decorator
 @inline
 export function f32x4ToF16(x: v128): v128 {
-  const magnitude = v128.and(x, v128.load(MAGNITUDE));
-  const sign = v128.and(i32x4.shr_u(x, 16), v128.load(HALF_SIGN));
-  const odd = v128.and(i32x4.shr_u(magnitude, 13), v128.load(ONE));
-  const normal = i32x4.shr_u(i32x4.add(i32x4.add(magnitude, v128.load(ROUNDING)), odd), 13);
-  const small = i32x4.lt_s(magnitude, v128.load(SMALLEST)), large = i32x4.ge_s(magnitude, v128.load(TOO_LARGE));
+  const magnitude = v128.and(x, constant(MAGNITUDE));
+  const sign = v128.and(i32x4.shr_u(x, 16), constant(HALF_SIGN));
+  const odd = v128.and(i32x4.shr_u(magnitude, 13), constant(ONE));
+  const normal = i32x4.shr_u(i32x4.add(i32x4.add(magnitude, constant(ROUNDING)), odd), 13);
+  const small = i32x4.lt_s(magnitude, constant(SMALLEST)), large = i32x4.ge_s(magnitude, constant(TOO_LARGE));
   if (!v128.any_true(v128.or(small, large))) return v128.or(normal, sign);
   return v128.or(beyondNormal(magnitude, normal, small, large), sign);
 }
 
 /** Subnormal where small, infinity and NaN where too large: seldom any, so that one call for all is the faster. */
 function beyondNormal(magnitude: v128, normal: v128, small: v128, large: v128): v128 {
-  const binade = v128.load(BINADE);
+  const binade = constant(BINADE);
   const subnormal = i32x4.sub(f32x4.add(magnitude, binade), binade);
-  const nan = v128.and(i32x4.gt_s(magnitude, v128.load(INFINITY)), v128.load(HALF_QUIET));
-  const special = v128.or(v128.load(HALF_INFINITY), nan);
+  const nan = v128.and(i32x4.gt_s(magnitude, constant(INFINITY)), constant(HALF_QUIET));
+  const special = v128.or(constant(HALF_INFINITY), nan);
   return v128.bitselect(special, v128.bitselect(subnormal, normal, small), large);
 }
 
@@ -108,10 +115,10 @@ export function f32ToF16(x: f32): u32 {
 @inline
 export function f32x4ToBf16(x: v128): v128 {
   const high = i32x4.shr_u(x, 16);
-  const odd = v128.and(high, v128.load(ONE));
-  const rounded = i32x4.shr_u(i32x4.add(i32x4.add(x, v128.load(BF16_ROUNDING)), odd), 16);
-  const nan = i32x4.gt_s(v128.and(x, v128.load(MAGNITUDE)), v128.load(INFINITY));
-  return v128.bitselect(v128.or(high, v128.load(BF16_QUIET)), rounded, nan);
+  const odd = v128.and(high, constant(ONE));
+  const rounded = i32x4.shr_u(i32x4.add(i32x4.add(x, constant(BF16_ROUNDING)), odd), 16);
+  const nan = i32x4.gt_s(v128.and(x, constant(MAGNITUDE)), constant(INFINITY));
+  return v128.bitselect(v128.or(high, constant(BF16_QUIET)), rounded, nan);
 }
 
 /** An f32 as bfloat16 bits. */

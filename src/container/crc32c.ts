@@ -3,16 +3,16 @@
  * final xor 0xFFFFFFFF, as in RFC 3720 (iSCSI), appendix B.4.
  *
  * Sliced by sixteen (Kounavis and Berry, "A systematic approach to building high performance software-based CRC
- * generators", 2005): sixteen independent table lookups for sixteen bytes, 16 KiB of tables, about 2 GB/s in V8. Long data
- * is folded first (crc32c_fold.ts).
+ * generators", 2005): sixteen independent table lookups for sixteen bytes, 16 KiB of tables, about 2 GB/s in V8. Long
+ * records are folded first (crc32c_fold.ts).
  *
  * @module
  */
 
-import { foldLong } from "./crc32c_fold.ts";
-
 const POLYNOMIAL = 0x82f63b78;
 const SLICES = 16;
+/** Shorter data is faster by tables. */
+const LONG = 65536;
 
 /** Entry [s·256 + b]: the register after byte b followed by s zero bytes. */
 const TABLES = /* @__PURE__ */ makeTables();
@@ -36,13 +36,16 @@ function makeTables(): Int32Array {
  * piece by piece: `crc32c(b, crc32c(a))` equals the checksum of a followed by b.
  */
 export function crc32c(bytes: Uint8Array, previous: number = 0): number {
-  const folded = foldLong(bytes, ~previous);
-  if (folded === null) return ~advance(~previous, bytes) >>> 0;
-  return ~advance(advance(0, folded.rest), bytes.subarray(folded.length)) >>> 0;
+  return ~advance(~previous, bytes) >>> 0;
 }
 
-/** The register after some bytes. */
-function advance(register: number, bytes: Uint8Array): number {
+/** {@linkcode crc32c} of all bytes of a record: what folds long ones is loaded when there is one. */
+export async function crc32cOfRecord(bytes: Uint8Array): Promise<number> {
+  return bytes.length < LONG ? crc32c(bytes) : (await import("./crc32c_fold.ts")).crc32cOfLong(bytes);
+}
+
+/** The register, the checksum's complement, after some bytes. */
+export function advance(register: number, bytes: Uint8Array): number {
   const t = TABLES;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const sliced = bytes.length & ~(SLICES - 1);

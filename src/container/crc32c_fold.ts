@@ -10,6 +10,7 @@
  *
  * @module
  */
+import { advance, crc32c } from "./crc32c.ts";
 import { WASM } from "./crc32c_wasm.ts";
 
 /** Distances between terms of Q, in words, from a word to those that it is added to. */
@@ -17,15 +18,14 @@ const TERMS = [65, 155, 170, 195, 209] as const;
 const WORD = 16;
 /** Bytes that are left. */
 const LEFT = 209 * WORD;
-/** A page of memory holds what is left of the blocks before, and a block. */
+/** A page of memory, nothing else in it: 209 words, zeros or what is left of the block before, and a block. */
+const WORDS = 1024;
+const DATA = WORDS + LEFT;
 const BLOCK = 57344;
-/** Shorter data is faster by tables. */
-const LONG = 65536;
 
 interface Folding {
   readonly memory: WebAssembly.Memory;
   fold(words: number, end: number): void;
-  heapBase(): number;
 }
 
 /** Undefined until it is first wanted. */
@@ -40,33 +40,30 @@ function open(): Folding | null {
   }
 }
 
-/**
- * What has the same checksum as the data, from a register of 0, and how many bytes of the data it stands for.
- *
- * @param register what the first four bytes are combined with
- * @returns null where tables have to do it: for short data, and without WebAssembly
- */
-export function foldLong(bytes: Uint8Array, register: number): { rest: Uint8Array; length: number } | null {
-  if (bytes.length < LONG) return null;
-  folding ??= open();
-  if (folding === null) return null;
+/** {@linkcode crc32c} of data of more than a block. */
+export function crc32cOfLong(bytes: Uint8Array): number {
+  if (folding === undefined) folding = open();
+  if (folding === null) return crc32c(bytes);
+  const { rest, length } = fold(folding, bytes);
+  return ~advance(advance(0, rest), bytes.subarray(length)) >>> 0;
+}
+
+/** What leaves the register as the data does, from 0 instead of −1, and how many bytes of the data it stands for. */
+function fold(folding: Folding, bytes: Uint8Array): { rest: Uint8Array; length: number } {
   const memory = new Uint8Array(folding.memory.buffer);
-  const words = (folding.heapBase() + WORD - 1) & -WORD;
-  const block = words + LEFT;
-  const cancelled = (bytes.length - LEFT) & -WORD;
-  memory.fill(0, words, block);
-  for (let at = 0, length = 0; at < cancelled; at += length) {
-    if (at > 0) memory.copyWithin(words, words + length, block + length);
-    length = Math.min(BLOCK, cancelled - at);
-    memory.set(bytes.subarray(at, at + length), block);
-    if (at === 0) { for (let i = 0; i < 4; i++) memory[block + i] ^= register >>> 8 * i; }
-    folding.fold(words, block + length);
-    if (at + length === cancelled) memory.copyWithin(words, words + length, block + length);
+  const cancelled = bytes.length - LEFT - (bytes.length - LEFT) % WORD;
+  memory.fill(0, WORDS, DATA);
+  for (let at = 0; at < cancelled; at += BLOCK) {
+    const length = Math.min(BLOCK, cancelled - at);
+    memory.set(bytes.subarray(at, at + length), DATA);
+    if (at === 0) { for (let i = 0; i < 4; i++) memory[DATA + i] ^= 0xff; }
+    folding.fold(WORDS, DATA + length);
+    memory.copyWithin(WORDS, WORDS + length, DATA + length);
   }
   // The words that are left take what the cancelled ones before them give, and cancel none.
   const rest = bytes.slice(cancelled, cancelled + LEFT);
   for (const distance of TERMS) {
-    const from = words + LEFT - distance * WORD;
+    const from = DATA - distance * WORD;
     for (let i = 0; i < distance * WORD; i++) rest[i] ^= memory[from + i];
   }
   return { rest, length: cancelled + LEFT };

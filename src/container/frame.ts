@@ -8,7 +8,7 @@
  */
 import { KvzFormatError } from "../errors.ts";
 import { canonicalJson, type JsonObject } from "./canonical_json.ts";
-import { crc32c } from "./crc32c.ts";
+import { crc32c, crc32cOfRecord } from "./crc32c.ts";
 
 /** The three kinds of framed file: `.kvz`, `.kvzp` and `.kvzs`. */
 export type FrameKind = "cache" | "profile" | "statistics";
@@ -154,7 +154,15 @@ export function decodeHeader(prelude: Uint8Array): JsonObject {
 
 /** Throws a {@linkcode KvzFormatError} that names the part when its checksum is not what the file says. */
 export function checkCrc(bytes: Uint8Array, expected: number, what: string): void {
-  const actual = crc32c(bytes);
+  requireSame(crc32c(bytes), expected, what);
+}
+
+/** {@linkcode checkCrc} of a record's bytes. */
+export async function checkRecordCrc(bytes: Uint8Array, expected: number, what: string): Promise<void> {
+  requireSame(await crc32cOfRecord(bytes), expected, what);
+}
+
+function requireSame(actual: number, expected: number, what: string): void {
   if (actual !== expected) {
     throw new KvzFormatError(`Cannot read file: checksum of ${what} is ${hex(actual)}, expected ${hex(expected)}`);
   }

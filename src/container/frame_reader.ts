@@ -8,6 +8,7 @@ import type { ByteSource } from "./bytes.ts";
 import type { JsonObject } from "./canonical_json.ts";
 import {
   checkCrc,
+  checkRecordCrc,
   decodeHeader,
   decodePrelude,
   FOOTER_BYTES,
@@ -110,7 +111,7 @@ export class FrameReader {
       }
     }
     const payload = bytes.subarray(RECORD_HEADER_BYTES);
-    checkCrc(payload, info.crc, `record ${info.tag}, chunk ${info.chunk}`);
+    await checkRecordCrc(payload, info.crc, `record ${info.tag}, chunk ${info.chunk}`);
     return payload;
   }
 

@@ -8,6 +8,7 @@ import { KvzFormatError, KvzLimitError } from "../errors.ts";
 import type { JsonObject } from "./canonical_json.ts";
 import {
   checkCrc,
+  checkRecordCrc,
   decodeHeader,
   decodePrelude,
   FOOTER_BYTES,
@@ -69,7 +70,7 @@ export async function* readFrames(
         );
       }
       const stored = await input.take(info.storedLength, `record ${info.tag}, chunk ${info.chunk}`);
-      checkCrc(stored, info.crc, `record ${info.tag}, chunk ${info.chunk}`);
+      await checkRecordCrc(stored, info.crc, `record ${info.tag}, chunk ${info.chunk}`);
       records.push(info);
       yield { type: "record", info, stored };
     }

@@ -5,7 +5,7 @@
  */
 import type { ByteSink } from "./bytes.ts";
 import type { JsonObject } from "./canonical_json.ts";
-import { crc32c } from "./crc32c.ts";
+import { crc32cOfRecord } from "./crc32c.ts";
 import { encodePrelude, type FrameKind, INDEX_TAG, type RecordHead, type RecordInfo } from "./frame.ts";
 import { encodeRecordHeader, encodeTail, isTag, lengthFault, recordEnd } from "./frame_records.ts";
 
@@ -100,7 +100,8 @@ export class FrameWriter {
     if (fault !== undefined) throw new RangeError(`Cannot write record: ${tag} ${fault}`);
 
     this.#enter("open", "write record");
-    const fields = { tag, chunk, tokens, codec, rawLength, storedLength: stored.length, crc: crc32c(stored) };
+    const crc = await crc32cOfRecord(stored);
+    const fields = { tag, chunk, tokens, codec, rawLength, storedLength: stored.length, crc };
     const info: RecordInfo = { ...fields, offset: this.#offset };
     await this.#write(encodeRecordHeader(fields));
     await this.#write(stored);

@@ -8,6 +8,8 @@
 const DOT_TOKENS: u32 = 5;
 /** And with sums of pairs. */
 const PAIR_TOKENS: u32 = 4;
+/** And without relaxed SIMD. */
+const WIDE_TOKENS: u32 = ASC_FEATURE_SIMD ? 3 : 1;
 
 const SATURATED: i32 = 2 * 32767;
 /** 127, then 255: loaded, so that no compiler works the products out by itself. */
@@ -34,6 +36,6 @@ export function setDots(on: bool): void {
 
 /** Tokens of a tile, which the number of tokens is padded to a multiple of. */
 export function tokensAtOnce(): u32 {
-  if (!ASC_FEATURE_RELAXED_SIMD) return 1;
+  if (!ASC_FEATURE_RELAXED_SIMD) return WIDE_TOKENS;
   return useDots() ? DOT_TOKENS : PAIR_TOKENS;
 }

@@ -1,7 +1,7 @@
 // Levels i16 [components][tokens] → what the product reads, k padded to 4 with zeros.
 //
 // Relaxed SIMD: level = low + 256 · high in planes of i8 [groups][depth][tokens of a group][4 k], tokens padded with zeros to
-// whole groups (tokensAtOnce). Otherwise: i16 [tokens][depth · 4] in the place of the low plane.
+// whole groups (tokensAtOnce). Otherwise: i16 [tokens][depth · 4] in the place of the low plane, tokens padded likewise.
 //
 // How far a group's plane goes, runBytes(depth) apart: with sums of 32 bits (dots.ts) the depth that is not zero, u16.
 // With sums of pairs runs, u16 lengths in units of four k, ended by a zero: within a run no sum of pairs of products with
@@ -29,9 +29,11 @@ export function packLevels(
   sums: usize,
 ): void {
   const depth = (components + 3) >> 2;
+  const group = tokensAtOnce();
+  const groups = (tokens + group - 1) / group;
   if (!ASC_FEATURE_RELAXED_SIMD) {
     const width = depth << 2;
-    memory.fill(low, 0, (tokens * width) << 1);
+    memory.fill(low, 0, (groups * group * width) << 1);
     for (let c: u32 = 0; c < components; c++) {
       for (let t: u32 = 0; t < tokens; t++) {
         store<i16>(low + ((t * width + c) << 1), load<i16>(levels + ((c * tokens + t) << 1)));
@@ -39,8 +41,6 @@ export function packLevels(
     }
     return;
   }
-  const group = tokensAtOnce();
-  const groups = (tokens + group - 1) / group;
   // From step to step of the depth, and from group to group.
   const step = group << 2, bytes = depth * step;
   memory.fill(sums, 0, groups * step);

@@ -3,12 +3,13 @@
  * lossless. What a change gains is told from what the machine does meanwhile by the ratio of the best, or the medians.
  *
  *     git worktree add ../before COMMIT && ln -s $PWD/node_modules ../before/
- *     deno run -A bench/states.ts ../before . --cache C.safetensors [--threads 1] [--rounds 14]
+ *     deno run -A bench/states.ts ../before . --cache C.safetensors [--threads 1] [--build simd] [--rounds 14]
  *
  * @module
  */
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
+import type { WasmBuild } from "../src/backend/wasm/exports.ts";
 import type { KvCache } from "../src/cache/kv_cache.ts";
 import type { Codec } from "../src/codec/codec.ts";
 import { option } from "./inputs.ts";
@@ -26,6 +27,7 @@ if (folders.length < 2 || folders.some((folder) => folder.startsWith("--"))) {
 }
 const cacheBytes = await Deno.readFile(option("cache", "samples/smollm2-256.safetensors"));
 const threads = Number(option("threads", "1"));
+const build = option("build", "auto") as "auto" | WasmBuild;
 
 interface Run {
   readonly name: string;
@@ -44,7 +46,7 @@ async function runsOf(folder: string): Promise<Run[]> {
   const cache = await kvz.readSafetensors(cacheBytes);
   return await Promise.all(CALLS.map(async ([name, path, options]) => {
     const profile = path === null ? null : await kvz.loadProfile(await Deno.readFile(path));
-    const codec = await kvz.openCodec(profile, { threads });
+    const codec = await kvz.openCodec(profile, { backend: "wasm", build, threads });
     const { bytes } = await codec.compress(cache, options);
     return { name, folder, codec, cache, options, bytes, compress: [], restore: [] };
   }));

@@ -1,5 +1,5 @@
 // The exact product without relaxed SIMD: levels of 16 bits, the basis widened to as many, sums of pairs in 32 bits. What is
-// widened serves three tokens × 8 features at a time, twelve sums.
+// widened serves three tokens; with 8 features at a time that is twelve sums.
 
 /** Three tokens × 16 features; levels i16 [tokens][depth · 4]; `to` is the first token's row, `step` bytes from row to row. */
 export function wideTile(tile: usize, depth: u32, levels: usize, to: usize, step: usize): void {
@@ -19,27 +19,43 @@ function wideHalf(tile: usize, depth: u32, levels: usize, to: usize, step: usize
     l0 = v128.load64_splat(p0), l1 = v128.load64_splat(p1), l2 = v128.load64_splat(p2);
     b = v128.load(tile);
     wide = i16x8.extend_low_i8x16_s(b);
-    a00 = i32x4.add(a00, i32x4.dot_i16x8_s(wide, l0)), a10 = i32x4.add(a10, i32x4.dot_i16x8_s(wide, l1)), a20 = i32x4.add(a20, i32x4.dot_i16x8_s(wide, l2));
+    a00 = i32x4.add(a00, i32x4.dot_i16x8_s(wide, l0));
+    a10 = i32x4.add(a10, i32x4.dot_i16x8_s(wide, l1));
+    a20 = i32x4.add(a20, i32x4.dot_i16x8_s(wide, l2));
     wide = i16x8.extend_high_i8x16_s(b);
-    a01 = i32x4.add(a01, i32x4.dot_i16x8_s(wide, l0)), a11 = i32x4.add(a11, i32x4.dot_i16x8_s(wide, l1)), a21 = i32x4.add(a21, i32x4.dot_i16x8_s(wide, l2));
+    a01 = i32x4.add(a01, i32x4.dot_i16x8_s(wide, l0));
+    a11 = i32x4.add(a11, i32x4.dot_i16x8_s(wide, l1));
+    a21 = i32x4.add(a21, i32x4.dot_i16x8_s(wide, l2));
     b = v128.load(tile, 16);
     wide = i16x8.extend_low_i8x16_s(b);
-    a02 = i32x4.add(a02, i32x4.dot_i16x8_s(wide, l0)), a12 = i32x4.add(a12, i32x4.dot_i16x8_s(wide, l1)), a22 = i32x4.add(a22, i32x4.dot_i16x8_s(wide, l2));
+    a02 = i32x4.add(a02, i32x4.dot_i16x8_s(wide, l0));
+    a12 = i32x4.add(a12, i32x4.dot_i16x8_s(wide, l1));
+    a22 = i32x4.add(a22, i32x4.dot_i16x8_s(wide, l2));
     wide = i16x8.extend_high_i8x16_s(b);
-    a03 = i32x4.add(a03, i32x4.dot_i16x8_s(wide, l0)), a13 = i32x4.add(a13, i32x4.dot_i16x8_s(wide, l1)), a23 = i32x4.add(a23, i32x4.dot_i16x8_s(wide, l2));
+    a03 = i32x4.add(a03, i32x4.dot_i16x8_s(wide, l0));
+    a13 = i32x4.add(a13, i32x4.dot_i16x8_s(wide, l1));
+    a23 = i32x4.add(a23, i32x4.dot_i16x8_s(wide, l2));
     tile += 64, p0 += 8, p1 += 8, p2 += 8;
     if (tile == end) break;
     l0 = v128.load64_splat(p0), l1 = v128.load64_splat(p1), l2 = v128.load64_splat(p2);
     b = v128.load(tile);
     wide = i16x8.extend_low_i8x16_s(b);
-    a00 = i32x4.add(a00, i32x4.dot_i16x8_s(wide, l0)), a10 = i32x4.add(a10, i32x4.dot_i16x8_s(wide, l1)), a20 = i32x4.add(a20, i32x4.dot_i16x8_s(wide, l2));
+    a00 = i32x4.add(a00, i32x4.dot_i16x8_s(wide, l0));
+    a10 = i32x4.add(a10, i32x4.dot_i16x8_s(wide, l1));
+    a20 = i32x4.add(a20, i32x4.dot_i16x8_s(wide, l2));
     wide = i16x8.extend_high_i8x16_s(b);
-    a01 = i32x4.add(a01, i32x4.dot_i16x8_s(wide, l0)), a11 = i32x4.add(a11, i32x4.dot_i16x8_s(wide, l1)), a21 = i32x4.add(a21, i32x4.dot_i16x8_s(wide, l2));
+    a01 = i32x4.add(a01, i32x4.dot_i16x8_s(wide, l0));
+    a11 = i32x4.add(a11, i32x4.dot_i16x8_s(wide, l1));
+    a21 = i32x4.add(a21, i32x4.dot_i16x8_s(wide, l2));
     b = v128.load(tile, 16);
     wide = i16x8.extend_low_i8x16_s(b);
-    a02 = i32x4.add(a02, i32x4.dot_i16x8_s(wide, l0)), a12 = i32x4.add(a12, i32x4.dot_i16x8_s(wide, l1)), a22 = i32x4.add(a22, i32x4.dot_i16x8_s(wide, l2));
+    a02 = i32x4.add(a02, i32x4.dot_i16x8_s(wide, l0));
+    a12 = i32x4.add(a12, i32x4.dot_i16x8_s(wide, l1));
+    a22 = i32x4.add(a22, i32x4.dot_i16x8_s(wide, l2));
     wide = i16x8.extend_high_i8x16_s(b);
-    a03 = i32x4.add(a03, i32x4.dot_i16x8_s(wide, l0)), a13 = i32x4.add(a13, i32x4.dot_i16x8_s(wide, l1)), a23 = i32x4.add(a23, i32x4.dot_i16x8_s(wide, l2));
+    a03 = i32x4.add(a03, i32x4.dot_i16x8_s(wide, l0));
+    a13 = i32x4.add(a13, i32x4.dot_i16x8_s(wide, l1));
+    a23 = i32x4.add(a23, i32x4.dot_i16x8_s(wide, l2));
   }
   v128.store(to, fold(a00, a01));
   v128.store(to, fold(a02, a03), 16);

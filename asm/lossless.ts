@@ -2,7 +2,7 @@
 // allocation: the host (src/backend/wasm/lossless_kernels.ts) places all data from heapBase on and checks all sizes.
 export { join } from "./lossless/join";
 export { measure } from "./lossless/measure";
-export { denormalize, normalize } from "./lossless/normalize";
+export { count, denormalize, normalize } from "./lossless/normalize";
 export { choose, model } from "./lossless/rows";
 export { rebase, split, topExponent } from "./lossless/split";
 

@@ -89,8 +89,12 @@ async function coderJobs(cache: KvCache) {
     const coder = new LosslessCoder(kernels, (tables) => new WasmRans(entropy, tables), shape);
     for (let begin = 0; begin < cache.tokens; begin += CHUNK) {
       const end = Math.min(begin + CHUNK, cache.tokens);
-      const data = cache.read(kind, begin, end);
-      jobs.push({ coder, data, tokens: end - begin, positions: cache.positions.slice(begin, end) });
+      jobs.push({
+        coder,
+        heads: cache.views(kind, begin, end),
+        tokens: end - begin,
+        positions: cache.positions.slice(begin, end),
+      });
     }
   }
   return jobs;
@@ -102,7 +106,7 @@ async function inProcess(cache: KvCache, data: Uint8Array, zstd: ZstdWasm | null
   const row = (name: string, bytes: number): Row => ({ name, bytes, compress: Infinity, restore: Infinity });
   const encode = async () => {
     const coded: LosslessStreams[] = [];
-    for (const { coder, data, tokens, positions } of jobs) coded.push(await coder.encode(data, tokens, positions));
+    for (const { coder, heads, tokens, positions } of jobs) coded.push(await coder.encode(heads, tokens, positions));
     return coded;
   };
   const decode = async (coded: readonly LosslessStreams[]) => {

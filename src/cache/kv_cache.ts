@@ -148,6 +148,23 @@ export class KvCache implements CacheSource {
    * @throws {KvzUnsupportedError} The cache is ragged: there is no rectangle to read.
    */
   read(kind: Kind, begin: number, end: number): Uint8Array {
+    const views = this.views(kind, begin, end);
+    const out = new Uint8Array(views.reduce((sum, { length }) => sum + length, 0));
+    let at = 0;
+    for (const view of views) {
+      out.set(view, at);
+      at += view.length;
+    }
+    return out;
+  }
+
+  /**
+   * Tokens [begin, end) of one kind without copying: little-endian [end − begin][dim] of each head of each layer in turn.
+   *
+   * @throws {RangeError} The range is not inside the cache.
+   * @throws {KvzUnsupportedError} The cache is ragged: its heads hold different tokens.
+   */
+  views(kind: Kind, begin: number, end: number): Uint8Array[] {
     checkRange("tokens", begin, end, this.tokens);
     if (this.ragged) {
       throw new KvzUnsupportedError(
@@ -156,16 +173,7 @@ export class KvCache implements CacheSource {
     }
     const dim = kind === "key" ? this.model.keyDim : this.model.valueDim;
     const row = dim * BYTES_PER_ELEMENT[this.dtype];
-    const length = (end - begin) * row;
-    const out = new Uint8Array(this.model.layers * this.model.kvHeads * length);
-    let at = 0;
-    for (const heads of this.#blocks) {
-      for (const block of heads) {
-        out.set(block[kind].subarray(begin * row, end * row), at);
-        at += length;
-      }
-    }
-    return out;
+    return this.#blocks.flatMap((heads) => heads.map((block) => block[kind].subarray(begin * row, end * row)));
   }
 
   /**

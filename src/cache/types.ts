@@ -109,6 +109,11 @@ export interface CacheSource {
    * keys after RoPE in half-split pairing. The result belongs to the caller.
    */
   read(kind: Kind, begin: number, end: number): Uint8Array | Promise<Uint8Array>;
+  /**
+   * What {@linkcode read} copies, in place: one view [end − begin][dim] of each head of each layer. For sources that hold
+   * their elements in memory; whoever calls it does not write to the views.
+   */
+  views?(kind: Kind, begin: number, end: number): Uint8Array[];
 }
 
 /** Where a restored cache goes, by token ranges and layers. */

@@ -212,14 +212,19 @@ export async function encodeUnits(
 }
 
 async function encodeKinds(
-  { lanes, source, settings }: UnitEncoder,
+  { lanes, recipe, source, settings }: UnitEncoder,
   unit: Unit,
   kinds: readonly Kind[],
   { previous, marks }: Pick<EncodeJob, "previous" | "marks">,
 ): Promise<TaggedStream[]> {
   const data: Uint8Array[] = [];
   const there = onDevice(source) ? source : null;
-  if (there === null) { for (const kind of kinds) data.push(await source.read(kind, unit.begin, unit.end)); }
+  const views = there === null && recipe.takesViews && lanes.inline && source.views !== undefined
+    ? kinds.map((kind) => source.views!(kind, unit.begin, unit.end))
+    : null;
+  if (there === null && views === null) {
+    for (const kind of kinds) data.push(await source.read(kind, unit.begin, unit.end));
+  }
   const result = await lanes.run({
     op: "encode",
     region: regionOf(unit.chunk),
@@ -229,6 +234,7 @@ async function encodeKinds(
     after: source.tokens - unit.end,
     positions: source.positions.slice(unit.begin, unit.end),
     data,
+    ...(views ? { views } : {}),
     ...(unit.recent ? { recent: true } : {}),
     ...(settings ? { settings } : {}),
     ...(there ? { source: there } : {}),

@@ -84,6 +84,11 @@ export class Lanes {
     return this.#lanes.length;
   }
 
+  /** Whether jobs run in the calling thread: what they are given need not be theirs alone. */
+  get inline(): boolean {
+    return this.#lanes.every((lane) => lane instanceof InlineLane);
+  }
+
   /** Jobs that may be under way at once, of all lanes, with the setup that is loaded. */
   get jobs(): number {
     return this.#lanes.reduce((sum, { jobs }) => sum + jobs, 0);

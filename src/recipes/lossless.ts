@@ -25,6 +25,7 @@ export const lossless: Recipe<Record<string, never>> = {
   stages: ["split", "rows", "rans"],
   groups: [["key"], ["value"]],
   chunkTokens: 512,
+  takesViews: true,
   knob: null,
   ratioOfFile: false,
 

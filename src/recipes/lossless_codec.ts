@@ -13,9 +13,8 @@ import { openRans, type RansFactory } from "../stages/entropy/rans_factory.ts";
 import { LosslessCoder } from "../stages/lossless/coder.ts";
 import type { LosslessKernels } from "../stages/lossless/kernels.ts";
 import { ReferenceLossless } from "../stages/lossless/reference.ts";
-import { ropeTurns } from "../stages/lossless/shape.ts";
-import type { LosslessStreams } from "../stages/lossless/streams.ts";
-import { joinRows } from "../stages/tokens/join.ts";
+import { headsOf, ropeTurns } from "../stages/lossless/shape.ts";
+import { concat, type LosslessStreams } from "../stages/lossless/streams.ts";
 import { retarget } from "../stages/tokens/window.ts";
 import { entropyJobs } from "./entropy_jobs.ts";
 import { lossless } from "./lossless.ts";
@@ -38,9 +37,11 @@ interface LosslessSetup extends Setup {
   readonly turns: Uint32Array;
 }
 
-/** Streams in the order of their tags; the first and the last are deflated where that is smaller. */
+/** Streams in the order of their tags; the first and the last are deflated where that makes a chunk smaller. */
 const NAMES = ["contexts", "symbols", "planes", "escapes"] as const;
 const DEFLATED: ReadonlySet<string> = new Set(["contexts", "escapes"]);
+/** Share of a chunk up to which a stream stays as it is: DEFLATE takes as long as it does for bytes that save something. */
+const SMALL_SHARE = 1 / 128;
 
 /** The setup of an encoder: the turns of the model's rotation go into the file. */
 export function planSetup(facts: SetupFacts): Setup {
@@ -114,14 +115,16 @@ class LosslessCodec implements ChunkCodec {
   }
 
   async encode(job: EncodeJob): Promise<TaggedStream[]> {
-    const { kinds: [kind], data: [data], positions, tokens, previous } = job;
+    const { kinds: [kind], data: [data], views, positions, tokens, previous } = job;
     const coder = this.#coders[kind];
+    const { blocks } = coder.shape;
+    const heads = views === undefined ? headsOf(data, blocks) : views[0];
     if (previous === undefined) {
-      return await this.#pack(kind, await coder.encode(data, tokens, positions));
+      return await this.#pack(kind, await coder.encode(heads, tokens, positions));
     }
     const streams = await this.#unpack(kind, previous.tokens, previous.streams);
     const before = await coder.decode(streams, previous.tokens, previous.positions);
-    const all = joinRows(before, data, coder.shape.blocks);
+    const all = headsOf(before, blocks).map((bytes, i) => concat([bytes, heads[i]]));
     const allPositions = Int32Array.of(...previous.positions, ...positions);
     return await this.#pack(kind, await coder.encode(all, previous.tokens + tokens, allPositions));
   }
@@ -160,8 +163,10 @@ class LosslessCodec implements ChunkCodec {
   [Symbol.dispose](): void {}
 
   async #pack(kind: Kind, streams: LosslessStreams): Promise<TaggedStream[]> {
+    const length = NAMES.reduce((sum, name) => sum + streams[name].length, 0);
+    const deflates = (name: typeof NAMES[number]) => DEFLATED.has(name) && streams[name].length > SMALL_SHARE * length;
     return await Promise.all(NAMES.map(async (name, i) => ({
-      ...DEFLATED.has(name) ? await encodeStream(streams[name]) : rawStream(streams[name]),
+      ...deflates(name) ? await encodeStream(streams[name]) : rawStream(streams[name]),
       tag: this.#tags[kind][i],
     })));
   }

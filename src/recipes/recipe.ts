@@ -37,6 +37,8 @@ export interface EncodeJob {
   readonly settings?: object;
   /** Source elements [layers][heads][tokens][dim] of each kind. */
   readonly data: readonly Uint8Array[];
+  /** Views [tokens][dim] of each layer and head of each kind instead, where the recipe takes them; `data` is empty then. */
+  readonly views?: readonly (readonly Uint8Array[])[];
   /** What the recipe's {@linkcode Selection} says of these tokens, [layers][heads][tokens]; absent: all are kept. */
   readonly marks?: Uint8Array;
   /** Where the elements lie instead, on the lane's device; `data` is empty then. */
@@ -203,6 +205,8 @@ export interface Recipe<Options extends object = Record<string, unknown>> extend
   readonly chunkTokens: number;
   /** Whether decoding a few layers of a chunk costs little more than their share, so that threads may share it out. */
   readonly byLayers?: boolean;
+  /** Whether elements may come as views of the caller's memory instead of copies ({@linkcode EncodeJob}). */
+  readonly takesViews?: boolean;
   /** What `fileRatio` varies; null where nothing does. */
   readonly knob: Knob | null;
   /** Whether option `ratio` means the ratio of the whole file, found by the knob. */

@@ -40,7 +40,7 @@ Deno.test("KvCache gives views of the caller's bytes, head by head", () => {
   assertFalse(cache.ragged);
 });
 
-Deno.test("KvCache.read() returns [layers][heads][tokens][dim] of any range", () => {
+Deno.test("KvCache.read() returns [layers][heads][tokens][dim] of any range, views() the same in place", () => {
   fc.assert(fc.property(denseCaches, fc.nat(), fc.nat(), (cache, a, b) => {
     const begin = a % (cache.tokens + 1);
     const end = begin + b % (cache.tokens - begin + 1);
@@ -53,6 +53,13 @@ Deno.test("KvCache.read() returns [layers][heads][tokens][dim] of any range", ()
         }
       }
       assertEquals(Array.from(cache.read(kind, begin, end)), wanted);
+      const views = cache.views(kind, begin, end);
+      assertEquals(views.flatMap((view) => Array.from(view)), wanted);
+      assertEquals(views.length, cache.model.layers * cache.model.kvHeads);
+      assert(views.every((view, i) => {
+        const head = cache[kind](Math.floor(i / cache.model.kvHeads), i % cache.model.kvHeads);
+        return view.buffer === head.buffer && view.byteOffset === head.byteOffset + begin * row;
+      }));
     }
   }));
 });

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { readSafetensors } from "../../src/adapters/safetensors.ts";
 import { toFloat32 } from "../../src/cache/elements.ts";
 import { KvCache } from "../../src/cache/kv_cache.ts";
-import { BYTES_PER_ELEMENT, type DType, type ModelSpec } from "../../src/cache/types.ts";
+import { BYTES_PER_ELEMENT, type CacheSource, type DType, type ModelSpec } from "../../src/cache/types.ts";
 import { openFile } from "../../src/codec/groups.ts";
 import { openCodec } from "../../src/codec/open.ts";
 import { FILE_CHUNK } from "../../src/codec/regions.ts";
@@ -64,6 +64,35 @@ Deno.test("threads change no byte", async () => {
   assertEquals(report.recipe, "lossless");
   assertEquals(report.targetRatio, null);
   assert((await three.decompress(bytes)).cache.equals(cache));
+});
+
+Deno.test("a source that cannot show its elements in place gives the same file", async () => {
+  await using codec = await openCodec(null);
+  for (const tokens of [0, 40, 700]) {
+    const cache = syntheticCache(tokens);
+    const { model, dtype, positions, inputIds } = cache;
+    const copying: CacheSource = {
+      model,
+      dtype,
+      positions,
+      tokens,
+      inputIds,
+      ragged: false,
+      read: (kind, begin, end) => cache.read(kind, begin, end),
+    };
+    assertEquals((await codec.compress(copying)).bytes, (await codec.compress(cache)).bytes);
+  }
+});
+
+Deno.test("contexts are deflated where they weigh, and stay as they are where they do not", async () => {
+  await using codec = await openCodec(null);
+  const stored = async (cache: KvCache) => {
+    const { reader } = await openFile((await codec.compress(cache)).bytes);
+    return reader.records.filter(({ tag }) => tag === "VCTX").map(({ codec }) => codec);
+  };
+  assertEquals(await stored(syntheticCache(70)), ["deflate-raw"]);
+  const wide = { ...NO_ROPE, kvHeads: 4, keyDim: 2, valueDim: 64 };
+  assertEquals(await stored(syntheticCache(512, { dtype: "f32", model: wide })), ["raw"]);
 });
 
 Deno.test("positions with gaps are kept and followed", async () => {

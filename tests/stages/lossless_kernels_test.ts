@@ -1,10 +1,11 @@
-import { assertEquals, assertThrows } from "deno-std/assert";
+import { assert, assertEquals, assertThrows } from "deno-std/assert";
 import fc from "fast-check";
 import { fromFloat32 } from "../../src/cache/elements.ts";
 import { KvzFormatError } from "../../src/errors.ts";
 import type { RowModel } from "../../src/stages/lossless/codes.ts";
+import { countedRanges, countStep } from "../../src/stages/lossless/counts.ts";
 import { ReferenceLossless, symbolValue } from "../../src/stages/lossless/reference.ts";
-import { rowGroups, rowOrder } from "../../src/stages/lossless/shape.ts";
+import { headsOf, rowGroups, rowOrder } from "../../src/stages/lossless/shape.ts";
 import { sampledTokens } from "../../src/stages/lossless/kernels.ts";
 import { LOOPS, losslessCases, random } from "./lossless_cases.ts";
 
@@ -26,8 +27,8 @@ for (const [name, open] of LOOPS) {
     fc.assert(fc.property(losslessCases(), (chunk) => {
       const { data, shape, tokens } = chunk;
       const rows = rowOrder(shape);
-      const expected = reference.split(data, shape, tokens, rows);
-      const parts = loops.split(data, shape, tokens, rows);
+      const expected = reference.split(headsOf(data, shape.blocks), shape, tokens, rows);
+      const parts = loops.split(headsOf(data, shape.blocks), shape, tokens, rows);
       assertEquals({ ...parts }, { ...expected });
       assertEquals(loops.join(expected, shape, tokens, rows, 0, shape.blocks), data);
       const begin = shape.blocks >> 1;
@@ -54,7 +55,9 @@ for (const [name, open] of LOOPS) {
           );
           if (odd !== null) values[200] = odd;
           const data = fromFloat32(values, dtype);
-          assertEquals({ ...loops.split(data, shape, 5, rows) }, { ...reference.split(data, shape, 5, rows) });
+          assertEquals({ ...loops.split(headsOf(data, shape.blocks), shape, 5, rows) }, {
+            ...reference.split(headsOf(data, shape.blocks), shape, 5, rows),
+          });
         }
       }
     }
@@ -68,7 +71,7 @@ for (const [name, open] of LOOPS) {
       const rows = rowOrder(shape);
       const model = anyModel(rows.length, seed);
       const results = [loops, reference].map((some) => {
-        const { symbols } = some.split(data, shape, tokens, rows);
+        const { symbols } = some.split(headsOf(data, shape.blocks), shape, tokens, rows);
         const original = symbols.slice();
         const sums = new Float32Array(3 * rows.length);
         const counts = new Uint32Array(64 * 256);
@@ -110,6 +113,43 @@ for (const [name, open] of LOOPS) {
     }));
   });
 
+  Deno.test(`${name}: of many symbols some are counted, and each that occurs at least once`, async () => {
+    const loops = await open();
+    const next = random(7);
+    // One row more than full sixteens, tokens that fill no group, and rows of which all tokens are in other groups.
+    const [rows, tokens] = [1025, 519];
+    assertEquals(countStep(rows * tokens), 2);
+    const groups = [
+      { begin: 0, end: 400, phases: Uint8Array.from({ length: tokens }, (_, t) => t % 7) },
+      { begin: 400, end: rows, phases: null },
+    ];
+    const model = anyModel(rows, 2);
+    const symbols = Uint8Array.from(
+      { length: rows * tokens },
+      // Most near one magnitude, so that single ones of all others stand out; in group order after it the rarest.
+      () => next() < 0.0005 ? 256 * next() : (next() < 0.5 ? 128 : 0) + 40 + 20 * next() * next(),
+    );
+    const mapped = symbols.slice();
+    const counts = new Uint32Array(64 * 256);
+    loops.normalize(mapped, tokens, groups, model, counts);
+    const [counted, occurs] = [new Uint32Array(64 * 256), new Uint8Array(64 * 256)];
+    for (const { begin, end, phases } of groups) {
+      for (let row = begin; row < end; row++) {
+        for (let t = 0; t < tokens; t++) {
+          const index = model.classes[16 * row + (phases?.[t] ?? 0)] * 256 + mapped[row * tokens + t];
+          // Every second 64 tokens, the others in rows next to it; the last seven always.
+          if (t >= 512 || ((t >> 6) + row) % 2 === 0) counted[index]++;
+          occurs[index] = 1;
+        }
+      }
+    }
+    const single = counted.filter((count, i) => count === 0 && occurs[i] === 1).length;
+    assert(single > 100, `${single} symbols occur and are not counted`);
+    assertEquals(counts, counted.map((count, i) => count || occurs[i]));
+    loops.denormalize(mapped, tokens, groups, model);
+    assertEquals(mapped, symbols);
+  });
+
   Deno.test(`${name}: symbols elsewhere are mapped where they are`, async () => {
     const loops = await open();
     const model = anyModel(3, 1);
@@ -128,7 +168,7 @@ for (const [name, open] of LOOPS) {
     const shape = { blocks: 2, dim: 16, dtype: "bf16", turns: new Uint32Array(0) } as const;
     const rows = rowOrder(shape);
     const data = new Uint8Array(2 * 16 * 2 * 2);
-    const parts = reference.split(data, shape, 2, rows);
+    const parts = reference.split(headsOf(data, shape.blocks), shape, 2, rows);
     for (const change of [1, -1]) {
       const escapeCounts = Uint32Array.of(32, 32 + change);
       const escapes = new Uint8Array(64 + change);
@@ -163,8 +203,38 @@ Deno.test("sampled tokens lie within the chunk, four in a row", () => {
 Deno.test("the range of exponents ends with the greatest finite one", () => {
   const shape = { blocks: 1, dim: 4, dtype: "f32", turns: new Uint32Array(0) } as const;
   const data = new Uint8Array(Float32Array.of(1, -(2 ** 40), Infinity, 2 ** -60).buffer);
-  const { base, symbols, escapes } = reference.split(data, shape, 1, rowOrder(shape));
+  const { base, symbols, escapes } = reference.split(headsOf(data, shape.blocks), shape, 1, rowOrder(shape));
   assertEquals(base, 127 + 40 - 31);
   assertEquals([symbols[1] >> 7, (symbols[1] >> 2) & 31], [1, 31]);
   assertEquals(escapes, Uint8Array.of(127, 255, 67));
+});
+
+Deno.test("the more symbols, the smaller the share that is counted, never fewer than 2^18", () => {
+  assertEquals([0, 2 ** 19 - 1, 2 ** 19, 2 ** 20, 2880 * 2 * 512, 2 ** 22, 2 ** 30].map(countStep), [
+    1,
+    1,
+    2,
+    4,
+    8,
+    16,
+    16,
+  ]);
+});
+
+Deno.test("ranges hold counted symbols only, the most frequent one in them, and go on from 127 to 0", () => {
+  fc.assert(fc.property(fc.integer(), fc.double({ min: 0, max: 1, noNaN: true }), (seed, share) => {
+    const next = random(seed);
+    const counts = Uint32Array.from({ length: 64 * 256 }, () => next() < share ? 1 + 100 * next() : 0);
+    const ranges = countedRanges(counts);
+    for (let half = 0; half < 128; half++) {
+      const own = Array.from(counts.subarray(128 * half, 128 * (half + 1)));
+      const [first, size] = ranges.subarray(2 * half, 2 * half + 2);
+      const inside = Array.from({ length: size }, (_, i) => (first + i) % 128);
+      assert(inside.every((magnitude) => own[magnitude] > 0));
+      const top = own.indexOf(Math.max(...own));
+      assertEquals(inside.includes(top), own[top] > 0);
+      if (size === 0 || size === 128) continue;
+      assertEquals([own[(first + 127) % 128], own[(first + size) % 128]], [0, 0]);
+    }
+  }));
 });

@@ -70,7 +70,7 @@ export interface LosslessExports {
     flips: number,
     octaves: number,
   ): void;
-  normalize(
+  count(
     symbols: number,
     tokens: number,
     begin: number,
@@ -80,6 +80,19 @@ export interface LosslessExports {
     flips: number,
     octaves: number,
     counts: number,
+    step: number,
+  ): void;
+  normalize(
+    symbols: number,
+    tokens: number,
+    begin: number,
+    end: number,
+    phases: number,
+    classes: number,
+    flips: number,
+    octaves: number,
+    ranges: number,
+    seen: number,
   ): void;
   denormalize(
     symbols: number,

@@ -6,7 +6,7 @@
 import { BYTES_PER_ELEMENT, type DType } from "../../cache/types.ts";
 import { KvzBackendError, KvzLimitError } from "../../errors.ts";
 import { PHASE_COSINES, PHASE_SINES, phaseSums } from "../../stages/lossless/choose.ts";
-import type { RowCodes, RowModel } from "../../stages/lossless/codes.ts";
+import { CLASSES, type RowCodes, type RowModel } from "../../stages/lossless/codes.ts";
 import {
   baseBelow,
   type ElementParts,
@@ -16,6 +16,7 @@ import {
   sampleStep,
   wrongEscapes,
 } from "../../stages/lossless/kernels.ts";
+import { countedRanges, countStep } from "../../stages/lossless/counts.ts";
 import { type LosslessShape, PHASES, phasesMet, type RowGroup } from "../../stages/lossless/shape.ts";
 import { detectBuild, supportsBuild } from "./detect.ts";
 import type { WasmBuild } from "./exports.ts";
@@ -58,7 +59,7 @@ export class WasmLossless implements LosslessKernels {
     }
   }
 
-  split(data: Uint8Array, shape: LosslessShape, tokens: number, rows: Int32Array): ElementParts {
+  split(heads: readonly Uint8Array[], shape: LosslessShape, tokens: number, rows: Int32Array): ElementParts {
     const { blocks, dim, dtype } = shape;
     const n = tokens * dim;
     const width = BYTES_PER_ELEMENT[dtype];
@@ -73,11 +74,13 @@ export class WasmLossless implements LosslessKernels {
     this.#ints(order, rows.length).set(rows);
     // One block at a time is brought in and taken away: it stays in the core's own cache meanwhile.
     const elements = this.#bytes(from, n * width);
-    const parts = perBlock.map((length) => new Uint8Array(blocks * length));
-    let at = planes;
+    // One array of all planes: where they stay as they are, it is the stream.
+    const all = new Uint8Array(blocks * perBlock.reduce((sum, length) => sum + length, 0));
+    let [at, first] = [planes, 0];
+    const parts = perBlock.map((length) => all.subarray(first, first += blocks * length));
     const placed = perBlock.map((length) => this.#bytes((at += length) - length, length));
     const escapeCounts = new Uint32Array(blocks);
-    const bring = (block: number) => elements.set(data.subarray(block * n * width, (block + 1) * n * width));
+    const bring = (block: number) => elements.set(heads[block]);
     const { rebase, split, topExponent } = this.#exports;
     let [top, end] = [0, escapes];
     const splitAll = (base: number) => {
@@ -235,16 +238,26 @@ export class WasmLossless implements LosslessKernels {
     const place = this.#places(symbols.length / tokens, tokens);
     const foreign = this.#place(symbols, place.symbols);
     this.#placeModel(place, model);
+    const { classes, flips, octaves, ranges, seen } = place;
+    const step = countStep(symbols.length);
     const placed = this.#ints(place.counts, COUNTS);
     const others = this.#ints(place.counts + OTHER_BYTES, COUNTS);
     placed.set(counts);
     others.fill(0);
     for (const { begin, end, phases } of groups) {
       const at = this.#placePhases(place, phases);
-      const { classes, flips, octaves } = place;
-      this.#exports.normalize(place.symbols, tokens, begin, end, at, classes, flips, octaves, place.counts);
+      this.#exports.count(place.symbols, tokens, begin, end, at, classes, flips, octaves, place.counts, step);
     }
     for (let i = 0; i < COUNTS; i++) counts[i] = placed[i] + others[i];
+    const marks = this.#bytes(seen, COUNTS);
+    marks.fill(0);
+    if (step > 1) this.#bytes(ranges, 4 * CLASSES).set(countedRanges(counts));
+    for (const { begin, end, phases } of groups) {
+      const at = this.#placePhases(place, phases);
+      const { normalize } = this.#exports;
+      normalize(place.symbols, tokens, begin, end, at, classes, flips, octaves, step > 1 ? ranges : 0, seen);
+    }
+    for (let i = 0; i < COUNTS; i++) counts[i] ||= marks[i];
     if (foreign) symbols.set(this.#bytes(place.symbols, symbols.length));
   }
 

@@ -5,6 +5,7 @@
  * @module
  */
 import { sampledTokens } from "../../stages/lossless/kernels.ts";
+import { CLASSES } from "../../stages/lossless/codes.ts";
 import { PHASES } from "../../stages/lossless/shape.ts";
 
 /** Counts of 64 classes. */
@@ -25,6 +26,8 @@ export interface Places {
   readonly cosines: number;
   readonly sines: number;
   readonly counts: number;
+  readonly seen: number;
+  readonly ranges: number;
   /** First byte behind. */
   readonly end: number;
 }
@@ -43,8 +46,10 @@ export function placesOf(heapBase: number, rows: number, tokens: number): Places
   const cosines = align(phases + Math.max(tokens, PHASES));
   const sines = align(cosines + sampled);
   const counts = align(sines + sampled);
-  const end = align(counts + OTHER_BYTES + 4 * COUNTS);
-  return { symbols, classes, flips, octaves, scales, means, sums, phases, cosines, sines, counts, end };
+  const seen = align(counts + OTHER_BYTES + 4 * COUNTS);
+  const ranges = seen + COUNTS;
+  const end = align(ranges + 4 * CLASSES);
+  return { symbols, classes, flips, octaves, scales, means, sums, phases, cosines, sines, counts, seen, ranges, end };
 }
 
 /** The next start of a cache line. */

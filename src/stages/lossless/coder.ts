@@ -32,16 +32,18 @@ import {
   TABLE_BITS,
   unpackContexts,
   unpackEscapes,
+  whole,
 } from "./streams.ts";
 import { frequenciesOf } from "../entropy/packed_tables.ts";
 import { allInOrder } from "../in_order.ts";
 
 /** Chunks with fewer tokens are coded in both modes, since codes of rows may cost more than they save. */
 const SURE_TOKENS = 64;
-/** Bytes of a plane that are looked at before it is coded. */
+/** Bytes of a plane that are looked at before it is coded, in runs of so many. */
 const PLANE_SAMPLE = 16384;
-/** Bits a byte below which a plane is coded. */
-const PLANE_BITS = 7.9;
+const PLANE_RUN = 256;
+/** Bits a byte below which a plane is coded: what saves less is not worth its time. */
+const PLANE_BITS = 7.5;
 
 /** Encodes and decodes chunks of one shape. */
 export class LosslessCoder {
@@ -71,10 +73,10 @@ export class LosslessCoder {
     };
   }
 
-  /** Elements [blocks][tokens][dim] → streams. */
-  async encode(data: Uint8Array, tokens: number, positions: Int32Array): Promise<LosslessStreams> {
+  /** Elements [tokens][dim] of each block → streams. The bytes are read before anything is awaited. */
+  async encode(heads: readonly Uint8Array[], tokens: number, positions: Int32Array): Promise<LosslessStreams> {
     const groups = rowGroups(this.shape, positions);
-    const parts = this.#kernels.split(data, this.shape, tokens, this.#rows);
+    const parts = this.#kernels.split(heads, this.shape, tokens, this.#rows);
     const escapes = packEscapes(parts);
     // Symbols end with the next call of a kernel by another coder: what reads them begins now, before anything is awaited,
     // and so do the planes, that the streams go to the coder together.
@@ -86,7 +88,7 @@ export class LosslessCoder {
     return {
       contexts: packContexts(contexts, symbols.scales),
       symbols: symbols.bytes,
-      planes: concat(planes.map(({ bytes }) => bytes)),
+      planes: whole(planes.map(({ bytes }) => bytes)),
       escapes,
     };
   }
@@ -146,7 +148,9 @@ export class LosslessCoder {
     if (tokens >= SURE_TOKENS) {
       const coded = await this.#codeSymbols(symbols, tokens, groups, "rows", codes, []);
       // Not the view's own length: it has none any more where another coder's call made the memory grow.
-      return size(coded) < rows * tokens ? coded : { ...plain, bytes: await this.#restored(coded, tokens, groups) };
+      const less = rows * tokens - coded.bytes.length;
+      const smaller = less > this.limits(tokens).contexts || size(coded) < rows * tokens;
+      return smaller ? coded : { ...plain, bytes: await this.#restored(coded, tokens, groups) };
     }
     const { blocks, dim } = this.shape;
     const original = symbols.slice();
@@ -277,16 +281,16 @@ const NO_TRELLIS = new Uint8Array(16);
 
 /** Contexts of each group's rows. Tables stand in pairs; classes without a table are refused. */
 function groupContexts(groups: readonly RowGroup[], { classes }: RowModel, numbers: Uint8Array): RansContexts[] {
-  // Plain loops: they take a tenth of the time of map and from.
-  const own = new Uint8Array(classes.length);
-  for (let i = 0; i < own.length; i++) own[i] = numbers[classes[i]];
-  const bad = own.indexOf(NO_TABLE);
-  if (bad >= 0) throw damaged(`it has no table of class ${classes[bad]}`);
   return groups.map(({ begin, end, phases }) => {
-    const part = own.subarray(begin * PHASES, end * PHASES);
-    if (phases !== null) return { variant: "trellis", classes: part, kinds: phases, next: NO_TRELLIS };
-    const tableOf = new Uint16Array(end - begin);
-    for (let row = 0; row < tableOf.length; row++) tableOf[row] = 2 * part[row * PHASES];
+    // Plain loops: they take a tenth of the time of map and from. Rows that do not turn have one class.
+    const step = phases === null ? PHASES : 1;
+    const own = new Uint8Array((end - begin) * PHASES / step);
+    for (let i = 0, at = begin * PHASES; i < own.length; i++, at += step) own[i] = numbers[classes[at]];
+    const bad = own.indexOf(NO_TABLE);
+    if (bad >= 0) throw damaged(`it has no table of class ${classes[begin * PHASES + bad * step]}`);
+    if (phases !== null) return { variant: "trellis", classes: own, kinds: phases, next: NO_TRELLIS };
+    const tableOf = new Uint16Array(own.length);
+    for (let row = 0; row < tableOf.length; row++) tableOf[row] = 2 * own[row];
     return { variant: "plain", tableOf };
   });
 }
@@ -298,10 +302,14 @@ function size({ contexts, scales, bytes }: EncodedSymbols): number {
 
 /** Order-0 entropy of a sample of a plane, in bits a byte. */
 function sampledBits(plane: Uint8Array): number {
-  const step = Math.max(1, Math.floor(plane.length / PLANE_SAMPLE));
+  // Runs, not single bytes: a line of memory costs as much as a byte of it.
+  const step = Math.max(PLANE_RUN, Math.floor(plane.length / PLANE_SAMPLE) * PLANE_RUN);
   const counts = new Uint32Array(RANS_SYMBOLS);
   let n = 0;
-  for (let i = 0; i < plane.length; i += step, n++) counts[plane[i]]++;
+  for (let begin = 0; begin < plane.length; begin += step) {
+    const end = Math.min(begin + PLANE_RUN, plane.length);
+    for (let i = begin; i < end; i++, n++) counts[plane[i]]++;
+  }
   let bits = 0;
   for (const count of counts) if (count > 0) bits += count * naturalLog(n / count);
   return bits / (n * Math.LN2);

@@ -26,8 +26,8 @@ export interface ElementParts {
 
 /** Loops over a chunk. Symbols, escapes and models that these return may be views which end with the next call. */
 export interface LosslessKernels {
-  /** Elements [blocks][tokens][dim] → parts. */
-  split(data: Uint8Array, shape: LosslessShape, tokens: number, rows: Int32Array): ElementParts;
+  /** Elements [tokens][dim] of each block → parts. */
+  split(heads: readonly Uint8Array[], shape: LosslessShape, tokens: number, rows: Int32Array): ElementParts;
 
   /**
    * Inverse of {@linkcode split} for blocks [begin, end); escapes and counts are those of all blocks.
@@ -52,7 +52,10 @@ export interface LosslessKernels {
   /** Classes and maps of rows from their codes, as rowModel makes them; every group has tokens. */
   model(codes: RowCodes, tokens: number, groups: readonly RowGroup[]): RowModel;
 
-  /** Maps the symbols of the groups' rows in place and counts them by class, adding to `counts` [64][256]. */
+  /**
+   * Maps the symbols of the groups' rows in place and counts them by class, adding to `counts` [64][256]: those that
+   * isCounted names; of others that occur one each.
+   */
   normalize(
     symbols: Uint8Array,
     tokens: number,

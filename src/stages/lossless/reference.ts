@@ -7,6 +7,7 @@ import { powerOfTwo } from "../../cache/power.ts";
 import type { DType } from "../../cache/types.ts";
 import { chooseCodes, PHASE_COSINES, PHASE_SINES } from "./choose.ts";
 import { type RowCodes, type RowModel, rowModel } from "./codes.ts";
+import { countStep, isCounted } from "./counts.ts";
 import {
   baseBelow,
   type ElementParts,
@@ -17,13 +18,15 @@ import {
   wrongEscapes,
 } from "./kernels.ts";
 import { type LosslessShape, PHASES, type RowGroup } from "./shape.ts";
+import { concat } from "./streams.ts";
 
 const fround = Math.fround;
 
 /** The reference. */
 export class ReferenceLossless implements LosslessKernels {
-  split(data: Uint8Array, shape: LosslessShape, tokens: number, rows: Int32Array): ElementParts {
+  split(heads: readonly Uint8Array[], shape: LosslessShape, tokens: number, rows: Int32Array): ElementParts {
     const { blocks, dim, dtype } = shape;
+    const data = concat(heads);
     const base = dtype === "f16" ? 0 : baseBelow(topExponent(data, dtype));
     const symbols = new Uint8Array(rows.length * tokens);
     const planes = planeLengths(shape, tokens).map((length) => new Uint8Array(length));
@@ -105,15 +108,20 @@ export class ReferenceLossless implements LosslessKernels {
     { classes, flips, octaves }: RowModel,
     counts: Uint32Array,
   ): void {
+    const step = countStep(symbols.length);
+    const seen = new Uint8Array(counts.length);
     eachRow(groups, (row, phases) => {
       for (let t = 0, at = row * tokens; t < tokens; t++, at++) {
         const entry = row * PHASES + (phases?.[t] ?? 0);
         const symbol = symbols[at];
         const mapped = ((symbol ^ flips[entry]) & 0x80) | ((symbol - 4 * octaves[row]) & 0x7f);
         symbols[at] = mapped;
-        counts[classes[entry] * 256 + mapped]++;
+        const index = classes[entry] * 256 + mapped;
+        if (isCounted(row, t, tokens, step)) counts[index]++;
+        else seen[index] = 1;
       }
     });
+    for (let i = 0; i < counts.length; i++) counts[i] ||= seen[i];
   }
 
   denormalize(symbols: Uint8Array, tokens: number, groups: readonly RowGroup[], { flips, octaves }: RowModel): void {

@@ -36,6 +36,12 @@ export function elementBytes({ blocks, dim, dtype }: LosslessShape, tokens: numb
   return blocks * dim * tokens * BYTES_PER_ELEMENT[dtype];
 }
 
+/** A chunk's elements [blocks][tokens][dim] as one view of each block. */
+export function headsOf(data: Uint8Array, blocks: number): Uint8Array[] {
+  const length = data.length / blocks;
+  return Array.from({ length: blocks }, (_, i) => data.subarray(i * length, (i + 1) * length));
+}
+
 /** Turn of each pair a position in 2^-32 of a full turn, as a file carries it: encoder and decoder need the same. */
 export function ropeTurns(rope: RopeSpec): Uint32Array {
   return Uint32Array.from(ropeFrequencies(rope), (f) => Math.round(f / (2 * Math.PI) * 2 ** 32) % 2 ** 32);

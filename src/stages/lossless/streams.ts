@@ -182,6 +182,17 @@ export function concat(parts: readonly Uint8Array[]): Uint8Array {
   return out;
 }
 
+/** Joins arrays; those that follow each other in one buffer are not copied. */
+export function whole(parts: readonly Uint8Array[]): Uint8Array {
+  if (parts.length === 0) return new Uint8Array(0);
+  const { buffer, byteOffset } = parts[0];
+  let end = byteOffset;
+  const follow = parts.every((part) =>
+    part.buffer === buffer && part.byteOffset === (end += part.length) - part.length
+  );
+  return follow ? new Uint8Array(buffer, byteOffset, end - byteOffset) : concat(parts);
+}
+
 /** A chunk that no encoder writes. */
 export function damaged(what: string): KvzFormatError {
   return new KvzFormatError(`Cannot decode elements: the chunk is damaged, ${what}`);

@@ -3,7 +3,7 @@
  * lossless. What a change gains is told from what the machine does meanwhile by the ratio of the best, or the medians.
  *
  *     git worktree add ../before COMMIT && ln -s $PWD/node_modules ../before/
- *     deno run -A bench/states.ts ../before . --cache C.safetensors [--threads 1] [--build simd] [--rounds 14]
+ *     deno run -A bench/states.ts ../before . --cache C.safetensors [--threads 1] [--build simd] [--rounds 14] [--only lossless]
  *
  * @module
  */
@@ -27,6 +27,8 @@ if (folders.length < 2 || folders.some((folder) => folder.startsWith("--"))) {
 }
 const cacheBytes = await Deno.readFile(option("cache", "samples/smollm2-256.safetensors"));
 const threads = Number(option("threads", "1"));
+const only = option("only", "");
+const calls = CALLS.filter(([name]) => only === "" || name === only);
 const build = option("build", "auto") as "auto" | WasmBuild;
 
 interface Run {
@@ -44,7 +46,7 @@ interface Run {
 async function runsOf(folder: string): Promise<Run[]> {
   const kvz: typeof import("../mod.ts") = await import(pathToFileURL(resolve(folder, "mod.ts")).href);
   const cache = await kvz.readSafetensors(cacheBytes);
-  return await Promise.all(CALLS.map(async ([name, path, options]) => {
+  return await Promise.all(calls.map(async ([name, path, options]) => {
     const profile = path === null ? null : await kvz.loadProfile(await Deno.readFile(path));
     const codec = await kvz.openCodec(profile, { backend: "wasm", build, threads });
     const { bytes } = await codec.compress(cache, options);

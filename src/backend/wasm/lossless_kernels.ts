@@ -139,8 +139,10 @@ export class WasmLossless implements LosslessKernels {
     const work = align(list + order.byteLength);
     const out = align(work + tokens * dim);
     const outBytes = blocks * tokens * dim * BYTES_PER_ELEMENT[dtype];
+    const placed = this.#isPlaced(chosen, symbols);
+    const count = chosen.length;
     this.#reserve(out + outBytes);
-    this.#bytes(symbols, chosen.length).set(chosen);
+    if (!placed) this.#bytes(symbols, count).set(chosen);
     lengths.reduce((at, length, i) => {
       const perBlock = blocks === 0 ? 0 : length / blocks;
       this.#bytes(at, length).set(parts.planes[i].subarray(begin * perBlock, end * perBlock));
@@ -261,15 +263,17 @@ export class WasmLossless implements LosslessKernels {
     if (foreign) symbols.set(this.#bytes(place.symbols, symbols.length));
   }
 
-  denormalize(symbols: Uint8Array, tokens: number, groups: readonly RowGroup[], model: RowModel): void {
-    const place = this.#places(symbols.length / tokens, tokens);
-    const foreign = this.#place(symbols, place.symbols);
+  denormalize(symbols: Uint8Array, tokens: number, groups: readonly RowGroup[], model: RowModel): Uint8Array {
+    const { length } = symbols;
+    const place = this.#places(length / tokens, tokens);
+    this.#place(symbols, place.symbols);
     this.#placeModel(place, model);
     for (const { begin, end, phases } of groups) {
       const at = this.#placePhases(place, phases);
       this.#exports.denormalize(place.symbols, tokens, begin, end, at, place.flips, place.octaves);
     }
-    if (foreign) symbols.set(this.#bytes(place.symbols, symbols.length));
+    // Where they lie join finds them.
+    return this.#bytes(place.symbols, length);
   }
 
   /** Symbols of features [begin, end) and their rows: all as they are, or those rows alone. */
@@ -301,9 +305,13 @@ export class WasmLossless implements LosslessKernels {
     return place.phases;
   }
 
+  #isPlaced(array: Uint8Array, address: number): boolean {
+    return array.buffer === this.#exports.memory.buffer && array.byteOffset === address;
+  }
+
   /** Copies an array to its place unless it is there. Returns whether it was elsewhere. */
   #place(array: Uint8Array, address: number): boolean {
-    if (array.buffer === this.#exports.memory.buffer && array.byteOffset === address) return false;
+    if (this.#isPlaced(array, address)) return false;
     this.#bytes(address, array.length).set(array);
     return true;
   }

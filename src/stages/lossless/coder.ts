@@ -51,6 +51,8 @@ export class LosslessCoder {
   readonly #kernels: LosslessKernels;
   readonly #rans: RansFactory;
   readonly #rows: Int32Array;
+  /** Symbols of a chunk that was decoded, for those of the next one. */
+  #scratch: Uint8Array | null = null;
 
   constructor(kernels: LosslessKernels, rans: RansFactory, shape: LosslessShape) {
     this.#kernels = kernels;
@@ -105,23 +107,27 @@ export class LosslessCoder {
     begin = 0,
     end = this.shape.blocks,
   ): Promise<Uint8Array> {
-    const parts = await this.#parts(streams, tokens, positions);
-    return this.#kernels.join(parts, this.shape, tokens, this.#rows, begin, end);
+    const coded = await this.#coded(streams, tokens, positions);
+    // Nothing is awaited between these two: what loops leave in their memory ends with the next call of another coder.
+    const symbols = this.#denormalized(coded, tokens);
+    const out = this.#kernels.join({ ...coded, symbols }, this.shape, tokens, this.#rows, begin, end);
+    if (coded.contexts !== null) this.#scratch = coded.symbols;
+    return out;
   }
 
   /** The same chunk in mode plain and with plain planes: quick to decode for one range of blocks after another. */
   async expand(streams: LosslessStreams, tokens: number, positions: Int32Array): Promise<LosslessStreams> {
-    const parts = await this.#parts(streams, tokens, positions);
-    const plain = { base: parts.base, symbols: null, planes: parts.planes.map(() => null) };
+    const coded = await this.#coded(streams, tokens, positions);
+    const plain = { base: coded.base, symbols: null, planes: coded.planes.map(() => null) };
     return {
       contexts: packContexts(plain, []),
-      symbols: parts.symbols,
-      planes: concat(parts.planes),
+      symbols: this.#denormalized(coded, tokens).slice(),
+      planes: concat(coded.planes),
       escapes: streams.escapes,
     };
   }
 
-  async #parts(streams: LosslessStreams, tokens: number, positions: Int32Array): Promise<ElementParts> {
+  async #coded(streams: LosslessStreams, tokens: number, positions: Int32Array): Promise<ElementParts & CodedSymbols> {
     const groups = rowGroups(this.shape, positions);
     const lengths = planeLengths(this.shape, tokens);
     const contexts = unpackContexts(streams.contexts, this.shape, groups, this.#rows, lengths.length);
@@ -129,7 +135,15 @@ export class LosslessCoder {
       this.#decodePlanes(streams.planes, contexts.planes, lengths),
       this.#decodeSymbols(streams.symbols, contexts.symbols, tokens, groups),
     ]);
-    return { base: contexts.base, symbols, planes, ...unpackEscapes(streams.escapes, this.shape) };
+    const escapes = unpackEscapes(streams.escapes, this.shape);
+    return { base: contexts.base, symbols, planes, ...escapes, contexts: contexts.symbols, groups };
+  }
+
+  /** Symbols as elements have them, perhaps a view that ends with the loops' next call. */
+  #denormalized({ symbols, contexts, groups }: CodedSymbols, tokens: number): Uint8Array {
+    if (contexts === null || symbols.length === 0) return symbols;
+    const model = this.#kernels.model(contexts.codes, tokens, groups);
+    return this.#kernels.denormalize(symbols, tokens, groups, model);
   }
 
   async #encodeSymbols(
@@ -198,6 +212,7 @@ export class LosslessCoder {
     return { contexts: { mode, codes, used, tables, lengths }, scales, bytes: concat(streams) };
   }
 
+  /** Symbols as they were coded. */
   async #decodeSymbols(
     bytes: Uint8Array,
     contexts: SymbolContexts | null,
@@ -212,7 +227,8 @@ export class LosslessCoder {
     const total = contexts.lengths.reduce((sum, length) => sum + length, 0);
     if (bytes.length !== total) throw damaged(`its symbols have ${bytes.length} bytes, expected ${total}`);
     if (contexts.used.length === 0 && count > 0) throw damaged("it has no tables");
-    const symbols = new Uint8Array(count);
+    const symbols = this.#scratch?.length === count ? this.#scratch : new Uint8Array(count);
+    this.#scratch = null;
     if (count === 0) return symbols;
     const model = this.#kernels.model(contexts.codes, tokens, groups);
     const numbers = classNumbers(contexts);
@@ -224,14 +240,13 @@ export class LosslessCoder {
         const out = symbols.subarray(group.begin * tokens, group.end * tokens);
         await rans.decode(part, group.end - group.begin, tokens, choices[i], out);
       })));
-    // Made again: another coder may have made one meanwhile.
-    this.#kernels.denormalize(symbols, tokens, groups, this.#kernels.model(contexts.codes, tokens, groups));
     return symbols;
   }
 
   /** The symbols back from what was just coded: coding them in place took them away. */
   async #restored(coded: EncodedSymbols, tokens: number, groups: readonly RowGroup[]): Promise<Uint8Array> {
-    return await this.#decodeSymbols(coded.bytes, coded.contexts, tokens, groups);
+    const symbols = await this.#decodeSymbols(coded.bytes, coded.contexts, tokens, groups);
+    return this.#denormalized({ symbols, contexts: coded.contexts, groups }, tokens).slice();
   }
 
   async #encodePlane(plane: Uint8Array): Promise<EncodedPlane> {
@@ -260,6 +275,13 @@ export class LosslessCoder {
       return await withRans(this.#rans, plane.tables, (rans) => rans.decode(part, 1, length, ONE_TABLE));
     }));
   }
+}
+
+/** Symbols that are still mapped, unless `contexts` is null. */
+interface CodedSymbols {
+  readonly symbols: Uint8Array;
+  readonly contexts: SymbolContexts | null;
+  readonly groups: readonly RowGroup[];
 }
 
 interface EncodedPlane {

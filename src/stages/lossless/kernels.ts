@@ -64,8 +64,8 @@ export interface LosslessKernels {
     counts: Uint32Array,
   ): void;
 
-  /** Inverse of {@linkcode normalize}. */
-  denormalize(symbols: Uint8Array, tokens: number, groups: readonly RowGroup[], model: RowModel): void;
+  /** Inverse of {@linkcode normalize}: the symbols, in place or elsewhere. */
+  denormalize(symbols: Uint8Array, tokens: number, groups: readonly RowGroup[], model: RowModel): Uint8Array;
 }
 
 /**

@@ -124,7 +124,12 @@ export class ReferenceLossless implements LosslessKernels {
     for (let i = 0; i < counts.length; i++) counts[i] ||= seen[i];
   }
 
-  denormalize(symbols: Uint8Array, tokens: number, groups: readonly RowGroup[], { flips, octaves }: RowModel): void {
+  denormalize(
+    symbols: Uint8Array,
+    tokens: number,
+    groups: readonly RowGroup[],
+    { flips, octaves }: RowModel,
+  ): Uint8Array {
     eachRow(groups, (row, phases) => {
       for (let t = 0, at = row * tokens; t < tokens; t++, at++) {
         const mapped = symbols[at];
@@ -132,6 +137,7 @@ export class ReferenceLossless implements LosslessKernels {
         symbols[at] = ((mapped ^ flip) & 0x80) | ((mapped + 4 * octaves[row]) & 0x7f);
       }
     });
+    return symbols;
   }
 }
 

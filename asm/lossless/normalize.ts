@@ -183,7 +183,7 @@ function mapped1(s: u32, flip: u32, shift: u32): u32 {
   return ((s ^ flip) & 128) | ((s - shift) & 127);
 }
 
-/** Inverse of normalize, without counts. */
+/** Inverse of normalize. */
 export function denormalize(
   symbols: usize,
   tokens: usize,

@@ -114,7 +114,7 @@ for (const [name, open] of LOOPS) {
   Deno.test(`${name}: of many symbols some are counted, and each that occurs at least once`, async () => {
     const loops = await open();
     const next = random(7);
-    // One row more than full sixteens, tokens that fill no group, and rows of which all tokens are in other groups.
+    // Eight groups of 64 tokens and seven tokens more.
     const [rows, tokens] = [1025, 519];
     assertEquals(countStep(rows * tokens), 2);
     const groups = [
@@ -124,7 +124,7 @@ for (const [name, open] of LOOPS) {
     const model = anyModel(rows, 2);
     const symbols = Uint8Array.from(
       { length: rows * tokens },
-      // Most near one magnitude, so that single ones of all others stand out; in group order after it the rarest.
+      // Most are near one magnitude, few anywhere: many of these occur in one place alone, counted or not.
       () => next() < 0.0005 ? 256 * next() : (next() < 0.5 ? 128 : 0) + 40 + 20 * next() * next(),
     );
     const mapped = symbols.slice();

@@ -1,6 +1,6 @@
 /**
- * Which symbols of a chunk are counted for its tables. Counting costs more than all else that is done to a symbol before
- * it is coded, and a few hundred thousand symbols tell the tables of 64 classes as well as millions do.
+ * Which symbols of a chunk are counted for its tables. Counting costs more than any other step before symbols are
+ * coded, and a few hundred thousand symbols tell the tables of 64 classes as well as millions do.
  *
  * @module
  */

@@ -1,6 +1,7 @@
 // decode: rANS words → symbols u8 [rows][tokens]. 32 tokens go together, one of each lane: eight vectors of four states
-// stay in registers over all rows. What the lanes take from the stream lies in their order, so each vector reads the next
-// four words and spreads as many as it needs. Nothing in the loops depends on data but addresses; the end of the stream
+// stay in registers over all rows. What the lanes take from the stream lies in their order, so each two vectors read the
+// next eight words and spread as many as they need. Pairs are a step apart, so that what one waits for (entries, product,
+// mask, words) has work of another in between. Nothing in the loops depends on data but addresses; the end of the stream
 // is checked every 32 symbols, hence the host leaves PADDING bytes behind it.
 import { advance1, advance16, table1, tables16 } from "./contexts";
 import { BYTE, PLACES, laneselect, SPREAD, swizzle } from "./lanes";
@@ -88,25 +89,42 @@ function step(bits: u32, x: v128, e: v128): v128 {
   return i32x4.add(i32x4.mul(quotient, f), bits == 12 ? i32x4.add(quotient, rest) : rest);
 }
 
-/** All ones in the lanes that need a word. */
+/** All ones in the lanes of two vectors of states that need a word, u16 [8]. */
 // @ts-ignore: decorator
 @inline
-function needs(x: v128): v128 {
-  return i32x4.eq(i32x4.shr_u(x, 16), i32x4.splat(0));
+function needs(x: v128, y: v128): v128 {
+  return i16x8.eq(i16x8.narrow_i32x4_u(i32x4.shr_u(x, 16), i32x4.shr_u(y, 16)), i16x8.splat(0));
 }
 
-/** The words of the lanes in a mask of eight, u16 [8]. */
+/** The words of the lanes in a mask of eight, u16 [8]; 0 elsewhere. */
 // @ts-ignore: decorator
 @inline
 function wordsOf(mask: i32, at: usize): v128 {
   return swizzle(v128.load(at), v128.load(SPREAD + (<usize>mask << 4)));
 }
 
-/** Takes words where they are needed. */
+/** The states of two vectors where they need a word, which are of 16 bits there, u16 [8]; 0 elsewhere. */
 // @ts-ignore: decorator
 @inline
-function refill(x: v128, low: v128, words: v128): v128 {
-  return v128.or(laneselect(i32x4.shl(x, 16), x, low), words);
+function halves(x: v128, y: v128, low: v128): v128 {
+  return v128.and(i16x8.narrow_i32x4_u(x, y), low);
+}
+
+// A state that takes a word, state · 2^16 + word, is no less than before, and what stands for the others is 0: the greater
+// one is right in every lane, and costs less than choosing.
+
+/** Takes words into the first of two vectors of states. */
+// @ts-ignore: decorator
+@inline
+function refillFirst(x: v128, halves: v128, words: v128): v128 {
+  return i32x4.max_u(x, i8x16.shuffle(words, halves, 0, 1, 16, 17, 2, 3, 18, 19, 4, 5, 20, 21, 6, 7, 22, 23));
+}
+
+/** Takes words into the second one. */
+// @ts-ignore: decorator
+@inline
+function refillSecond(x: v128, halves: v128, words: v128): v128 {
+  return i32x4.max_u(x, i8x16.shuffle(words, halves, 8, 9, 24, 25, 10, 11, 26, 27, 12, 13, 28, 29, 14, 15, 30, 31));
 }
 
 /** Bytes of the words that a mask takes. */
@@ -116,14 +134,12 @@ function wordBytes(mask: i32): usize {
   return <usize>popcnt(mask) << 1;
 }
 
-/** Symbols of sixteen entries. */
+/** Symbols of eight entries, u16 [8]. */
 // @ts-ignore: decorator
 @inline
-function symbols16(a: v128, b: v128, c: v128, d: v128): v128 {
+function symbolsOf(a: v128, b: v128): v128 {
   const byte = v128.load(BYTE);
-  const low = i16x8.narrow_i32x4_u(v128.and(a, byte), v128.and(b, byte));
-  const high = i16x8.narrow_i32x4_u(v128.and(c, byte), v128.and(d, byte));
-  return i8x16.narrow_i16x8_u(low, high);
+  return i16x8.narrow_i32x4_u(v128.and(a, byte), v128.and(b, byte));
 }
 
 // @ts-ignore: decorator
@@ -148,36 +164,32 @@ function decodePlain(
       const table = tables + (<usize>load<u16>(tableOf + (row << 1)) << (bits + 2));
       const base = i32x4.splat(<i32>table);
       for (const stop = out + whole; out < stop; out += LANES) {
-        const e0 = entries(bits, x0, base), e1 = entries(bits, x1, base);
+        const e0 = entries(bits, x0, base), e1 = entries(bits, x1, base), s0 = symbolsOf(e0, e1);
         x0 = step(bits, x0, e0), x1 = step(bits, x1, e1);
-        const n0 = needs(x0), n1 = needs(x1);
-        const m0 = i32x4.bitmask(n0) | (i32x4.bitmask(n1) << 4), w0 = wordsOf(m0, at);
-        at += wordBytes(m0);
-        x0 = refill(x0, n0, i32x4.extend_low_i16x8_u(w0));
-        x1 = refill(x1, n1, i32x4.extend_high_i16x8_u(w0));
-        const e2 = entries(bits, x2, base), e3 = entries(bits, x3, base);
+        const e2 = entries(bits, x2, base), e3 = entries(bits, x3, base), s2 = symbolsOf(e2, e3);
         x2 = step(bits, x2, e2), x3 = step(bits, x3, e3);
-        const n2 = needs(x2), n3 = needs(x3);
-        const m2 = i32x4.bitmask(n2) | (i32x4.bitmask(n3) << 4), w2 = wordsOf(m2, at);
-        at += wordBytes(m2);
-        x2 = refill(x2, n2, i32x4.extend_low_i16x8_u(w2));
-        x3 = refill(x3, n3, i32x4.extend_high_i16x8_u(w2));
-        v128.store(out, symbols16(e0, e1, e2, e3));
-        const e4 = entries(bits, x4, base), e5 = entries(bits, x5, base);
+        v128.store(out, i8x16.narrow_i16x8_u(s0, s2));
+        const n0 = needs(x0, x1), m0 = i16x8.bitmask(n0);
+        const h0 = halves(x0, x1, n0), w0 = wordsOf(m0, at);
+        x0 = refillFirst(x0, h0, w0), x1 = refillSecond(x1, h0, w0);
+        at += wordBytes(m0);
+        const e4 = entries(bits, x4, base), e5 = entries(bits, x5, base), s4 = symbolsOf(e4, e5);
         x4 = step(bits, x4, e4), x5 = step(bits, x5, e5);
-        const n4 = needs(x4), n5 = needs(x5);
-        const m4 = i32x4.bitmask(n4) | (i32x4.bitmask(n5) << 4), w4 = wordsOf(m4, at);
-        at += wordBytes(m4);
-        x4 = refill(x4, n4, i32x4.extend_low_i16x8_u(w4));
-        x5 = refill(x5, n5, i32x4.extend_high_i16x8_u(w4));
-        const e6 = entries(bits, x6, base), e7 = entries(bits, x7, base);
+        const n2 = needs(x2, x3), m2 = i16x8.bitmask(n2);
+        const h2 = halves(x2, x3, n2), w2 = wordsOf(m2, at);
+        x2 = refillFirst(x2, h2, w2), x3 = refillSecond(x3, h2, w2);
+        at += wordBytes(m2);
+        const e6 = entries(bits, x6, base), e7 = entries(bits, x7, base), s6 = symbolsOf(e6, e7);
         x6 = step(bits, x6, e6), x7 = step(bits, x7, e7);
-        const n6 = needs(x6), n7 = needs(x7);
-        const m6 = i32x4.bitmask(n6) | (i32x4.bitmask(n7) << 4), w6 = wordsOf(m6, at);
+        v128.store(out, i8x16.narrow_i16x8_u(s4, s6), 16);
+        const n4 = needs(x4, x5), m4 = i16x8.bitmask(n4);
+        const h4 = halves(x4, x5, n4), w4 = wordsOf(m4, at);
+        x4 = refillFirst(x4, h4, w4), x5 = refillSecond(x5, h4, w4);
+        at += wordBytes(m4);
+        const n6 = needs(x6, x7), m6 = i16x8.bitmask(n6);
+        const h6 = halves(x6, x7, n6), w6 = wordsOf(m6, at);
+        x6 = refillFirst(x6, h6, w6), x7 = refillSecond(x7, h6, w6);
         at += wordBytes(m6);
-        x6 = refill(x6, n6, i32x4.extend_low_i16x8_u(w6));
-        x7 = refill(x7, n7, i32x4.extend_high_i16x8_u(w6));
-        v128.store(out, symbols16(e4, e5, e6, e7), 16);
         if (at > end) return at;
       }
       if (whole != tokens) {
@@ -239,10 +251,11 @@ function stepFour(bits: u32, at: usize, state: usize, base: v128, on: v128, out:
   const x = v128.load(state);
   const e = entries(bits, x, base);
   const y = step(bits, x, e);
-  const low = v128.and(needs(y), on);
-  const mask = i32x4.bitmask(low);
-  v128.store(state, laneselect(refill(y, low, i32x4.extend_low_i16x8_u(wordsOf(mask, at))), x, on));
-  v128.store32_lane(out, symbols16(e, e, e, e), 0);
+  const low = v128.and(needs(y, y), i16x8.narrow_i32x4_s(on, i32x4.splat(0)));
+  const mask = i16x8.bitmask(low);
+  v128.store(state, laneselect(refillFirst(y, halves(y, y, low), wordsOf(mask, at)), x, on));
+  const symbols = symbolsOf(e, e);
+  v128.store32_lane(out, i8x16.narrow_i16x8_u(symbols, symbols), 0);
   return at + wordBytes(mask);
 }
 
@@ -307,44 +320,46 @@ function decodeTrellis(
     for (let row: usize = 0; row < rows; row++, classes += 16) {
       const c = v128.load(classes), doubled = i8x16.add(c, c);
       for (let t: usize = 0; t < whole; t += LANES, out += LANES) {
-        const s0 = v128.load(trellis + t);
-        const k0 = tables16(doubled, v128.load(kinds + t), s0);
-        const e0 = entries(bits, x0, bases(bits, base, k0, PLACES)), e1 = entries(bits, x1, bases(bits, base, k0, PLACES + 16));
+        const t0 = v128.load(trellis + t), k0 = tables16(doubled, v128.load(kinds + t), t0);
+        const e0 = entries(bits, x0, bases(bits, base, k0, PLACES));
+        const e1 = entries(bits, x1, bases(bits, base, k0, PLACES + 16));
+        const s0 = symbolsOf(e0, e1);
         x0 = step(bits, x0, e0), x1 = step(bits, x1, e1);
-        const n0 = needs(x0), n1 = needs(x1);
-        const m0 = i32x4.bitmask(n0) | (i32x4.bitmask(n1) << 4), w0 = wordsOf(m0, at);
-        at += wordBytes(m0);
-        x0 = refill(x0, n0, i32x4.extend_low_i16x8_u(w0));
-        x1 = refill(x1, n1, i32x4.extend_high_i16x8_u(w0));
-        const e2 = entries(bits, x2, bases(bits, base, k0, PLACES + 32)), e3 = entries(bits, x3, bases(bits, base, k0, PLACES + 48));
+        const e2 = entries(bits, x2, bases(bits, base, k0, PLACES + 32));
+        const e3 = entries(bits, x3, bases(bits, base, k0, PLACES + 48));
+        const s2 = symbolsOf(e2, e3);
         x2 = step(bits, x2, e2), x3 = step(bits, x3, e3);
-        const n2 = needs(x2), n3 = needs(x3);
-        const m2 = i32x4.bitmask(n2) | (i32x4.bitmask(n3) << 4), w2 = wordsOf(m2, at);
-        at += wordBytes(m2);
-        x2 = refill(x2, n2, i32x4.extend_low_i16x8_u(w2));
-        x3 = refill(x3, n3, i32x4.extend_high_i16x8_u(w2));
-        const y0 = symbols16(e0, e1, e2, e3);
+        const y0 = i8x16.narrow_i16x8_u(s0, s2);
         v128.store(out, y0);
-        v128.store(trellis + t, advance16(list, s0, y0));
-        const s1 = v128.load(trellis + t, 16);
-        const k1 = tables16(doubled, v128.load(kinds + t, 16), s1);
-        const e4 = entries(bits, x4, bases(bits, base, k1, PLACES)), e5 = entries(bits, x5, bases(bits, base, k1, PLACES + 16));
+        v128.store(trellis + t, advance16(list, t0, y0));
+        const n0 = needs(x0, x1), m0 = i16x8.bitmask(n0);
+        const h0 = halves(x0, x1, n0), w0 = wordsOf(m0, at);
+        x0 = refillFirst(x0, h0, w0), x1 = refillSecond(x1, h0, w0);
+        at += wordBytes(m0);
+        const t1 = v128.load(trellis + t, 16), k1 = tables16(doubled, v128.load(kinds + t, 16), t1);
+        const e4 = entries(bits, x4, bases(bits, base, k1, PLACES));
+        const e5 = entries(bits, x5, bases(bits, base, k1, PLACES + 16));
+        const s4 = symbolsOf(e4, e5);
         x4 = step(bits, x4, e4), x5 = step(bits, x5, e5);
-        const n4 = needs(x4), n5 = needs(x5);
-        const m4 = i32x4.bitmask(n4) | (i32x4.bitmask(n5) << 4), w4 = wordsOf(m4, at);
-        at += wordBytes(m4);
-        x4 = refill(x4, n4, i32x4.extend_low_i16x8_u(w4));
-        x5 = refill(x5, n5, i32x4.extend_high_i16x8_u(w4));
-        const e6 = entries(bits, x6, bases(bits, base, k1, PLACES + 32)), e7 = entries(bits, x7, bases(bits, base, k1, PLACES + 48));
+        const n2 = needs(x2, x3), m2 = i16x8.bitmask(n2);
+        const h2 = halves(x2, x3, n2), w2 = wordsOf(m2, at);
+        x2 = refillFirst(x2, h2, w2), x3 = refillSecond(x3, h2, w2);
+        at += wordBytes(m2);
+        const e6 = entries(bits, x6, bases(bits, base, k1, PLACES + 32));
+        const e7 = entries(bits, x7, bases(bits, base, k1, PLACES + 48));
+        const s6 = symbolsOf(e6, e7);
         x6 = step(bits, x6, e6), x7 = step(bits, x7, e7);
-        const n6 = needs(x6), n7 = needs(x7);
-        const m6 = i32x4.bitmask(n6) | (i32x4.bitmask(n7) << 4), w6 = wordsOf(m6, at);
-        at += wordBytes(m6);
-        x6 = refill(x6, n6, i32x4.extend_low_i16x8_u(w6));
-        x7 = refill(x7, n7, i32x4.extend_high_i16x8_u(w6));
-        const y1 = symbols16(e4, e5, e6, e7);
+        const y1 = i8x16.narrow_i16x8_u(s4, s6);
         v128.store(out, y1, 16);
-        v128.store(trellis + t, advance16(list, s1, y1), 16);
+        v128.store(trellis + t, advance16(list, t1, y1), 16);
+        const n4 = needs(x4, x5), m4 = i16x8.bitmask(n4);
+        const h4 = halves(x4, x5, n4), w4 = wordsOf(m4, at);
+        x4 = refillFirst(x4, h4, w4), x5 = refillSecond(x5, h4, w4);
+        at += wordBytes(m4);
+        const n6 = needs(x6, x7), m6 = i16x8.bitmask(n6);
+        const h6 = halves(x6, x7, n6), w6 = wordsOf(m6, at);
+        x6 = refillFirst(x6, h6, w6), x7 = refillSecond(x7, h6, w6);
+        at += wordBytes(m6);
         if (at > end) return at;
       }
       if (whole != tokens) {

@@ -136,7 +136,7 @@ function encodeRange(
       const old = v128.load(STATES + (lane << 2));
       const keeps = v128.or(i32x4.gt_s(f, i32x4.shr_u(old, 32 - bits)), off);
       at = give(old, i32x4.bitmask(keeps), at);
-      const y = next(bits, laneselect(old, i32x4.shr_u(old, 16), keeps), f, p, reciprocals(a, b), size, word);
+      const y = next(bits, given(old, keeps), f, p, reciprocals(a, b), size, word);
       v128.store(STATES + (lane << 2), laneselect(old, y, off));
     }
     if (i32x4.bitmask(bad)) absent = ABSENT;
@@ -252,9 +252,16 @@ function code8(bits: u32, state: usize, p0: v128, r0: v128, p1: v128, r1: v128, 
   const mask = i16x8.bitmask(i16x8.narrow_i32x4_s(keeps0, keeps1));
   const words = i16x8.narrow_i32x4_u(v128.and(old0, word), v128.and(old1, word));
   v128.store(at, swizzle(words, v128.load(<usize>mask << 4, PACK8)));
-  v128.store(state, next(bits, laneselect(old0, i32x4.shr_u(old0, 16), keeps0), f0, p0, r0, size, word));
-  v128.store(state, next(bits, laneselect(old1, i32x4.shr_u(old1, 16), keeps1), f1, p1, r1, size, word), 16);
+  v128.store(state, next(bits, given(old0, keeps0), f0, p0, r0, size, word));
+  v128.store(state, next(bits, given(old1, keeps1), f1, p1, r1, size, word), 16);
   return at + (<usize>popcnt(mask) << 1) - 16;
+}
+
+/** States after they gave words away: of the two that may come out, what stands for the wrong one is smaller. */
+// @ts-ignore: decorator
+@inline
+function given(x: v128, keeps: v128): v128 {
+  return i32x4.max_u(v128.and(x, keeps), i32x4.shr_u(x, 16));
 }
 
 /** The states after one symbol in each of four lanes; `packed`: starts and frequencies, `r`: reciprocals. */

@@ -7,11 +7,11 @@ import { ABSENT, ENCODE_ENTRY, ENCODE_TABLE } from "./tables";
 
 const LANES: usize = 32;
 /**
- * The states, and the addresses of sixteen entries: engines know that fixed addresses lie within the memory, and load
- * addresses from there faster than they take them out of vectors.
+ * The states, and sixteen symbols with the numbers of their tables above them: engines know that fixed addresses lie within
+ * the memory, and load from there faster than they take lanes out of vectors.
  */
 const STATES: usize = memory.data(128, 16);
-const ADDRESSES: usize = memory.data(64, 16);
+const CODED: usize = memory.data(32, 16);
 /** Least value of a state, and its value before the first symbol is coded. */
 const LOW: u32 = 1 << 16;
 
@@ -129,8 +129,8 @@ function encodeRange(
       const s = v128.load32_zero(symbols + lane);
       const n = numbers == 0 ? zero : v128.load32_zero(numbers + lane);
       const coded = i8x16.shuffle(s, n, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-      v128.store(ADDRESSES, addresses(i32x4.extend_low_i16x8_u(coded), i32x4.splat(<i32>table)));
-      const a = firstTwo(0), b = lastTwo(0);
+      v128.store(CODED, coded);
+      const a = two(0, table), b = two(4, table);
       const p = packed(a, b), f = i32x4.shr_u(p, 16);
       bad = v128.or(bad, v128.andnot(p, off));
       const old = v128.load(STATES + (lane << 2));
@@ -171,22 +171,22 @@ function encodeWhole(
   numbers: usize,
   at: usize,
 ): usize {
-  const base = i32x4.splat(<i32>table), size = v128.load(bits == 11 ? SIZE_11 : SIZE_12), word = v128.load(WORD);
+  const size = v128.load(bits == 11 ? SIZE_11 : SIZE_12), word = v128.load(WORD);
   let bad = i32x4.splat(0);
   for (let t = whole; t > 0;) {
     t -= LANES;
-    place(indexed, symbols + t, numbers + t, 16, base);
-    let a = firstTwo(48), b = lastTwo(48), c = firstTwo(32), d = lastTwo(32), p = packed(a, b), o = packed(c, d);
+    place(indexed, symbols + t, numbers + t, 16);
+    let a = two(24, table), b = two(28, table), c = two(16, table), d = two(20, table), p = packed(a, b), o = packed(c, d);
     bad = v128.or(bad, v128.or(p, o));
     at = code8(bits, STATES + 96, o, reciprocals(c, d), p, reciprocals(a, b), size, word, at);
-    a = firstTwo(16), b = lastTwo(16), c = firstTwo(0), d = lastTwo(0), p = packed(a, b), o = packed(c, d);
+    a = two(8, table), b = two(12, table), c = two(0, table), d = two(4, table), p = packed(a, b), o = packed(c, d);
     bad = v128.or(bad, v128.or(p, o));
     at = code8(bits, STATES + 64, o, reciprocals(c, d), p, reciprocals(a, b), size, word, at);
-    place(indexed, symbols + t, numbers + t, 0, base);
-    a = firstTwo(48), b = lastTwo(48), c = firstTwo(32), d = lastTwo(32), p = packed(a, b), o = packed(c, d);
+    place(indexed, symbols + t, numbers + t, 0);
+    a = two(24, table), b = two(28, table), c = two(16, table), d = two(20, table), p = packed(a, b), o = packed(c, d);
     bad = v128.or(bad, v128.or(p, o));
     at = code8(bits, STATES + 32, o, reciprocals(c, d), p, reciprocals(a, b), size, word, at);
-    a = firstTwo(16), b = lastTwo(16), c = firstTwo(0), d = lastTwo(0), p = packed(a, b), o = packed(c, d);
+    a = two(8, table), b = two(12, table), c = two(0, table), d = two(4, table), p = packed(a, b), o = packed(c, d);
     bad = v128.or(bad, v128.or(p, o));
     at = code8(bits, STATES, o, reciprocals(c, d), p, reciprocals(a, b), size, word, at);
   }
@@ -194,39 +194,22 @@ function encodeWhole(
   return at;
 }
 
-/** Puts the addresses of the entries of sixteen symbols into ADDRESSES. */
+/** Puts sixteen symbols, with the numbers of their tables above them, into CODED. */
 // @ts-ignore: decorator
 @inline
-function place(indexed: bool, symbols: usize, numbers: usize, offset: usize, base: v128): void {
+function place(indexed: bool, symbols: usize, numbers: usize, offset: usize): void {
   const s = v128.load(symbols + offset);
   const n = indexed ? v128.load(numbers + offset) : i32x4.splat(0);
-  const low = i8x16.shuffle(s, n, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-  const high = i8x16.shuffle(s, n, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-  v128.store(ADDRESSES, addresses(i32x4.extend_low_i16x8_u(low), base));
-  v128.store(ADDRESSES, addresses(i32x4.extend_high_i16x8_u(low), base), 16);
-  v128.store(ADDRESSES, addresses(i32x4.extend_low_i16x8_u(high), base), 32);
-  v128.store(ADDRESSES, addresses(i32x4.extend_high_i16x8_u(high), base), 48);
+  v128.store(CODED, i8x16.shuffle(s, n, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23));
+  v128.store(CODED, i8x16.shuffle(s, n, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31), 16);
 }
 
-/** Addresses of four entries: symbols, with the numbers of their tables above them. */
+/** Two entries, whose symbols are at CODED + at. */
 // @ts-ignore: decorator
 @inline
-function addresses(coded: v128, table: v128): v128 {
-  return i32x4.add(i32x4.shl(coded, <i32>ENCODE_ENTRY), table);
-}
-
-/** Two entries, whose addresses are at ADDRESSES + at. */
-// @ts-ignore: decorator
-@inline
-function firstTwo(at: usize): v128 {
-  return v128.load64_lane(load<u32>(ADDRESSES + at + 4), v128.load64_zero(load<u32>(ADDRESSES + at)), 1);
-}
-
-/** The two after those. */
-// @ts-ignore: decorator
-@inline
-function lastTwo(at: usize): v128 {
-  return firstTwo(at + 8);
+function two(at: usize, table: usize): v128 {
+  const first = table + (<usize>load<u16>(CODED + at) << ENCODE_ENTRY);
+  return v128.load64_lane(table + (<usize>load<u16>(CODED + at + 2) << ENCODE_ENTRY), v128.load64_zero(first), 1);
 }
 
 /** Starts and frequencies of four entries. */
@@ -249,7 +232,7 @@ function reciprocals(a: v128, b: v128): v128 {
 function code8(bits: u32, state: usize, p0: v128, r0: v128, p1: v128, r1: v128, size: v128, word: v128, at: usize): usize {
   const f0 = i32x4.shr_u(p0, 16), old0 = v128.load(state), f1 = i32x4.shr_u(p1, 16), old1 = v128.load(state, 16);
   const keeps0 = i32x4.gt_s(f0, i32x4.shr_u(old0, 32 - bits)), keeps1 = i32x4.gt_s(f1, i32x4.shr_u(old1, 32 - bits));
-  const mask = i16x8.bitmask(i16x8.narrow_i32x4_s(keeps0, keeps1));
+  const mask = i32x4.bitmask(keeps0) | (i32x4.bitmask(keeps1) << 4);
   const words = i16x8.narrow_i32x4_u(v128.and(old0, word), v128.and(old1, word));
   v128.store(at, swizzle(words, v128.load(<usize>mask << 4, PACK8)));
   v128.store(state, next(bits, given(old0, keeps0), f0, p0, r0, size, word));

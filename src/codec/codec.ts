@@ -10,6 +10,7 @@ import { type ByteSink, MemorySink } from "../container/bytes.ts";
 import type { FrameWriter } from "../container/frame_writer.ts";
 import { KvzBackendError, KvzFormatError, KvzUnsupportedError } from "../errors.ts";
 import type { Profile } from "../profile/types.ts";
+import type { TaggedStream } from "../recipes/recipe.ts";
 import type { AppendResult } from "./append.ts";
 import { type CacheBlock, FileDecoder } from "./decode.ts";
 import { chooseRecipe, encodeCache, type PreparedEncode, prepareEncode, type SetupCache } from "./encode.ts";
@@ -73,21 +74,33 @@ export class Codec implements AsyncDisposable {
     cache: CacheSource,
     options: CompressOptions = {},
   ): Promise<{ bytes: Uint8Array; report: CompressReport }> {
-    // What lanes return is the writer's own.
+    // What lanes return is the writer's own until it is joined; other sinks might keep what they are given.
     const sink = new MemorySink(true);
-    const report = await this.compressTo(cache, sink, options);
-    return { bytes: sink.bytes(), report };
+    const lent: (readonly TaggedStream[])[] = [];
+    const report = await this.#compress(cache, sink, options, (streams) => lent.push(streams));
+    const bytes = sink.bytes();
+    for (const streams of lent) this.#lanes.reuse(streams);
+    return { bytes, report };
   }
 
   /** Like {@linkcode compress}, writing front to back into a sink; memory is bounded by a few chunks. */
   async compressTo(cache: CacheSource, sink: ByteSink, options: CompressOptions = {}): Promise<CompressReport> {
+    return await this.#compress(cache, sink, options);
+  }
+
+  async #compress(
+    cache: CacheSource,
+    sink: ByteSink,
+    options: CompressOptions,
+    written?: (streams: readonly TaggedStream[]) => void,
+  ): Promise<CompressReport> {
     const lock = await this.#acquire();
     try {
       const chosen = await this.#settleRatio(cache, options);
       const timer = new Timer();
       const prepared = await prepareEncode(this.#lanes, this.profile, cache, chosen, this.#setups);
       timer.setupDone();
-      const writer = await encodeCache(this.#lanes, this.profile, cache, sink, chosen, prepared);
+      const writer = await encodeCache(this.#lanes, this.profile, cache, sink, chosen, prepared, written);
       return this.#compressReport(cache, writer, prepared, timer);
     } finally {
       lock();

@@ -111,6 +111,7 @@ export async function encodeCache(
   sink: ByteSink,
   options: CompressOptions,
   { recipe, recipeOptions, model, setup, marks }: PreparedEncode,
+  written?: UnitEncoder["written"],
 ): Promise<FrameWriter> {
   const firstPosition = firstOfContiguous(source.positions);
   const withIds = options.tokenIds !== false && source.inputIds !== undefined;
@@ -145,6 +146,7 @@ export async function encodeCache(
       withPositions: firstPosition === undefined,
       marks,
       settings: setup.settings,
+      written,
     },
     units,
     options,
@@ -165,6 +167,8 @@ export interface UnitEncoder {
   readonly settings: object | undefined;
   /** What each head keeps of all tokens of the source. */
   readonly marks?: Uint8Array;
+  /** Told of streams when the sink has them: who gives it sees to it that they come back to their lane some time. */
+  readonly written?: (streams: readonly TaggedStream[]) => void;
   /** Streams of the tail chunk that the first coded unit goes on with (append). */
   readonly previous?: { readonly tokens: number; readonly ids: Int32Array | null; readonly positions: Int32Array } & {
     /** By the recipe's groups of kinds. */
@@ -199,6 +203,7 @@ export async function encodeUnits(
     for (const { tag, codec, rawLength, bytes } of streams) {
       await writer.writeRecord({ tag, chunk: unit.chunk, tokens, codec, rawLength }, bytes);
     }
+    encoder.written?.(streams);
     if (encoder.withPositions) {
       const values = source.positions.subarray(unit.begin, unit.end);
       await writeInts(writer, TAG_POSITIONS, unit.chunk, join(previous?.positions, values));
@@ -212,7 +217,7 @@ export async function encodeUnits(
 }
 
 async function encodeKinds(
-  { lanes, recipe, source, settings }: UnitEncoder,
+  { lanes, recipe, source, settings, written }: UnitEncoder,
   unit: Unit,
   kinds: readonly Kind[],
   { previous, marks }: Pick<EncodeJob, "previous" | "marks">,
@@ -237,6 +242,7 @@ async function encodeKinds(
     ...(views ? { views } : {}),
     ...(unit.recent ? { recent: true } : {}),
     ...(settings ? { settings } : {}),
+    ...(lanes.inline && written !== undefined ? { lent: true as const } : {}),
     ...(there ? { source: there } : {}),
     ...(previous ? { previous } : {}),
     ...(marks ? { marks } : {}),

@@ -32,6 +32,8 @@ export interface Lane {
   /** Loads a recipe's setup; a no-op when it is loaded already. */
   load(setup: Setup): Promise<void>;
   run(job: Job): Promise<JobResult>;
+  /** Streams of a job that were lent come back. */
+  reuse?(streams: readonly TaggedStream[]): void;
   close(): void;
 }
 
@@ -132,6 +134,10 @@ export class InlineLane implements Lane {
     }
     if (job.sink === undefined) return await codec.decode(job);
     return await (await import("./device_jobs.ts")).decodeJob(this.backend, codec, job, job.sink);
+  }
+
+  reuse(streams: readonly TaggedStream[]): void {
+    this.#loaded?.codec.reuse?.(streams);
   }
 
   close(): void {

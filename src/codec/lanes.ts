@@ -8,7 +8,7 @@ import { markFallback } from "../backend/fallback.ts";
 import type { BackendOptions } from "../backend/select.ts";
 import { logicalProcessors, type WorkerHandle } from "../platform/worker.ts";
 import { KvzBackendError } from "../errors.ts";
-import type { Job, Setup } from "../recipes/recipe.ts";
+import type { Job, Setup, TaggedStream } from "../recipes/recipe.ts";
 import { InlineLane, type JobResult, type Lane, type LaneInfo } from "./lane.ts";
 
 /** How lanes are made. */
@@ -133,6 +133,11 @@ export class Lanes {
       this.#running[lane]--;
       this.#waiting.shift()?.();
     }
+  }
+
+  /** Streams of jobs that were lent come back: in the calling thread, where there is one lane. */
+  reuse(streams: readonly TaggedStream[]): void {
+    this.#lanes[0].reuse?.(streams);
   }
 
   close(): void {

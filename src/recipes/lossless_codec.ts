@@ -9,6 +9,7 @@ import type { DType, Kind, ModelSpec } from "../cache/types.ts";
 import { KvzFormatError } from "../errors.ts";
 import { decodeStream, encodeStream, rawStream } from "../stages/entropy/deflate.ts";
 import { hostBuild } from "../backend/host.ts";
+import { ArrayPool } from "../stages/array_pool.ts";
 import { openRans, type RansFactory } from "../stages/entropy/rans_factory.ts";
 import { LosslessCoder } from "../stages/lossless/coder.ts";
 import type { LosslessKernels } from "../stages/lossless/kernels.ts";
@@ -40,6 +41,8 @@ interface LosslessSetup extends Setup {
 /** Streams in the order of their tags; the first and the last are deflated where that makes a chunk smaller. */
 const NAMES = ["contexts", "symbols", "planes", "escapes"] as const;
 const DEFLATED: ReadonlySet<string> = new Set(["contexts", "escapes"]);
+/** Bytes of arrays that a codec keeps for later chunks. */
+const KEPT_BYTES = 64 << 20;
 /** Share of a chunk up to which a stream stays as it is: DEFLATE takes as long as it does for bytes that save something. */
 const SMALL_SHARE = 1 / 128;
 
@@ -93,6 +96,7 @@ class LosslessCodec implements ChunkCodec {
   readonly #setup: LosslessSetup;
   readonly #tags: Readonly<Record<Kind, readonly string[]>>;
   readonly #coders: Readonly<Record<Kind, LosslessCoder>>;
+  readonly #pool = new ArrayPool(KEPT_BYTES);
 
   constructor(
     backend: Backend,
@@ -116,17 +120,18 @@ class LosslessCodec implements ChunkCodec {
 
   async encode(job: EncodeJob): Promise<TaggedStream[]> {
     const { kinds: [kind], data: [data], views, positions, tokens, previous } = job;
+    const pool = job.lent ? this.#pool : undefined;
     const coder = this.#coders[kind];
     const { blocks } = coder.shape;
     const heads = views === undefined ? headsOf(data, blocks) : views[0];
     if (previous === undefined) {
-      return await this.#pack(kind, await coder.encode(heads, tokens, positions));
+      return await this.#pack(kind, await coder.encode(heads, tokens, positions, pool));
     }
     const streams = await this.#unpack(kind, previous.tokens, previous.streams);
     const before = await coder.decode(streams, previous.tokens, previous.positions);
     const all = headsOf(before, blocks).map((bytes, i) => concat([bytes, heads[i]]));
     const allPositions = Int32Array.of(...previous.positions, ...positions);
-    return await this.#pack(kind, await coder.encode(all, previous.tokens + tokens, allPositions));
+    return await this.#pack(kind, await coder.encode(all, previous.tokens + tokens, allPositions, pool));
   }
 
   async decode(job: DecodeJob): Promise<Uint8Array[]> {
@@ -158,6 +163,10 @@ class LosslessCodec implements ChunkCodec {
     const streams = await this.#unpack(kind, tokens, job.streams);
     const expanded = await this.#coders[kind].expand(streams, tokens, positions);
     return NAMES.map((name, i) => ({ ...rawStream(expanded[name]), tag: this.#tags[kind][i] }));
+  }
+
+  reuse(streams: readonly TaggedStream[]): void {
+    for (const { bytes } of streams) this.#pool.give(bytes);
   }
 
   [Symbol.dispose](): void {}

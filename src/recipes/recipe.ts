@@ -39,6 +39,8 @@ export interface EncodeJob {
   readonly data: readonly Uint8Array[];
   /** Views [tokens][dim] of each layer and head of each kind instead, where the recipe takes them; `data` is empty then. */
   readonly views?: readonly (readonly Uint8Array[])[];
+  /** Streams come back by {@linkcode ChunkCodec.reuse} when nobody reads them any more. */
+  readonly lent?: true;
   /** What the recipe's {@linkcode Selection} says of these tokens, [layers][heads][tokens]; absent: all are kept. */
   readonly marks?: Uint8Array;
   /** Where the elements lie instead, on the lane's device; `data` is empty then. */
@@ -102,6 +104,8 @@ export interface ChunkCodec extends Disposable {
   /** Decodes a chunk into buffers of the backend, where the recipe can. Enqueues the last steps. */
   decodeOnDevice?(job: DecodeJob, to: readonly DeviceBuffer[]): Promise<void>;
   inflate(job: InflateJob): Promise<TaggedStream[]>;
+  /** Takes back streams of jobs that say `lent`. */
+  reuse?(streams: readonly TaggedStream[]): void;
 }
 
 /** What a lane loads to run a recipe: plain data, cloneable. `key` names it, so that lanes reload only on change. */

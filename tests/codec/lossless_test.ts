@@ -84,6 +84,34 @@ Deno.test("a source that cannot show its elements in place gives the same file",
   }
 });
 
+Deno.test("a file stays as it is when its codec compresses others, at once or later", async () => {
+  await using codec = await openCodec(null, { threads: 1 });
+  for (const dtype of ["f16", "bf16", "f32"] as const) {
+    // Chunks full and not, and bits that are coded as they are.
+    const caches = [
+      syntheticCache(1100, { dtype, seed: 1 }),
+      syntheticCache(1100, { dtype, seed: 2 }),
+      bitCache(600, dtype, 3),
+      syntheticCache(40, { dtype, seed: 4 }),
+    ];
+    const alone = [];
+    for (const cache of caches) {
+      await using fresh = await openCodec(null, { threads: 1 });
+      alone.push((await fresh.compress(cache)).bytes);
+    }
+    for (let round = 0; round < 3; round++) {
+      const files = await Promise.all(caches.map((cache) => codec.compress(cache)));
+      const sink = new MemorySink();
+      await codec.compressTo(caches[1], sink);
+      for (const [i, { bytes }] of files.entries()) {
+        assertEquals(bytes, alone[i]);
+        assertEquals(bytes.length, bytes.buffer.byteLength);
+      }
+      assertEquals(sink.bytes(), alone[1]);
+    }
+  }
+});
+
 Deno.test("contexts are deflated where they weigh, and stay as they are where they do not", async () => {
   await using codec = await openCodec(null);
   const stored = async (cache: KvCache) => {

@@ -32,6 +32,14 @@ for (const [label, open] of CODERS) {
         assertEquals(await rans.encode(symbols, rows, tokens, contexts), bytes);
         assertEquals(new ReferenceRans(tables).encode(symbols, rows, tokens, contexts), bytes);
         assertEquals(await rans.decode(bytes, rows, tokens, contexts), symbols);
+        if (!onGpu) {
+          const room = new Uint8Array(bytes.length + 3).fill(7);
+          assertEquals(await rans.encode(symbols, rows, tokens, contexts, room.subarray(1)), bytes);
+          const small = new Uint8Array(Math.max(0, bytes.length - 1)).fill(7);
+          assertEquals(await rans.encode(symbols, rows, tokens, contexts, small), bytes);
+          assert(small.every((byte) => byte === 7), "a stream that does not fit is not begun");
+          assertEquals([room[0], ...room.subarray(bytes.length + 1)], [7, 7, 7]);
+        }
         const out = new Uint8Array(symbols.length).fill(7);
         assertEquals(await rans.decode(bytes, rows, tokens, contexts, out), out);
         assertEquals(out, symbols);

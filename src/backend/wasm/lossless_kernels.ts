@@ -59,7 +59,13 @@ export class WasmLossless implements LosslessKernels {
     }
   }
 
-  split(heads: readonly Uint8Array[], shape: LosslessShape, tokens: number, rows: Int32Array): ElementParts {
+  split(
+    heads: readonly Uint8Array[],
+    shape: LosslessShape,
+    tokens: number,
+    rows: Int32Array,
+    room?: Uint8Array,
+  ): ElementParts {
     const { blocks, dim, dtype } = shape;
     const n = tokens * dim;
     const width = BYTES_PER_ELEMENT[dtype];
@@ -75,7 +81,7 @@ export class WasmLossless implements LosslessKernels {
     // One block at a time is brought in and taken away: it stays in the core's own cache meanwhile.
     const elements = this.#bytes(from, n * width);
     // One array of all planes: where they stay as they are, it is the stream.
-    const all = new Uint8Array(blocks * perBlock.reduce((sum, length) => sum + length, 0));
+    const all = room ?? new Uint8Array(blocks * perBlock.reduce((sum, length) => sum + length, 0));
     let [at, first] = [planes, 0];
     const parts = perBlock.map((length) => all.subarray(first, first += blocks * length));
     const placed = perBlock.map((length) => this.#bytes((at += length) - length, length));

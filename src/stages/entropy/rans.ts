@@ -55,7 +55,7 @@ export class WasmRans implements HostRans {
     this.#tables = tables;
   }
 
-  encode(symbols: Uint8Array, rows: number, tokens: number, contexts: RansContexts): Uint8Array {
+  encode(symbols: Uint8Array, rows: number, tokens: number, contexts: RansContexts, room?: Uint8Array): Uint8Array {
     requireSymbols(symbols, rows, tokens);
     requireContexts(contexts, rows, tokens, tableCount(this.#tables));
     const kernels = this.#kernels;
@@ -91,7 +91,10 @@ export class WasmRans implements HostRans {
       const stateBytes = 4 * usedLanes(rows, tokens);
       const stream = kernels.bytes(begin - stateBytes, stateBytes + end - begin);
       stream.set(kernels.bytes(states, stateBytes));
-      return stream.slice();
+      // A slice, unlike a new array, is not filled with zeros first.
+      if (room === undefined || room.length < stream.length) return stream.slice();
+      room.set(stream);
+      return room.subarray(0, stream.length);
     });
   }
 
@@ -121,7 +124,6 @@ export class WasmRans implements HostRans {
       if (code === 2) throw truncated();
       if (code === 3) throw notAtEnd();
       const symbols = kernels.bytes(to, count);
-      // A slice, unlike a new array, is not filled with zeros first.
       if (out === undefined) return symbols.slice();
       out.set(symbols);
       return out;

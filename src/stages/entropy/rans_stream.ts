@@ -16,7 +16,8 @@ export const RANS_MAX_SYMBOLS = 2 ** 28;
 /** A coder of symbol matrices, made for a set of frequency tables. On a GPU it answers later. */
 export interface Rans {
   /**
-   * Codes symbols [rows][tokens], which may be overwritten when the call has returned.
+   * Codes symbols [rows][tokens], which may be overwritten when the call has returned. The stream may be at the beginning
+   * of `room`, where it is given and the stream fits.
    *
    * @throws {RangeError} when a symbol has frequency 0 in its table, or sizes and contexts do not fit.
    */
@@ -25,6 +26,7 @@ export interface Rans {
     rows: number,
     tokens: number,
     contexts: RansContexts,
+    room?: Uint8Array,
   ): Uint8Array | Promise<Uint8Array>;
 
   /**
@@ -45,7 +47,7 @@ export interface Rans {
 
 /** A coder on the host, which answers at once. */
 export interface HostRans extends Rans {
-  encode(symbols: Uint8Array, rows: number, tokens: number, contexts: RansContexts): Uint8Array;
+  encode(symbols: Uint8Array, rows: number, tokens: number, contexts: RansContexts, room?: Uint8Array): Uint8Array;
   decode(bytes: Uint8Array, rows: number, tokens: number, contexts: RansContexts, out?: Uint8Array): Uint8Array;
 }
 

@@ -35,6 +35,7 @@ import {
   whole,
 } from "./streams.ts";
 import { frequenciesOf } from "../entropy/packed_tables.ts";
+import type { ArrayPool } from "../array_pool.ts";
 import { allInOrder } from "../in_order.ts";
 
 /** Chunks with fewer tokens are coded in both modes, since codes of rows may cost more than they save. */
@@ -75,16 +76,25 @@ export class LosslessCoder {
     };
   }
 
-  /** Elements [tokens][dim] of each block → streams. The bytes are read before anything is awaited. */
-  async encode(heads: readonly Uint8Array[], tokens: number, positions: Int32Array): Promise<LosslessStreams> {
+  /**
+   * Elements [tokens][dim] of each block → streams. The bytes are read before anything is awaited. Symbols and planes may
+   * be lent from `pool`.
+   */
+  async encode(
+    heads: readonly Uint8Array[],
+    tokens: number,
+    positions: Int32Array,
+    pool?: ArrayPool,
+  ): Promise<LosslessStreams> {
     const groups = rowGroups(this.shape, positions);
-    const parts = this.#kernels.split(heads, this.shape, tokens, this.#rows);
+    const planeBytes = planeLengths(this.shape, tokens).reduce((sum, length) => sum + length, 0);
+    const parts = this.#kernels.split(heads, this.shape, tokens, this.#rows, pool?.take(planeBytes));
     const escapes = packEscapes(parts);
     // Symbols end with the next call of a kernel by another coder: what reads them begins now, before anything is awaited,
     // and so do the planes, that the streams go to the coder together.
     const [planes, symbols] = await allInOrder([
       allInOrder(parts.planes.map((plane) => this.#encodePlane(plane))),
-      this.#encodeSymbols(parts.symbols, tokens, groups),
+      this.#encodeSymbols(parts.symbols, tokens, groups, pool?.take(parts.symbols.length)),
     ]);
     const contexts = { base: parts.base, symbols: symbols.contexts, planes: planes.map(({ coded }) => coded) };
     return {
@@ -150,6 +160,7 @@ export class LosslessCoder {
     symbols: Uint8Array,
     tokens: number,
     groups: readonly RowGroup[],
+    room?: Uint8Array,
   ): Promise<EncodedSymbols> {
     const plain: EncodedSymbols = { contexts: null, scales: [], bytes: symbols };
     if (symbols.length === 0) return plain;
@@ -160,7 +171,7 @@ export class LosslessCoder {
     this.#kernels.measure(symbols, tokens, groups, sums);
     this.#kernels.choose(sums, tokens, groups, codes);
     if (tokens >= SURE_TOKENS) {
-      const coded = await this.#codeSymbols(symbols, tokens, groups, "rows", codes, []);
+      const coded = await this.#codeSymbols(symbols, tokens, groups, "rows", codes, [], room);
       // Not the view's own length: it has none any more where another coder's call made the memory grow.
       const less = rows * tokens - coded.bytes.length;
       const smaller = less > this.limits(tokens).contexts || size(coded) < rows * tokens;
@@ -180,7 +191,7 @@ export class LosslessCoder {
     return [{ ...plain, bytes: original }, ...coded].reduce((best, other) => size(other) < size(best) ? other : best);
   }
 
-  /** Normalizes `symbols` in place and codes them. */
+  /** Normalizes `symbols` in place and codes them, into `room` where there is some. */
   async #codeSymbols(
     symbols: Uint8Array,
     tokens: number,
@@ -188,6 +199,7 @@ export class LosslessCoder {
     mode: "blocks" | "rows",
     codes: RowCodes,
     scales: readonly number[],
+    room?: Uint8Array,
   ): Promise<EncodedSymbols> {
     const model = this.#kernels.model(codes, tokens, groups);
     const counts = new Uint32Array(CLASSES * RANS_SYMBOLS);
@@ -203,13 +215,17 @@ export class LosslessCoder {
     const tables = { bits: TABLE_BITS, frequencies: flat(frequencies) };
     const numbers = classNumbers({ used });
     const choices = groupContexts(groups, model, numbers);
+    let at = 0;
     const streams = await withRans(this.#rans, doubled(tables), (rans) =>
       allInOrder(groups.map(async (group, i) => {
         const part = symbols.subarray(group.begin * tokens, group.end * tokens);
-        return await rans.encode(part, group.end - group.begin, tokens, choices[i]);
+        const stream = rans.encode(part, group.end - group.begin, tokens, choices[i], room?.subarray(at));
+        // A coder that answers at once has the room beyond its stream for the next one.
+        if (stream instanceof Uint8Array) at += stream.length;
+        return await stream;
       })));
     const lengths = streams.map(({ length }) => length);
-    return { contexts: { mode, codes, used, tables, lengths }, scales, bytes: concat(streams) };
+    return { contexts: { mode, codes, used, tables, lengths }, scales, bytes: whole(streams) };
   }
 
   /** Symbols as they were coded. */
@@ -304,10 +320,9 @@ const NO_TRELLIS = new Uint8Array(16);
 /** Contexts of each group's rows. Tables stand in pairs; classes without a table are refused. */
 function groupContexts(groups: readonly RowGroup[], { classes }: RowModel, numbers: Uint8Array): RansContexts[] {
   return groups.map(({ begin, end, phases }) => {
-    // Plain loops: they take a tenth of the time of map and from. Rows that do not turn have one class.
+    // Rows that do not turn have one class.
     const step = phases === null ? PHASES : 1;
-    const own = new Uint8Array((end - begin) * PHASES / step);
-    for (let i = 0, at = begin * PHASES; i < own.length; i++, at += step) own[i] = numbers[classes[at]];
+    const own = numbered(classes, begin * PHASES, end * PHASES, step, numbers);
     const bad = own.indexOf(NO_TABLE);
     if (bad >= 0) throw damaged(`it has no table of class ${classes[begin * PHASES + bad * step]}`);
     if (phases !== null) return { variant: "trellis", classes: own, kinds: phases, next: NO_TRELLIS };
@@ -315,6 +330,13 @@ function groupContexts(groups: readonly RowGroup[], { classes }: RowModel, numbe
     for (let row = 0; row < tableOf.length; row++) tableOf[row] = 2 * own[row];
     return { variant: "plain", tableOf };
   });
+}
+
+/** Numbers of the classes from `begin` to `end`, every `step` of them. */
+function numbered(classes: Uint8Array, begin: number, end: number, step: number, numbers: Uint8Array): Uint8Array {
+  const list = new Uint8Array((end - begin) / step);
+  for (let i = 0, at = begin; at < end; i++, at += step) list[i] = numbers[classes[at]];
+  return list;
 }
 
 /** Bytes of coded symbols and of what their decoder needs. */

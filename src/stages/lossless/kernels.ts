@@ -26,8 +26,14 @@ export interface ElementParts {
 
 /** Loops over a chunk. Symbols, escapes and models that these return may be views which end with the next call. */
 export interface LosslessKernels {
-  /** Elements [tokens][dim] of each block → parts. */
-  split(heads: readonly Uint8Array[], shape: LosslessShape, tokens: number, rows: Int32Array): ElementParts;
+  /** Elements [tokens][dim] of each block → parts. `room`: where planes may go, one after the other. */
+  split(
+    heads: readonly Uint8Array[],
+    shape: LosslessShape,
+    tokens: number,
+    rows: Int32Array,
+    room?: Uint8Array,
+  ): ElementParts;
 
   /**
    * Inverse of {@linkcode split} for blocks [begin, end); escapes and counts are those of all blocks.

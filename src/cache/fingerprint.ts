@@ -57,9 +57,18 @@ export function canonicalModel(model: ModelSpec): string {
   });
 }
 
+/** The last model's facts and fingerprint: hashing leaves the thread, and callers have few models. */
+let last: { readonly facts: string; readonly fingerprint: string } | undefined;
+
 /** Fingerprint of a model: SHA-256 of {@linkcode canonicalModel} in UTF-8, as 64 hexadecimal digits. */
 export async function modelFingerprint(model: ModelSpec): Promise<string> {
-  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(canonicalModel(model)));
+  const facts = canonicalModel(model);
+  if (facts !== last?.facts) last = { facts, fingerprint: await sha256(facts) };
+  return last.fingerprint;
+}
+
+async function sha256(text: string): Promise<string> {
+  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
   return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 

@@ -14,7 +14,7 @@ import { modelOf } from "../profile/model_of.ts";
 import type { Profile } from "../profile/types.ts";
 import type { EncodeJob, Recipe, Setup, TaggedStream } from "../recipes/recipe.ts";
 import { findRecipe } from "../recipes/registry.ts";
-import { encodeStream } from "../stages/entropy/deflate.ts";
+import { type CodedStream, encodeStream } from "../stages/entropy/deflate.ts";
 import { splitTokens } from "../stages/tokens/split.ts";
 import type { DeviceCache } from "./device_cache.ts";
 import type { Lanes } from "./lanes.ts";
@@ -266,8 +266,13 @@ function onDevice(source: CacheSource): source is DeviceCache {
   return "copyTo" in source;
 }
 
+/** Plans as files have them, of setups that are in use again. */
+const plans = new WeakMap<Setup, CodedStream>();
+
 async function writePlan(writer: FrameWriter, setup: Setup): Promise<void> {
-  const { codec, rawLength, bytes } = await encodeStream(setup.plan);
+  const coded = plans.get(setup) ?? await encodeStream(setup.plan);
+  plans.set(setup, coded);
+  const { codec, rawLength, bytes } = coded;
   await writer.writeRecord({ tag: TAG_PLAN, chunk: FILE_CHUNK, tokens: 0, codec, rawLength }, bytes);
 }
 

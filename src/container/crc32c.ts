@@ -39,9 +39,14 @@ export function crc32c(bytes: Uint8Array, previous: number = 0): number {
   return ~advance(~previous, bytes) >>> 0;
 }
 
-/** {@linkcode crc32c} of all bytes of a record: what folds long ones is loaded when there is one. */
+/** What folds long records, once there was one. */
+let crc32cOfLong: ((bytes: Uint8Array) => number) | undefined;
+
+/** {@linkcode crc32c} of all bytes of a record. */
 export async function crc32cOfRecord(bytes: Uint8Array): Promise<number> {
-  return bytes.length < LONG ? crc32c(bytes) : (await import("./crc32c_fold.ts")).crc32cOfLong(bytes);
+  if (bytes.length < LONG) return crc32c(bytes);
+  crc32cOfLong ??= (await import("./crc32c_fold.ts")).crc32cOfLong;
+  return crc32cOfLong(bytes);
 }
 
 /** The register, the checksum's complement, after some bytes. */

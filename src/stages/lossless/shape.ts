@@ -96,7 +96,7 @@ export function rowGroups(shape: LosslessShape, positions: Int32Array): RowGroup
 /** Whose values each phase takes: its own where it occurs, else those of the first that does. Some phase must. */
 export function phasesMet(phases: Uint8Array): Uint8Array {
   const met = new Uint8Array(PHASES).fill(PHASES);
-  for (const phase of phases) met[phase] = phase;
+  for (let t = 0; t < phases.length; t++) met[phases[t]] = phases[t];
   const first = met.find((phase) => phase < PHASES)!;
   return met.map((phase) => phase < PHASES ? phase : first);
 }

@@ -27,12 +27,13 @@ interface Row extends NativeRow {
   readonly model?: number;
 }
 
-/** rANS as a coder of one data set. */
-function ransPeer(name: string, rans: HostRans, { rows, tokens, contexts }: EntropyData): Peer {
+/** rANS as a coder of one data set. With `given` results go into arrays that are there, as recipe lossless has it. */
+function ransPeer(name: string, rans: HostRans, { rows, tokens, contexts, symbols }: EntropyData, given = false): Peer {
+  const [room, out] = given ? [new Uint8Array(2 * symbols.length + 128), new Uint8Array(symbols.length)] : [];
   return {
     name,
-    encode: (data) => rans.encode(data, rows, tokens, contexts),
-    decode: (bytes) => rans.decode(bytes, rows, tokens, contexts),
+    encode: (data) => rans.encode(data, rows, tokens, contexts, room),
+    decode: (bytes) => rans.decode(bytes, rows, tokens, contexts, out),
   };
 }
 
@@ -46,6 +47,7 @@ for (const data of [...syntheticData(), await realData(), ...(levels === null ? 
   const { name, symbols, tables } = data;
   const coders = [
     ...kernels.map((on) => ransPeer(`kvz rANS ${on.build}`, new WasmRans(on, tables), data)),
+    ransPeer(`kvz rANS ${kernels[0].build}, given arrays`, new WasmRans(kernels[0], tables), data, true),
     ransPeer("kvz rANS reference", new ReferenceRans(tables), data),
     ...peers,
   ];

@@ -22,11 +22,14 @@ const ADDRESSES: usize = memory.data(16, 16);
  * `tables`: decoding tables, one after the other. With `classes` null, `choice` holds the table of each row, u16 [rows];
  * else it holds the kinds of the tokens, u8 [tokens], and classes are u8 [rows][16], `next` u8 [16], `trellis` u8 [tokens]
  * of scratch. Of kinds there are three more, 0; scratch and output may be written three bytes beyond their ends.
- * `states`: u32 [32] of scratch.
+ * Rows [begin, end) go to `out`: all at once, or in calls one after the other, between which trellis and `states`, u32
+ * [33], stay as they are. What is wrong with the stream the last call tells, or one before.
  */
 export function decode(
   bytes: usize,
   length: usize,
+  begin: usize,
+  end: usize,
   rows: usize,
   tokens: usize,
   bits: u32,
@@ -39,27 +42,37 @@ export function decode(
   out: usize,
 ): i32 {
   const lanes: usize = rows == 0 ? 0 : min(tokens, LANES);
-  const end = bytes + length;
-  memory.copy(states, bytes, lanes << 2);
-  for (let lane: usize = 0; lane < lanes; lane++) {
-    if (load<u32>(states + (lane << 2)) < LOW) return BAD_STATE;
-  }
-  // Lanes without tokens run along with state 0 in the vectors, so they must not be left over from before.
-  memory.fill(states + (lanes << 2), 0, (LANES - lanes) << 2);
-  const from = bytes + (lanes << 2);
+  const stop = bytes + length, count = end - begin;
   let at: usize;
-  if (classes == 0) {
-    at = bits == 11
-      ? decodePlain(11, from, end, rows, tokens, tables, choice, states, out)
-      : decodePlain(12, from, end, rows, tokens, tables, choice, states, out);
+  if (begin == 0) {
+    memory.copy(states, bytes, lanes << 2);
+    for (let lane: usize = 0; lane < lanes; lane++) {
+      if (load<u32>(states + (lane << 2)) < LOW) return BAD_STATE;
+    }
+    // Lanes without tokens run along with state 0 in the vectors, so they must not be left over from before.
+    memory.fill(states + (lanes << 2), 0, (LANES - lanes) << 2);
+    if (classes != 0) memory.fill(trellis, 0, tokens + 3);
+    at = bytes + (lanes << 2);
   } else {
-    memory.fill(trellis, 0, tokens + 3);
-    at = bits == 11
-      ? decodeTrellis(11, from, end, rows, tokens, tables, choice, classes, next, trellis, states, out)
-      : decodeTrellis(12, from, end, rows, tokens, tables, choice, classes, next, trellis, states, out);
+    at = load<u32>(states, LANES << 2);
   }
-  if (at > end) return TRUNCATED;
-  if (at < end) return NOT_AT_END;
+  if (classes == 0) {
+    const own = choice + (begin << 1);
+    at = bits == 11
+      ? decodePlain(11, at, stop, count, tokens, tables, own, states, out)
+      : decodePlain(12, at, stop, count, tokens, tables, own, states, out);
+  } else {
+    const own = classes + (begin << 4);
+    at = bits == 11
+      ? decodeTrellis(11, at, stop, count, tokens, tables, choice, own, next, trellis, states, out)
+      : decodeTrellis(12, at, stop, count, tokens, tables, choice, own, next, trellis, states, out);
+  }
+  if (at > stop) return TRUNCATED;
+  if (end < rows) {
+    store<u32>(states, at, LANES << 2);
+    return DONE;
+  }
+  if (at < stop) return NOT_AT_END;
   for (let lane: usize = 0; lane < lanes; lane++) {
     if (load<u32>(states + (lane << 2)) != LOW) return NOT_AT_END;
   }

@@ -118,6 +118,34 @@ for (const [label, open] of CODERS) {
     }
   });
 
+  // GPUs do not decode in parts.
+  if (!onGpu) {
+    Deno.test(`rans ${label}: an array that is given is filled part by part, with the same refusals`, async () => {
+      // More than the 65,536 symbols of a part: rows that do and do not divide it, one row alone, incomplete groups.
+      for (const [rows, tokens] of [[700, 200], [257, 256], [3, 70000], [1, 131073], [4100, 33]]) {
+        for (const variant of ["plain", "trellis"] as const) {
+          const { symbols, contexts, tables } = randomCase({
+            ...{ rows, tokens, variant, bits: 12, tables: 8, alphabet: 40, decay: 0.9, seed: rows },
+          });
+          const rans = await open(tables);
+          const bytes = await rans.encode(symbols, rows, tokens, contexts);
+          const out = new Uint8Array(symbols.length).fill(255);
+          assertEquals(await rans.decode(bytes, rows, tokens, contexts, out), out);
+          assertEquals(out, symbols);
+          const next = generator(tokens);
+          for (let i = 0; i < 6; i++) {
+            const damaged = bytes.slice(0, i < 3 ? bytes.length : (bytes.length * next()) & ~1);
+            if (i < 3) damaged[Math.floor(damaged.length * next())] ^= 1 + 254 * next();
+            assertEquals(
+              await outcome(() => rans.decode(damaged, rows, tokens, contexts, out.slice())),
+              await outcome(() => rans.decode(damaged, rows, tokens, contexts)),
+            );
+          }
+        }
+      }
+    });
+  }
+
   // GPUs have this as one batch (gpu_entropy_test.ts).
   if (!onGpu) {
     Deno.test(`rans ${label}: every frequency divides exactly`, async () => {

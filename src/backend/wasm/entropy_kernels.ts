@@ -29,6 +29,8 @@ export interface EntropyExports {
   decode(
     bytes: number,
     length: number,
+    begin: number,
+    end: number,
     rows: number,
     tokens: number,
     bits: number,

@@ -24,6 +24,8 @@ import { RANS_SYMBOLS, type RansTables, requireTables, tableCount } from "./rans
 const PADDING = 2 * RANS_LANES + 16;
 /** Bytes that the kernels may touch past the ends of matrices and tokens: they take four lanes at once. */
 const SLACK = 3;
+/** Symbols that are decoded at a time into an array that is given, in whole rows. */
+const PART = 65536;
 /** Bytes of an encoding table. */
 const ENCODE_TABLE = RANS_SYMBOLS * 8;
 /** Bytes of 32 states. */
@@ -106,8 +108,10 @@ export class WasmRans implements HostRans {
     const tables = this.#decodingTables();
     return kernels.scoped((alloc) => {
       const from = alloc(bytes.length + PADDING);
-      const states = alloc(STATES);
-      const to = alloc(count + SLACK);
+      const states = alloc(STATES + 4);
+      // Symbols for a given array leave while they are in the core's cache; a slice takes all of them at once.
+      const part = out === undefined ? rows : Math.max(1, Math.floor(PART / Math.max(tokens, 1)));
+      const to = alloc(Math.min(part * tokens, count) + SLACK);
       const trellis = alloc(tokens + SLACK);
       let [choice, classes, next] = [0, 0, 0];
       if (contexts.variant === "plain") {
@@ -119,14 +123,33 @@ export class WasmRans implements HostRans {
       kernels.write(from, bytes);
       const { length } = bytes;
       const { decode } = kernels.exports;
-      const code = decode(from, length, rows, tokens, bits, tables, choice, classes, next, trellis, states, to);
-      if (code === 1) throw badState();
-      if (code === 2) throw truncated();
-      if (code === 3) throw notAtEnd();
-      const symbols = kernels.bytes(to, count);
-      if (out === undefined) return symbols.slice();
-      out.set(symbols);
-      return out;
+      let begin = 0;
+      do {
+        const end = Math.min(begin + part, rows);
+        const code = decode(
+          from,
+          length,
+          begin,
+          end,
+          rows,
+          tokens,
+          bits,
+          tables,
+          choice,
+          classes,
+          next,
+          trellis,
+          states,
+          to,
+        );
+        if (code === 1) throw badState();
+        if (code === 2) throw truncated();
+        if (code === 3) throw notAtEnd();
+        out?.set(kernels.bytes(to, (end - begin) * tokens), begin * tokens);
+        begin = end;
+      } while (begin < rows);
+      // A slice, unlike a new array, is not filled with zeros first.
+      return out ?? kernels.bytes(to, count).slice();
     });
   }
 

@@ -30,7 +30,8 @@ export interface Rans {
   ): Uint8Array | Promise<Uint8Array>;
 
   /**
-   * Restores symbols [rows][tokens], into `out` where it is given. The bytes must stay until it answers.
+   * Restores symbols [rows][tokens], into `out` where it is given; of a damaged stream some may be there. The bytes must
+   * stay until it answers.
    *
    * @throws {KvzFormatError} when the bytes are not what {@linkcode Rans.encode} makes for this geometry: truncated,
    *   with surplus bytes, or not ending in the initial states.

@@ -75,8 +75,8 @@ export function split(
 }
 
 /**
- * Symbols without escapes → what they are with a base greater by `more`, −31 to 31. Returns whether that needs no
- * escapes; if it does, the symbols are spoiled.
+ * Symbols → what they are with a base greater by `more`, −31 to 31; escapes stay as they are. Returns whether that needs
+ * no further escapes; if it does, the symbols are spoiled.
  */
 export function rebase(symbols: usize, count: usize, more: i32): bool {
   const taken = more << 2;
@@ -87,15 +87,17 @@ export function rebase(symbols: usize, count: usize, more: i32): bool {
     let leasts = magnitude;
     for (; i + 16 <= count; i += 16) {
       const s = v128.load(symbols + i);
+      const m = v128.and(s, magnitude), kept = i8x16.gt_s(i8x16.splat(4), m);
       // What leaves the range at its upper end is negative.
-      const moved = i8x16.sub(v128.and(s, magnitude), octaves);
-      leasts = i8x16.min_s(leasts, moved);
-      v128.store(symbols + i, v128.bitselect(moved, s, magnitude));
+      const moved = i8x16.sub(m, octaves);
+      leasts = i8x16.min_s(leasts, v128.bitselect(magnitude, moved, kept));
+      v128.store(symbols + i, v128.bitselect(moved, s, v128.andnot(magnitude, kept)));
     }
     if (v128.any_true(i8x16.lt_s(leasts, i8x16.splat(4)))) least = 0;
   }
   for (; i < count; i++) {
     const s = <i32>load<u8>(symbols + i);
+    if ((s & 127) < 4) continue;
     const moved = (s & 127) - taken;
     if (moved < 4 || moved > 127) least = 0;
     store<u8>(symbols + i, (s & 128) | (moved & 127));

@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertThrows } from "deno-std/assert";
 import fc from "fast-check";
 import { fromFloat32 } from "../../src/cache/elements.ts";
+import type { DType } from "../../src/cache/types.ts";
 import { KvzFormatError } from "../../src/errors.ts";
 import type { RowModel } from "../../src/stages/lossless/codes.ts";
 import { countedRanges, countStep } from "../../src/stages/lossless/counts.ts";
@@ -61,6 +62,40 @@ for (const [name, open] of LOOPS) {
         }
       }
     }
+  });
+
+  Deno.test(`${name}: whatever chunk was before, the base and the escapes are those of the reference`, async () => {
+    const loops = await open();
+    const chunks = fc.array(
+      fc.record({
+        octave: fc.integer({ min: -60, max: 60 }),
+        near: fc.boolean(),
+        spread: fc.integer({ min: 1, max: 34 }),
+        odd: fc.array(
+          fc.tuple(fc.nat({ max: 254 }), fc.constantFrom(0, 2 ** -70, 2 ** 70, Infinity, NaN)),
+          { maxLength: 3 },
+        ),
+        seed: fc.integer(),
+      }),
+      { minLength: 2, maxLength: 6 },
+    );
+    fc.assert(fc.property(fc.constantFrom<DType>("bf16", "f32"), chunks, (dtype, list) => {
+      const shape = { blocks: 3, dim: 17, dtype, turns: new Uint32Array(0) };
+      const rows = rowOrder(shape);
+      let octave = 0;
+      for (const chunk of list) {
+        // Mostly near the one before, where symbols are moved.
+        octave = chunk.near ? octave + chunk.octave % 3 : chunk.octave;
+        const next = random(chunk.seed);
+        const values = Float32Array.from(
+          { length: 3 * 17 * 5 },
+          () => (next() < 0.5 ? -1 : 1) * (1 + next()) * 2 ** (octave - Math.floor(chunk.spread * next())),
+        );
+        for (const [at, value] of chunk.odd) values[at] = value;
+        const heads = headsOf(fromFloat32(values, dtype), shape.blocks);
+        assertEquals({ ...loops.split(heads, shape, 5, rows) }, { ...reference.split(heads, shape, 5, rows) });
+      }
+    }));
   });
 
   Deno.test(`${name}: sums, map and counts are the reference's, bit by bit`, async () => {

@@ -81,17 +81,18 @@ export class WasmLossless implements LosslessKernels {
     // One block at a time is brought in and taken away: it stays in the core's own cache meanwhile.
     const elements = this.#bytes(from, n * width);
     // One array of all planes: where they stay as they are, it is the stream.
-    const all = room ?? new Uint8Array(blocks * perBlock.reduce((sum, length) => sum + length, 0));
+    const joined = room ?? new Uint8Array(blocks * perBlock.reduce((sum, length) => sum + length, 0));
     let [at, first] = [planes, 0];
-    const parts = perBlock.map((length) => all.subarray(first, first += blocks * length));
+    const parts = perBlock.map((length) => joined.subarray(first, first += blocks * length));
     const placed = perBlock.map((length) => this.#bytes((at += length) - length, length));
     const escapeCounts = new Uint32Array(blocks);
     const bring = (block: number) => elements.set(heads[block]);
     const { rebase, split, topExponent } = this.#exports;
     let [top, end] = [0, escapes];
-    const splitAll = (base: number) => {
+    const splitBlocks = (base: number, wanted: (block: number) => boolean) => {
       end = escapes;
       for (let block = 0; block < blocks; block++) {
+        if (!wanted(block)) continue;
         bring(block);
         if (dtype !== "f16") top = Math.max(top, topExponent(from, DTYPES[dtype], n));
         const list = order + 4 * dim * block;
@@ -101,17 +102,20 @@ export class WasmLossless implements LosslessKernels {
       }
     };
     let base = 0;
-    if (dtype === "f16" || blocks === 0) splitAll(base);
+    const all = () => true;
+    if (dtype === "f16" || blocks === 0) splitBlocks(base, all);
     else {
-      // The greatest exponent of a chunk is seldom far from the last one's: symbols are moved where it is another.
+      // The greatest exponent of a chunk is seldom far from the last one's: where it is another, symbols are moved, and
+      // blocks with escapes split again.
       bring(0);
       const guess = this.#bases.get(shape) ?? baseBelow(topExponent(from, DTYPES[dtype], n));
-      splitAll(guess);
+      splitBlocks(guess, all);
       base = baseBelow(top);
-      const moved = base === guess ||
-        end === escapes && Math.abs(base - guess) < 32 &&
+      if (base !== guess) {
+        const moved = Math.abs(base - guess) < 32 &&
           rebase(place.symbols, rows.length * tokens, base - guess) !== 0;
-      if (!moved) splitAll(base);
+        splitBlocks(base, moved ? (block) => escapeCounts[block] > 0 : all);
+      }
       this.#bases.set(shape, base);
     }
     return {

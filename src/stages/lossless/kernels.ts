@@ -91,9 +91,9 @@ export function fiveBitBytes(n: number): number {
   return ((n + 1) >> 1) + ((n + 7) >> 3);
 }
 
-/** Tokens from one group of four sampled ones to the next: at least 128 tokens are sampled where there are as many. */
+/** Tokens from one group of four sampled ones to the next: at least 64 tokens are sampled where there are as many. */
 export function sampleStep(tokens: number): number {
-  return tokens >= 512 ? 16 : tokens >= 256 ? 8 : 4;
+  return tokens >= 512 ? 32 : tokens >= 256 ? 16 : tokens >= 128 ? 8 : 4;
 }
 
 /** Tokens that {@linkcode LosslessKernels.measure} sums over: four in a row at every step, all when fewer than four. */

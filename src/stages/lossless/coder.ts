@@ -326,7 +326,12 @@ function groupContexts(groups: readonly RowGroup[], { classes }: RowModel, numbe
   if (bad >= 0) throw damaged(`it has no table of class ${classes[bad]}`);
   return groups.map(({ begin, end, phases }) => {
     if (phases !== null) {
-      return { variant: "trellis", classes: own.subarray(begin * PHASES, end * PHASES), kinds: phases, next: NO_TRELLIS };
+      return {
+        variant: "trellis",
+        classes: own.subarray(begin * PHASES, end * PHASES),
+        kinds: phases,
+        next: NO_TRELLIS,
+      };
     }
     // Rows that do not turn have one class.
     const tableOf = new Uint16Array(end - begin);

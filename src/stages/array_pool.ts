@@ -19,7 +19,11 @@ export class ArrayPool {
 
   /** An array of `length` bytes, contents undefined. */
   take(length: number): Uint8Array {
-    const index = this.#free.findIndex((array) => array.length >= length);
+    // The shortest that is long enough: a longer one may be wanted next.
+    let index = -1;
+    this.#free.forEach((array, i) => {
+      if (array.length >= length && (index < 0 || array.length < this.#free[index].length)) index = i;
+    });
     const array = index < 0 ? new Uint8Array(length) : this.#free.splice(index, 1)[0];
     this.#lent.add(array.buffer);
     return array.subarray(0, length);

@@ -44,6 +44,11 @@ Deno.test("array pool: what came back is used again, what came from elsewhere is
   const third = pool.take(60);
   assert(third.buffer !== second.buffer);
   assertEquals(third.buffer.byteLength, 60);
+  // Of several the shortest that will do.
+  const [short, long] = [pool.take(200), pool.take(300)];
+  pool.give(long);
+  pool.give(short);
+  assertEquals([pool.take(150).buffer, pool.take(150).buffer], [short.buffer, long.buffer]);
   // A longer one is wanted than there is.
   pool.give(second);
   assertEquals(pool.take(101).buffer.byteLength, 101);

@@ -1,7 +1,11 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "deno-std/assert";
 import fc from "fast-check";
 import { contiguousPositions } from "../../src/codec/regions.ts";
+import { EntropyKernels } from "../../src/backend/wasm/entropy_kernels.ts";
+import { WasmLossless } from "../../src/backend/wasm/lossless_kernels.ts";
 import { KvzFormatError } from "../../src/errors.ts";
+import { ArrayPool } from "../../src/stages/array_pool.ts";
+import { WasmRans } from "../../src/stages/entropy/rans.ts";
 import { ReferenceRans } from "../../src/stages/entropy/rans_reference.ts";
 import { LosslessCoder } from "../../src/stages/lossless/coder.ts";
 import { packCodes, rowModel, unpackCodes } from "../../src/stages/lossless/codes.ts";
@@ -37,6 +41,28 @@ for (const [name, open] of LOOPS) {
     }));
   });
 }
+
+Deno.test("streams lie in arrays of the pool, which serve the next chunk", async () => {
+  const [loops, kernels] = [await WasmLossless.open(), await EntropyKernels.open()];
+  for (const dtype of ["f16", "bf16", "f32"] as const) {
+    const { shape, data, tokens, positions } = losslessCase(dtype, {
+      ...{ blocks: 3, dim: 32, tokens: 70, pairs: 5, first: 9, seed: 4, filling: "cache" },
+    });
+    const coder = new LosslessCoder(loops, (tables) => new WasmRans(kernels, tables), shape);
+    const heads = headsOf(data, shape.blocks);
+    const alone = await coder.encode(heads, tokens, positions);
+    const pool = new ArrayPool(1 << 20);
+    const buffers = new Set<ArrayBufferLike>();
+    for (let round = 0; round < 3; round++) {
+      const streams = await coder.encode(heads, tokens, positions, pool);
+      assertEquals(streams, alone);
+      for (const { buffer } of [streams.symbols, streams.planes]) buffers.add(buffer);
+      for (const name of NAMES) pool.give(streams[name]);
+    }
+    // Symbols of all groups in one array, planes in another, in use again each time.
+    assertEquals(buffers.size, 2, dtype);
+  }
+});
 
 Deno.test("every bit of f16 survives: all values, NaN of every payload", async () => {
   const data = new Uint8Array(new Uint16Array(65536).map((_, i) => i).buffer);

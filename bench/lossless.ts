@@ -20,7 +20,6 @@ import type { KvCache } from "../src/cache/kv_cache.ts";
 import { KINDS } from "../src/cache/types.ts";
 import { openCodec } from "../src/codec/open.ts";
 import { WasmLossless } from "../src/backend/wasm/lossless_kernels.ts";
-import { EntropyKernels } from "../src/backend/wasm/entropy_kernels.ts";
 import { WasmRans } from "../src/stages/entropy/rans.ts";
 import { LosslessCoder } from "../src/stages/lossless/coder.ts";
 import type { LosslessStreams } from "../src/stages/lossless/streams.ts";
@@ -91,13 +90,12 @@ async function time(row: Row, compress: () => unknown, restore: () => unknown): 
 /** The coder's chunks of a cache, as lanes run them. */
 async function coderJobs(cache: KvCache) {
   const kernels = await WasmLossless.open();
-  const entropy = await EntropyKernels.open();
   const { layers, kvHeads, keyDim, valueDim, rope } = cache.model;
   const jobs = [];
   for (const kind of KINDS) {
     const turns = kind === "key" && rope !== null ? ropeTurns(rope) : new Uint32Array(0);
     const shape = { blocks: layers * kvHeads, dim: kind === "key" ? keyDim : valueDim, dtype: cache.dtype, turns };
-    const coder = new LosslessCoder(kernels, (tables) => new WasmRans(entropy, tables), shape);
+    const coder = new LosslessCoder(kernels, (tables) => new WasmRans(kernels, tables), shape);
     for (let begin = 0; begin < cache.tokens; begin += CHUNK) {
       const end = Math.min(begin + CHUNK, cache.tokens);
       jobs.push({

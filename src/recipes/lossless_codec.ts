@@ -83,11 +83,9 @@ export async function openCodec(
   tags: Readonly<Record<Kind, readonly string[]>>,
 ): Promise<ChunkCodec> {
   const build = hostBuild(backend, "lossless planes");
-  const [kernels, rans] = await Promise.all([
-    build === null ? new ReferenceLossless() : WasmLossless.open(build),
-    openRans(backend),
-  ]);
-  return new LosslessCodec(backend, setup as LosslessSetup, tags, kernels, rans);
+  const own = build === null ? undefined : await WasmLossless.open(build);
+  const rans = await openRans(backend, own);
+  return new LosslessCodec(backend, setup as LosslessSetup, tags, own ?? new ReferenceLossless(), rans);
 }
 
 class LosslessCodec implements ChunkCodec {

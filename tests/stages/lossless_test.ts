@@ -1,11 +1,11 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "deno-std/assert";
 import fc from "fast-check";
 import { contiguousPositions } from "../../src/codec/regions.ts";
-import { EntropyKernels } from "../../src/backend/wasm/entropy_kernels.ts";
 import { WasmLossless } from "../../src/backend/wasm/lossless_kernels.ts";
 import { KvzFormatError } from "../../src/errors.ts";
 import { ArrayPool } from "../../src/stages/array_pool.ts";
 import { WasmRans } from "../../src/stages/entropy/rans.ts";
+import type { RansFactory } from "../../src/stages/entropy/rans_factory.ts";
 import { ReferenceRans } from "../../src/stages/entropy/rans_reference.ts";
 import { LosslessCoder } from "../../src/stages/lossless/coder.ts";
 import { packCodes, rowModel, unpackCodes } from "../../src/stages/lossless/codes.ts";
@@ -25,11 +25,17 @@ for (const [name, open] of LOOPS) {
   Deno.test(`${name}: chunks come back bit by bit, coded as by the reference`, async () => {
     const loops = await open();
     await fc.assert(fc.asyncProperty(losslessCases(), async ({ shape, data, tokens, positions }) => {
-      const coder = new LosslessCoder(loops, (tables) => new ReferenceRans(tables), shape);
+      // In WebAssembly symbols are coded where the loops leave them.
+      const rans: RansFactory = (tables) =>
+        loops instanceof WasmLossless ? new WasmRans(loops, tables) : new ReferenceRans(tables);
+      const coder = new LosslessCoder(loops, rans, shape);
       const streams = await coder.encode(headsOf(data, shape.blocks), tokens, positions);
       assertEquals(streams, await referenceCoder(shape).encode(headsOf(data, shape.blocks), tokens, positions));
       const limits = coder.limits(tokens);
       for (const stream of NAMES) assert(streams[stream].length <= limits[stream], stream);
+      // A coder with memory of its own makes the same.
+      const apart = new LosslessCoder(loops, (tables) => new ReferenceRans(tables), shape);
+      assertEquals(await apart.encode(headsOf(data, shape.blocks), tokens, positions), streams);
       assertEquals(await coder.decode(streams, tokens, positions), data);
       const expanded = await coder.expand(streams, tokens, positions);
       for (let block = 0; block < shape.blocks; block++) {
@@ -43,12 +49,12 @@ for (const [name, open] of LOOPS) {
 }
 
 Deno.test("streams lie in arrays of the pool, which serve the next chunk", async () => {
-  const [loops, kernels] = [await WasmLossless.open(), await EntropyKernels.open()];
+  const loops = await WasmLossless.open();
   for (const dtype of ["f16", "bf16", "f32"] as const) {
     const { shape, data, tokens, positions } = losslessCase(dtype, {
       ...{ blocks: 3, dim: 32, tokens: 70, pairs: 5, first: 9, seed: 4, filling: "cache" },
     });
-    const coder = new LosslessCoder(loops, (tables) => new WasmRans(kernels, tables), shape);
+    const coder = new LosslessCoder(loops, (tables) => new WasmRans(loops, tables), shape);
     const heads = headsOf(data, shape.blocks);
     const alone = await coder.encode(heads, tokens, positions);
     const pool = new ArrayPool(1 << 20);
@@ -61,6 +67,34 @@ Deno.test("streams lie in arrays of the pool, which serve the next chunk", async
     }
     // Symbols of all groups in one array, planes in another, in use again each time.
     assertEquals(buffers.size, 2, dtype);
+  }
+});
+
+Deno.test("memory does not grow between a split and the last stream, and is given back", async () => {
+  for (const dtype of ["f16", "bf16"] as const) {
+    const loops = await WasmLossless.open();
+    // Each chunk is larger than the one before; of one group of rows, and of many.
+    for (const [blocks, tokens, pairs] of [[2, 64, 0], [3, 100, 8], [9, 500, 32], [40, 512, 0]]) {
+      const { shape, data, positions } = losslessCase(dtype, {
+        ...{ blocks, dim: 64, tokens, pairs, first: 3, seed: blocks, filling: "cache" },
+      });
+      let memory: ArrayBufferLike | undefined;
+      const coder = new LosslessCoder(loops, (tables) => {
+        // The first coder of a chunk is the symbols'.
+        memory ??= loops.exports.memory.buffer;
+        return new WasmRans(loops, tables);
+      }, shape);
+      const { symbols } = await coder.encode(headsOf(data, blocks), tokens, positions);
+      assert(symbols.length < blocks * 64 * tokens, "symbols are coded");
+      assert(memory === loops.exports.memory.buffer, `${dtype}: ${blocks} blocks, ${tokens} tokens`);
+    }
+    const inUse = loops.bytesInUse;
+    const again = losslessCase(dtype, {
+      ...{ blocks: 9, dim: 64, tokens: 500, pairs: 32, first: 3, seed: 9, filling: "cache" },
+    });
+    const coder = new LosslessCoder(loops, (tables) => new WasmRans(loops, tables), again.shape);
+    await coder.encode(headsOf(again.data, 9), 500, again.positions);
+    assertEquals(loops.bytesInUse, inUse);
   }
 });
 

@@ -6,7 +6,7 @@ import { KvzBackendError, KvzFormatError } from "../../src/errors.ts";
 import { countSymbols, modelBits } from "../../src/stages/entropy/rans_counts.ts";
 import { escapeLevels } from "../../src/stages/entropy/escapes.ts";
 import { escapeLevelsOn, unescapeLevelsOn } from "../../src/stages/entropy/rans_levels.ts";
-import { WasmRans } from "../../src/stages/entropy/rans.ts";
+import { encodingBytes, WasmRans } from "../../src/stages/entropy/rans.ts";
 import { ReferenceRans } from "../../src/stages/entropy/rans_reference.ts";
 import { normalizeTables } from "../../src/stages/entropy/rans_tables.ts";
 import { generator } from "../backend/backends.ts";
@@ -244,6 +244,39 @@ for (const build of WASM_BUILDS) {
     assertThrows(() => rans.encode(symbols, rows, tokens, contexts), KvzBackendError, "freed");
     kernels.free(low);
     assertEquals(kernels.bytesInUse, before);
+  });
+}
+
+for (const build of WASM_BUILDS) {
+  Deno.test(`rans wasm ${build}: symbols in the kernels' memory are coded there, in the memory that is foretold`, async () => {
+    for (const variant of ["plain", "trellis"] as const) {
+      for (const [rows, tokens] of [[1, 1], [9, 70], [64, 512], [8000, 4]]) {
+        const made = randomCase({
+          ...{ rows, tokens, variant, bits: 11, tables: 128, alphabet: 16, decay: 0.8, seed: rows },
+        });
+        // States that never leave 0 do not move the tables.
+        const contexts = made.contexts.variant === "plain"
+          ? made.contexts
+          : { ...made.contexts, next: new Uint8Array(16) };
+        const tables = { bits: 11, frequencies: new Uint16Array(128 * 256).fill(8) } as const;
+        const kernels = await EntropyKernels.open(build);
+        const foretold = encodingBytes(rows, tokens, 128);
+        const [at, room] = [kernels.alloc(rows * tokens + 3), kernels.alloc(foretold)];
+        const { memory } = kernels.exports;
+        // Nothing else is left of the memory.
+        const left = () => memory.buffer.byteLength - room - Math.ceil(foretold / 64) * 64;
+        if (left() > 0) kernels.alloc(left());
+        kernels.free(room);
+        const { buffer } = memory;
+        const placed = kernels.bytes(at, rows * tokens);
+        placed.set(made.symbols);
+        const rans = new WasmRans(kernels, tables);
+        const expected = new ReferenceRans(tables).encode(made.symbols, rows, tokens, contexts);
+        assertEquals(rans.encode(placed, rows, tokens, contexts), expected);
+        assert(memory.buffer === buffer, `${variant} ${rows} × ${tokens}: the memory grew`);
+        assertEquals(placed, made.symbols);
+      }
+    }
   });
 }
 

@@ -3,11 +3,10 @@
  *
  * @module
  */
+import type { RansExports } from "./entropy_kernels.ts";
 
 /** Exports of the module. Pointers are byte addresses, 0 is null; see asm/lossless/. */
-export interface LosslessExports {
-  readonly memory: WebAssembly.Memory;
-  heapBase(): number;
+export interface LosslessExports extends RansExports {
   topExponent(data: number, dtype: number, count: number): number;
   rebase(symbols: number, count: number, more: number): number;
   split(

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { BYTES_PER_ELEMENT, type DType } from "../../cache/types.ts";
-import { KvzBackendError, KvzLimitError } from "../../errors.ts";
+import type { DType } from "../../cache/types.ts";
+import { encodingBytes } from "../../stages/entropy/rans.ts";
 import { PHASE_COSINES, PHASE_SINES, phaseSums } from "../../stages/lossless/choose.ts";
 import { CLASSES, type RowCodes, type RowModel } from "../../stages/lossless/codes.ts";
 import {
@@ -17,26 +17,24 @@ import {
   wrongEscapes,
 } from "../../stages/lossless/kernels.ts";
 import { countedRanges, countStep } from "../../stages/lossless/counts.ts";
-import { type LosslessShape, PHASES, phasesMet, type RowGroup } from "../../stages/lossless/shape.ts";
-import { detectBuild, supportsBuild } from "./detect.ts";
+import { elementBytes, type LosslessShape, PHASES, phasesMet, type RowGroup } from "../../stages/lossless/shape.ts";
 import type { WasmBuild } from "./exports.ts";
-import { inflateBuild } from "./inflate.ts";
+import { instantiate, KernelModule } from "./kernel_module.ts";
 import type { LosslessExports } from "./lossless_exports.ts";
-import { align, COUNTS, OTHER_BYTES, type Places, placesOf } from "./lossless_places.ts";
+import { COUNTS, joinPlaces, OTHER_BYTES, type Places, placesOf, splitPlaces } from "./lossless_places.ts";
 
 const DTYPES: Record<DType, number> = { f32: 0, f16: 1, bf16: 2 };
-const PAGE = 65536;
-/** The loops on one instance of the kernels. Calls are synchronous; coders of one thread share it. */
-export class WasmLossless implements LosslessKernels {
-  readonly build: WasmBuild;
-  readonly #exports: LosslessExports;
+
+/**
+ * The loops on one instance of the kernels. Calls are synchronous; coders of one thread share it. The rANS coder in the
+ * same module takes symbols where the loops leave them.
+ */
+export class WasmLossless extends KernelModule<LosslessExports> implements LosslessKernels {
+  /** The block of memory that chunks have their places in. */
+  #base = 0;
+  #size = 0;
   /** Base of the last chunk of each shape. */
   readonly #bases = new WeakMap<LosslessShape, number>();
-
-  private constructor(build: WasmBuild, exports: LosslessExports) {
-    this.build = build;
-    this.#exports = exports;
-  }
 
   /**
    * Instantiates a build, by default the best one that this engine runs.
@@ -44,19 +42,12 @@ export class WasmLossless implements LosslessKernels {
    * @throws {KvzBackendError} when the engine cannot run it, or may not compile WebAssembly from bytes (edge runtimes)
    */
   static async open(build: WasmBuild | "auto" = "auto"): Promise<WasmLossless> {
-    const chosen = build === "auto" ? detectBuild() : supportsBuild(build) ? build : null;
-    if (chosen === null) {
-      const what = build === "auto" ? "WebAssembly" : `the ${build} build of the kernels`;
-      throw new KvzBackendError(`Cannot use recipe lossless: this engine does not run ${what}`);
-    }
-    // Imported when needed, so that other recipes do not carry it.
-    const bytes = await inflateBuild((await import("./bytes/lossless.ts")).lossless, chosen);
-    try {
-      const { instance } = await WebAssembly.instantiate(bytes);
-      return new WasmLossless(chosen, instance.exports as unknown as LosslessExports);
-    } catch (cause) {
-      throw new KvzBackendError("Cannot use recipe lossless: this runtime does not compile its kernels", { cause });
-    }
+    const { build: chosen, exports } = await instantiate<LosslessExports>(
+      async () => (await import("./bytes/lossless.ts")).lossless,
+      build,
+      "use recipe lossless",
+    );
+    return new WasmLossless(chosen, exports);
   }
 
   split(
@@ -68,26 +59,22 @@ export class WasmLossless implements LosslessKernels {
   ): ElementParts {
     const { blocks, dim, dtype } = shape;
     const n = tokens * dim;
-    const width = BYTES_PER_ELEMENT[dtype];
     const perBlock = planeLengths({ ...shape, blocks: 1 }, tokens);
-    const place = this.#places(rows.length, tokens);
-    const from = place.end;
-    const planes = align(from + n * width);
-    const work = align(perBlock.reduce((at, length) => at + length, planes));
-    const order = align(work + n);
-    const escapes = align(order + rows.byteLength);
-    this.#reserve(escapes + (dtype === "f16" ? 0 : rows.length * tokens));
-    this.#ints(order, rows.length).set(rows);
+    const place = this.#placed((base) => splitPlaces(base, shape, tokens));
+    // Memory to code the symbols with, free again: it must not grow under them.
+    this.scoped((alloc) => alloc(encodingBytes(rows.length, tokens, 2 * CLASSES)));
+    this.#ints(place.rows, rows.length).set(rows);
     // One block at a time is brought in and taken away: it stays in the core's own cache meanwhile.
-    const elements = this.#bytes(from, n * width);
+    const elements = this.bytes(place.elements, elementBytes({ ...shape, blocks: 1 }, tokens));
     // One array of all planes: where they stay as they are, it is the stream.
     const joined = room ?? new Uint8Array(blocks * perBlock.reduce((sum, length) => sum + length, 0));
-    let [at, first] = [planes, 0];
+    let [at, first] = [place.planes, 0];
     const parts = perBlock.map((length) => joined.subarray(first, first += blocks * length));
-    const placed = perBlock.map((length) => this.#bytes((at += length) - length, length));
+    const placed = perBlock.map((length) => this.bytes((at += length) - length, length));
     const escapeCounts = new Uint32Array(blocks);
     const bring = (block: number) => elements.set(heads[block]);
-    const { rebase, split, topExponent } = this.#exports;
+    const { rebase, split, topExponent } = this.exports;
+    const { elements: from, planes, work, symbols, escapes } = place;
     let [top, end] = [0, escapes];
     const splitBlocks = (base: number, wanted: (block: number) => boolean) => {
       end = escapes;
@@ -95,8 +82,8 @@ export class WasmLossless implements LosslessKernels {
         if (!wanted(block)) continue;
         bring(block);
         if (dtype !== "f16") top = Math.max(top, topExponent(from, DTYPES[dtype], n));
-        const list = order + 4 * dim * block;
-        escapeCounts[block] = split(from, DTYPES[dtype], base, tokens, dim, list, work, place.symbols, planes, end);
+        const list = place.rows + 4 * dim * block;
+        escapeCounts[block] = split(from, DTYPES[dtype], base, tokens, dim, list, work, symbols, planes, end);
         end += escapeCounts[block];
         placed.forEach((part, i) => parts[i].set(part, block * part.length));
       }
@@ -113,16 +100,16 @@ export class WasmLossless implements LosslessKernels {
       base = baseBelow(top);
       if (base !== guess) {
         const moved = Math.abs(base - guess) < 32 &&
-          rebase(place.symbols, rows.length * tokens, base - guess) !== 0;
+          rebase(symbols, rows.length * tokens, base - guess) !== 0;
         splitBlocks(base, moved ? (block) => escapeCounts[block] > 0 : all);
       }
       this.#bases.set(shape, base);
     }
     return {
       base,
-      symbols: this.#bytes(place.symbols, rows.length * tokens),
+      symbols: this.bytes(symbols, rows.length * tokens),
       planes: parts,
-      escapes: this.#bytes(escapes, end - escapes),
+      escapes: this.bytes(escapes, end - escapes),
       escapeCounts,
     };
   }
@@ -136,47 +123,39 @@ export class WasmLossless implements LosslessKernels {
     end: number,
   ): Uint8Array {
     const { dim, dtype } = shape;
-    const blocks = end - begin;
+    const wanted = { ...shape, blocks: end - begin };
     const [chosen, order] = this.#chosenRows(parts.symbols, tokens, rows, begin * dim, end * dim);
-    const lengths = planeLengths({ ...shape, blocks }, tokens);
+    const lengths = planeLengths(wanted, tokens);
     const before = parts.escapeCounts.subarray(0, begin).reduce((sum, n) => sum + n, 0);
     const escapeCount = parts.escapeCounts.subarray(begin, end).reduce((sum, n) => sum + n, 0);
-    const symbols = align(this.#exports.heapBase());
-    const planes = align(symbols + chosen.length);
-    const escapes = align(lengths.reduce((at, length) => at + length, planes));
-    const counts = align(escapes + escapeCount);
-    const list = align(counts + 4 * blocks);
-    const work = align(list + order.byteLength);
-    const out = align(work + tokens * dim);
-    const outBytes = blocks * tokens * dim * BYTES_PER_ELEMENT[dtype];
-    const placed = this.#isPlaced(chosen, symbols);
-    const count = chosen.length;
-    this.#reserve(out + outBytes);
-    if (!placed) this.#bytes(symbols, count).set(chosen);
+    // Of symbols that lie here already no view is needed, which may end where the block is made longer.
+    const [lie, count] = [this.#lies(chosen, this.#base), chosen.length];
+    const place = this.#placed((base) => joinPlaces(base, wanted, tokens, escapeCount));
+    if (!lie) this.bytes(place.symbols, count).set(chosen);
     lengths.reduce((at, length, i) => {
-      const perBlock = blocks === 0 ? 0 : length / blocks;
-      this.#bytes(at, length).set(parts.planes[i].subarray(begin * perBlock, end * perBlock));
+      const perBlock = wanted.blocks === 0 ? 0 : length / wanted.blocks;
+      this.bytes(at, length).set(parts.planes[i].subarray(begin * perBlock, end * perBlock));
       return at + length;
-    }, planes);
-    this.#bytes(escapes, escapeCount).set(parts.escapes.subarray(before, before + escapeCount));
-    this.#ints(counts, blocks).set(parts.escapeCounts.subarray(begin, end));
-    this.#ints(list, order.length).set(order);
-    const wrong = this.#exports.join(
-      symbols,
-      planes,
-      escapes,
-      counts,
+    }, place.planes);
+    this.bytes(place.escapes, escapeCount).set(parts.escapes.subarray(before, before + escapeCount));
+    this.#ints(place.counts, wanted.blocks).set(parts.escapeCounts.subarray(begin, end));
+    this.#ints(place.rows, order.length).set(order);
+    const wrong = this.exports.join(
+      place.symbols,
+      place.planes,
+      place.escapes,
+      place.counts,
       DTYPES[dtype],
       parts.base,
-      blocks,
+      wanted.blocks,
       tokens,
       dim,
-      list,
-      work,
-      out,
+      place.rows,
+      place.work,
+      place.out,
     );
     if (wrong >= 0) throw wrongEscapes(begin + wrong);
-    return this.#bytes(out, outBytes).slice();
+    return this.bytes(place.out, elementBytes(wanted, tokens)).slice();
   }
 
   measure(symbols: Uint8Array, tokens: number, groups: readonly RowGroup[], sums: Float32Array): void {
@@ -192,7 +171,7 @@ export class WasmLossless implements LosslessKernels {
           sines[i] = PHASE_SINES[phases[sampled[i]]];
         }
       }
-      this.#exports.measure(
+      this.exports.measure(
         place.symbols,
         tokens,
         begin,
@@ -216,27 +195,27 @@ export class WasmLossless implements LosslessKernels {
     for (const { begin, end, phases } of groups) {
       const [cc, cs, ss] = phases === null ? [0, 0, 0] : phaseSums(phases, sampled);
       const turning = phases === null ? 0 : 1;
-      const { choose } = this.#exports;
+      const { choose } = this.exports;
       choose(place.sums, begin, end, sampled.length, turning, cc, cs, ss, place.scales, place.means);
     }
-    scales.set(this.#bytes(place.scales, rows));
-    means.set(this.#bytes(place.means, rows));
+    scales.set(this.bytes(place.scales, rows));
+    means.set(this.bytes(place.means, rows));
   }
 
   model({ scales, means }: RowCodes, tokens: number, groups: readonly RowGroup[]): RowModel {
     const rows = scales.length;
     const place = this.#places(rows, tokens);
-    this.#bytes(place.scales, rows).set(scales);
-    this.#bytes(place.means, rows).set(means);
+    this.bytes(place.scales, rows).set(scales);
+    this.bytes(place.means, rows).set(means);
     for (const { begin, end, phases } of groups) {
       const met = this.#placePhases(place, phases === null ? null : phasesMet(phases));
       const { classes, flips, octaves } = place;
-      this.#exports.model(place.scales, place.means, begin, end, met, classes, flips, octaves);
+      this.exports.model(place.scales, place.means, begin, end, met, classes, flips, octaves);
     }
     return {
-      classes: this.#bytes(place.classes, rows * PHASES),
-      flips: this.#bytes(place.flips, rows * PHASES),
-      octaves: this.#bytes(place.octaves, rows),
+      classes: this.bytes(place.classes, rows * PHASES),
+      flips: this.bytes(place.flips, rows * PHASES),
+      octaves: this.bytes(place.octaves, rows),
     };
   }
 
@@ -258,19 +237,19 @@ export class WasmLossless implements LosslessKernels {
     others.fill(0);
     for (const { begin, end, phases } of groups) {
       const at = this.#placePhases(place, phases);
-      this.#exports.count(place.symbols, tokens, begin, end, at, classes, flips, octaves, place.counts, step);
+      this.exports.count(place.symbols, tokens, begin, end, at, classes, flips, octaves, place.counts, step);
     }
     for (let i = 0; i < COUNTS; i++) counts[i] = placed[i] + others[i];
-    const marks = this.#bytes(seen, COUNTS);
+    const marks = this.bytes(seen, COUNTS);
     marks.fill(0);
-    if (step > 1) this.#bytes(ranges, 4 * CLASSES).set(countedRanges(counts));
+    if (step > 1) this.bytes(ranges, 4 * CLASSES).set(countedRanges(counts));
     for (const { begin, end, phases } of groups) {
       const at = this.#placePhases(place, phases);
-      const { normalize } = this.#exports;
+      const { normalize } = this.exports;
       normalize(place.symbols, tokens, begin, end, at, classes, flips, octaves, step > 1 ? ranges : 0, seen);
     }
     for (let i = 0; i < COUNTS; i++) counts[i] ||= marks[i];
-    if (foreign) symbols.set(this.#bytes(place.symbols, symbols.length));
+    if (foreign) symbols.set(this.bytes(place.symbols, symbols.length));
   }
 
   denormalize(symbols: Uint8Array, tokens: number, groups: readonly RowGroup[], model: RowModel): Uint8Array {
@@ -280,10 +259,10 @@ export class WasmLossless implements LosslessKernels {
     this.#placeModel(place, model);
     for (const { begin, end, phases } of groups) {
       const at = this.#placePhases(place, phases);
-      this.#exports.denormalize(place.symbols, tokens, begin, end, at, place.flips, place.octaves);
+      this.exports.denormalize(place.symbols, tokens, begin, end, at, place.flips, place.octaves);
     }
     // Where they lie join finds them.
-    return this.#bytes(place.symbols, length);
+    return this.bytes(place.symbols, length);
   }
 
   /** Symbols of features [begin, end) and their rows: all as they are, or those rows alone. */
@@ -311,48 +290,43 @@ export class WasmLossless implements LosslessKernels {
   /** Address of the phases, 0 without any. */
   #placePhases(place: Places, phases: Uint8Array | null): number {
     if (phases === null) return 0;
-    this.#bytes(place.phases, phases.length).set(phases);
+    this.bytes(place.phases, phases.length).set(phases);
     return place.phases;
   }
 
-  #isPlaced(array: Uint8Array, address: number): boolean {
-    return array.buffer === this.#exports.memory.buffer && array.byteOffset === address;
+  #lies(array: Uint8Array, address: number): boolean {
+    return array.buffer === this.exports.memory.buffer && array.byteOffset === address;
   }
 
   /** Copies an array to its place unless it is there. Returns whether it was elsewhere. */
   #place(array: Uint8Array, address: number): boolean {
-    if (this.#isPlaced(array, address)) return false;
-    this.#bytes(address, array.length).set(array);
+    if (this.#lies(array, address)) return false;
+    this.bytes(address, array.length).set(array);
     return true;
   }
 
-  /** Places for so many rows and tokens. The memory grows here and in split alone, never under views in use. */
+  /** Places for so many rows and tokens. */
   #places(rows: number, tokens: number): Places {
-    const places = placesOf(this.#exports.heapBase(), rows, tokens);
-    this.#reserve(places.end);
-    return places;
+    return this.#placed((base) => placesOf(base, rows, tokens));
   }
 
-  #reserve(end: number): void {
-    const { memory } = this.#exports;
-    const missing = end - memory.buffer.byteLength;
-    if (missing <= 0) return;
-    try {
-      memory.grow(Math.ceil(missing / PAGE));
-    } catch (cause) {
-      throw new KvzLimitError(`Cannot code a chunk: the engine does not grow a memory to ${end} bytes`, { cause });
+  /** Places in the block of memory, which is made longer here alone, never under views in use; its contents stay. */
+  #placed<T extends { readonly end: number }>(places: (base: number) => T): T {
+    const wanted = places(0).end;
+    if (wanted > this.#size) {
+      const longer = this.alloc(wanted);
+      this.bytes(longer, this.#size).set(this.bytes(this.#base, this.#size));
+      if (this.#size > 0) this.free(this.#base);
+      [this.#base, this.#size] = [longer, wanted];
     }
-  }
-
-  #bytes(address: number, length: number): Uint8Array {
-    return new Uint8Array(this.#exports.memory.buffer, address, length);
+    return places(this.#base);
   }
 
   #ints(address: number, length: number): Uint32Array {
-    return new Uint32Array(this.#exports.memory.buffer, address, length);
+    return new Uint32Array(this.exports.memory.buffer, address, length);
   }
 
   #floats(address: number, length: number): Float32Array {
-    return new Float32Array(this.#exports.memory.buffer, address, length);
+    return new Float32Array(this.exports.memory.buffer, address, length);
   }
 }

@@ -1,12 +1,13 @@
 /**
- * Where the arrays of a chunk of the lossless coder lie in its kernels' memory: fixed places, so that what one loop
- * leaves there need not be copied for the next.
+ * Where the arrays of a chunk of the lossless coder lie in its kernels' memory: fixed places behind `base`, symbols first,
+ * so that what one loop leaves there need not be copied for the next.
  *
  * @module
  */
-import { sampledTokens } from "../../stages/lossless/kernels.ts";
+import { BYTES_PER_ELEMENT } from "../../cache/types.ts";
+import { planeLengths, sampledTokens } from "../../stages/lossless/kernels.ts";
 import { CLASSES } from "../../stages/lossless/codes.ts";
-import { PHASES } from "../../stages/lossless/shape.ts";
+import { type LosslessShape, PHASES, rowCount } from "../../stages/lossless/shape.ts";
 
 /** Counts of 64 classes. */
 export const COUNTS = 64 * 256;
@@ -32,10 +33,10 @@ export interface Places {
   readonly end: number;
 }
 
-/** Places from `heapBase` on for so many rows and tokens. */
-export function placesOf(heapBase: number, rows: number, tokens: number): Places {
+/** Places for so many rows and tokens. */
+export function placesOf(base: number, rows: number, tokens: number): Places {
   const sampled = 4 * sampledTokens(tokens).length;
-  const symbols = align(heapBase);
+  const symbols = align(base);
   const classes = align(symbols + rows * tokens);
   const flips = align(classes + PHASES * rows);
   const octaves = align(flips + PHASES * rows);
@@ -52,7 +53,35 @@ export function placesOf(heapBase: number, rows: number, tokens: number): Places
   return { symbols, classes, flips, octaves, scales, means, sums, phases, cosines, sines, counts, seen, ranges, end };
 }
 
+/** Places of what `split` reads and writes beside the symbols. One block at a time is there, with its planes. */
+export function splitPlaces(base: number, shape: LosslessShape, tokens: number) {
+  const { dim, dtype } = shape;
+  const n = tokens * dim;
+  const { symbols, end: elements } = placesOf(base, rowCount(shape), tokens);
+  const planes = align(elements + n * BYTES_PER_ELEMENT[dtype]);
+  const work = align(planeLengths({ ...shape, blocks: 1 }, tokens).reduce((at, length) => at + length, planes));
+  const rows = align(work + n);
+  const escapes = align(rows + 4 * rowCount(shape));
+  const end = align(escapes + (dtype === "f16" ? 0 : rowCount(shape) * tokens));
+  return { symbols, elements, planes, work, rows, escapes, end };
+}
+
+/** Places of what `join` reads and writes; `shape` has the blocks that are wanted. */
+export function joinPlaces(base: number, shape: LosslessShape, tokens: number, escapeCount: number) {
+  const { blocks, dim, dtype } = shape;
+  const count = rowCount(shape) * tokens;
+  const symbols = align(base);
+  const planes = align(symbols + count);
+  const escapes = align(planeLengths(shape, tokens).reduce((at, length) => at + length, planes));
+  const counts = align(escapes + escapeCount);
+  const rows = align(counts + 4 * blocks);
+  const work = align(rows + 4 * rowCount(shape));
+  const out = align(work + tokens * dim);
+  const end = align(out + count * BYTES_PER_ELEMENT[dtype]);
+  return { symbols, planes, escapes, counts, rows, work, out, end };
+}
+
 /** The next start of a cache line. */
-export function align(address: number): number {
+function align(address: number): number {
   return Math.ceil(address / 64) * 64;
 }

@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { EntropyKernels } from "../../backend/wasm/entropy_kernels.ts";
+import { EntropyKernels, type RansKernels } from "../../backend/wasm/entropy_kernels.ts";
 import type { WasmBuild } from "../../backend/wasm/exports.ts";
 import { KvzBackendError } from "../../errors.ts";
-import { type RansContexts, requireContexts } from "./rans_contexts.ts";
+import { type RansContexts, requireContexts, TOKEN_KINDS, TRELLIS_STATES } from "./rans_contexts.ts";
 import {
   badState,
   type HostRans,
@@ -43,7 +43,7 @@ export async function createRans(tables: RansTables, options: { build?: WasmBuil
 
 /** A coder on kernels that others may share. Tables are made when they are first needed, one set for each direction. */
 export class WasmRans implements HostRans {
-  readonly #kernels: EntropyKernels;
+  readonly #kernels: RansKernels;
   readonly #tables: RansTables;
   /** Tables in the kernels' memory; 0 before their first use. */
   #decoding = 0;
@@ -51,7 +51,7 @@ export class WasmRans implements HostRans {
   #freed = false;
 
   /** @throws {RangeError} when a table does not sum to 2^bits. */
-  constructor(kernels: EntropyKernels, tables: RansTables) {
+  constructor(kernels: RansKernels, tables: RansTables) {
     requireTables(tables);
     this.#kernels = kernels;
     this.#tables = tables;
@@ -62,15 +62,17 @@ export class WasmRans implements HostRans {
     requireContexts(contexts, rows, tokens, tableCount(this.#tables));
     const kernels = this.#kernels;
     const { bits } = this.#tables;
+    // Symbols that lie in the kernels' memory are coded where they are. Its growth would end views, not addresses.
+    const lie = symbols.buffer === kernels.exports.memory.buffer;
+    const [address, count] = [symbols.byteOffset, symbols.length];
     const tables = this.#encodingTables();
     return kernels.scoped((alloc) => {
-      const count = symbols.length;
-      const from = alloc(count + SLACK);
+      const from = lie ? address : alloc(count + SLACK);
       const states = alloc(STATES);
       const wordBytes = 2 * count + 16;
       // Before them room for the states, that the stream comes out in one piece.
       const words = alloc(STATES + wordBytes) + STATES;
-      kernels.write(from, symbols);
+      if (!lie) kernels.write(from, symbols);
       let [tableOf, indices, kinds] = [0, 0, 0];
       if (contexts.variant === "plain") {
         tableOf = alloc(2 * rows);
@@ -79,9 +81,9 @@ export class WasmRans implements HostRans {
         const [classes, kindOf, next] = placeContexts(kernels, contexts, alloc);
         // Where states do not move the tables, those of a row are made when it is coded.
         const still = contexts.next.every((state) => state < 4);
-        const count = still ? tokens : symbols.length;
-        indices = alloc(count + SLACK);
-        kernels.bytes(indices + count, SLACK).fill(0);
+        const indexed = still ? tokens : count;
+        indices = alloc(indexed + SLACK);
+        kernels.bytes(indices + indexed, SLACK).fill(0);
         if (still) [tableOf, kinds] = [classes, kindOf];
         else kernels.exports.tableIndices(from, rows, tokens, classes, kindOf, next, alloc(tokens), indices);
       }
@@ -193,9 +195,20 @@ export class WasmRans implements HostRans {
   }
 }
 
+/**
+ * Most memory that a coder takes which encodes symbols [rows][tokens] of its kernels' memory under contexts that never
+ * move the tables, its tables included: room for them lets all of it be taken without the memory growing.
+ */
+export function encodingBytes(rows: number, tokens: number, tables: number): number {
+  const made = tables * (ENCODE_TABLE + 2 * RANS_SYMBOLS);
+  const contexts = TOKEN_KINDS * rows + tokens + SLACK + 2 * TRELLIS_STATES + tokens + SLACK;
+  // Blocks begin at multiples of 64.
+  return made + contexts + 2 * STATES + 2 * rows * tokens + 16 + 64 * 8;
+}
+
 /** Copies trellis contexts into the kernels' memory: classes, kinds, next. */
 export function placeContexts(
-  kernels: EntropyKernels,
+  kernels: RansKernels,
   contexts: RansContexts & { variant: "trellis" },
   alloc: (byteLength: number) => number,
 ): [classes: number, kinds: number, next: number] {

@@ -6,7 +6,7 @@
 import type { Backend } from "../../backend/backend.ts";
 import type { GpuEntropy } from "../../backend/gpu/entropy.ts";
 import { hostBuild } from "../../backend/host.ts";
-import { EntropyKernels } from "../../backend/wasm/entropy_kernels.ts";
+import { EntropyKernels, type RansKernels } from "../../backend/wasm/entropy_kernels.ts";
 import { WasmRans } from "./rans.ts";
 import type { RansBatches } from "./rans_batches.ts";
 import { ReferenceRans } from "./rans_reference.ts";
@@ -22,8 +22,10 @@ const batchesOf = new WeakMap<GpuEntropy, RansBatches>();
 /**
  * Coders on the backend's kernels: a GPU's own where it has them, else those of the host's build; the reference coder on
  * the reference backend.
+ *
+ * @param own kernels of the host's build to use instead of the entropy module: symbols may lie in their memory
  */
-export async function openRans(backend: Backend): Promise<RansFactory> {
+export async function openRans(backend: Backend, own?: RansKernels): Promise<RansFactory> {
   const entropy = backend.gpu?.entropy ?? null;
   if (entropy !== null) {
     const [{ GpuRans }, { RansBatches }] = await Promise.all([import("./rans_gpu.ts"), import("./rans_batches.ts")]);
@@ -33,7 +35,7 @@ export async function openRans(backend: Backend): Promise<RansFactory> {
   }
   const build = hostBuild(backend, "rANS");
   if (build === null) return (tables) => new ReferenceRans(tables);
-  const kernels = await EntropyKernels.open(build);
+  const kernels = own ?? await EntropyKernels.open(build);
   return (tables) => new WasmRans(kernels, tables);
 }
 

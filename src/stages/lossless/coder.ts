@@ -13,7 +13,7 @@ import type { RansContexts } from "../entropy/rans_contexts.ts";
 import { RANS_SYMBOLS } from "../entropy/rans_tables.ts";
 import { type RansFactory, withRans } from "../entropy/rans_factory.ts";
 import { blockScale } from "./choose.ts";
-import { CLASSES, type RowCodes, type RowModel } from "./codes.ts";
+import { CLASSES, type RowCodes } from "./codes.ts";
 import { type ElementParts, type LosslessKernels, planeLengths, sampledTokens } from "./kernels.ts";
 import { type LosslessShape, PHASES, type RowGroup, rowGroups, rowOrder } from "./shape.ts";
 import {
@@ -90,11 +90,12 @@ export class LosslessCoder {
     const planeBytes = planeLengths(this.shape, tokens).reduce((sum, length) => sum + length, 0);
     const parts = this.#kernels.split(heads, this.shape, tokens, this.#rows, pool?.take(planeBytes));
     const escapes = packEscapes(parts);
-    // Symbols end with the next call of a kernel by another coder: what reads them begins now, before anything is awaited,
-    // and so do the planes, that the streams go to the coder together.
-    const [planes, symbols] = await allInOrder([
-      allInOrder(parts.planes.map((plane) => this.#encodePlane(plane))),
+    // Symbols end with the next call of a kernel by another coder: what reads them begins now, before anything is awaited.
+    // Planes come after them, since coding those may make the symbols' memory grow, and at once, that all streams go to
+    // the coder together.
+    const [symbols, planes] = await allInOrder([
       this.#encodeSymbols(parts.symbols, tokens, groups, pool?.take(parts.symbols.length)),
+      allInOrder(parts.planes.map((plane) => this.#encodePlane(plane))),
     ]);
     const contexts = { base: parts.base, symbols: symbols.contexts, planes: planes.map(({ coded }) => coded) };
     return {
@@ -213,17 +214,23 @@ export class LosslessCoder {
       frequencies.push(frequenciesOf(part, TABLE_BITS));
     }
     const tables = { bits: TABLE_BITS, frequencies: flat(frequencies) };
-    const numbers = classNumbers({ used });
-    const choices = groupContexts(groups, model, numbers);
+    // A table for every class, of which those without symbols are never looked into: classes need no other numbers.
+    const byClass = Array.from({ length: CLASSES }, () => frequencies[0]);
+    used.forEach((c, i) => byClass[c] = frequencies[i]);
+    const choices = groupContexts(groups, model.classes.slice());
     let at = 0;
-    const streams = await withRans(this.#rans, doubled(tables), (rans) =>
-      allInOrder(groups.map(async (group, i) => {
-        const part = symbols.subarray(group.begin * tokens, group.end * tokens);
-        const stream = rans.encode(part, group.end - group.begin, tokens, choices[i], room?.subarray(at));
-        // A coder that answers at once has the room beyond its stream for the next one.
-        if (stream instanceof Uint8Array) at += stream.length;
-        return await stream;
-      })));
+    const streams = await withRans(
+      this.#rans,
+      doubled({ bits: TABLE_BITS, frequencies: flat(byClass) }),
+      (rans) =>
+        allInOrder(groups.map(async (group, i) => {
+          const part = symbols.subarray(group.begin * tokens, group.end * tokens);
+          const stream = rans.encode(part, group.end - group.begin, tokens, choices[i], room?.subarray(at));
+          // A coder that answers at once has the room beyond its stream for the next one.
+          if (stream instanceof Uint8Array) at += stream.length;
+          return await stream;
+        })),
+    );
     const lengths = streams.map(({ length }) => length);
     return { contexts: { mode, codes, used, tables, lengths }, scales, bytes: whole(streams) };
   }
@@ -247,9 +254,8 @@ export class LosslessCoder {
     this.#scratch = null;
     if (count === 0) return symbols;
     const model = this.#kernels.model(contexts.codes, tokens, groups);
-    const numbers = classNumbers(contexts);
+    const choices = groupContexts(groups, numbered(model.classes, contexts));
     let at = 0;
-    const choices = groupContexts(groups, model, numbers);
     await withRans(this.#rans, doubled(contexts.tables), (rans) =>
       allInOrder(groups.map(async (group, i) => {
         const part = bytes.subarray(at, at += contexts.lengths[i]);
@@ -317,27 +323,29 @@ const ONE_TABLE: RansContexts = { variant: "plain", tableOf: new Uint16Array(1) 
 /** Trellis states that never leave 0: tables follow from row and phase alone. */
 const NO_TRELLIS = new Uint8Array(16);
 
-/** Contexts of each group's rows. Tables stand in pairs; classes without a table are refused. */
-function groupContexts(groups: readonly RowGroup[], { classes }: RowModel, numbers: Uint8Array): RansContexts[] {
-  // Plain loops over all rows at once: they take a tenth of the time of map and from.
+/** Contexts of each group's rows from the numbers of their tables, [rows][16]. Tables stand in pairs. */
+function groupContexts(groups: readonly RowGroup[], tables: Uint8Array): RansContexts[] {
+  return groups.map(({ begin, end, phases }) => {
+    if (phases !== null) {
+      const classes = tables.subarray(begin * PHASES, end * PHASES);
+      return { variant: "trellis", classes, kinds: phases, next: NO_TRELLIS };
+    }
+    // Rows that do not turn have one class.
+    const tableOf = new Uint16Array(end - begin);
+    for (let row = begin; row < end; row++) tableOf[row - begin] = 2 * tables[row * PHASES];
+    return { variant: "plain", tableOf };
+  });
+}
+
+/** Numbers of the tables of classes, where there are only those in use; classes without a table are refused. */
+function numbered(classes: Uint8Array, contexts: SymbolContexts): Uint8Array {
+  const numbers = classNumbers(contexts);
+  // A plain loop over all rows at once: it takes a tenth of the time of map.
   const own = new Uint8Array(classes.length);
   for (let i = 0; i < own.length; i++) own[i] = numbers[classes[i]];
   const bad = own.indexOf(NO_TABLE);
   if (bad >= 0) throw damaged(`it has no table of class ${classes[bad]}`);
-  return groups.map(({ begin, end, phases }) => {
-    if (phases !== null) {
-      return {
-        variant: "trellis",
-        classes: own.subarray(begin * PHASES, end * PHASES),
-        kinds: phases,
-        next: NO_TRELLIS,
-      };
-    }
-    // Rows that do not turn have one class.
-    const tableOf = new Uint16Array(end - begin);
-    for (let row = begin; row < end; row++) tableOf[row - begin] = 2 * own[row * PHASES];
-    return { variant: "plain", tableOf };
-  });
+  return own;
 }
 
 /** Bytes of coded symbols and of what their decoder needs. */

@@ -1,6 +1,6 @@
 /**
  * Recipe lossless against general and float compressors, one core each: the bytes of all keys and values of a cache.
- * kvz's coder is timed by itself (streams of 512-token chunks in memory) and as a file (DEFLATE of contexts, checksums,
+ * kvz's coder is timed by itself (streams of 1024-token chunks in memory) and as a file (DEFLATE of contexts, checksums,
  * container), each the best of N runs, zstd in WebAssembly in turns with them.
  *
  *     deno run -A --no-lock --v8-flags=--expose-gc bench/lossless.ts [CACHE.safetensors …] [--runs 10] [--python python3]
@@ -26,7 +26,7 @@ import type { LosslessStreams } from "../src/stages/lossless/streams.ts";
 import { ropeTurns } from "../src/stages/lossless/shape.ts";
 import { option } from "./inputs.ts";
 
-const CHUNK = 512;
+const CHUNK = 1024;
 const RUNS = Number(option("runs", "10"));
 const PYTHON = option("python", "python3");
 const files = Deno.args.filter((arg, i) => !arg.startsWith("--") && !Deno.args[i - 1]?.startsWith("--"));

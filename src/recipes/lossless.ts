@@ -24,7 +24,7 @@ export const lossless: Recipe<Record<string, never>> = {
   needs: [],
   stages: ["split", "rows", "rans"],
   groups: [["key"], ["value"]],
-  chunkTokens: 512,
+  chunkTokens: 1024,
   takesViews: true,
   knob: null,
   ratioOfFile: false,

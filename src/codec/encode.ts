@@ -115,13 +115,14 @@ export async function encodeCache(
 ): Promise<FrameWriter> {
   const firstPosition = firstOfContiguous(source.positions);
   const withIds = options.tokenIds !== false && source.inputIds !== undefined;
+  const chunkTokens = recipe.chunkTokensOf?.(model) ?? recipe.chunkTokens;
   const header = encodeHeader({
     recipe: { name: recipe.name, version: recipe.version, options: recipeOptions as JsonObject },
     model,
     modelFingerprint: await modelFingerprint(model),
     ...(profile !== null && recipe.needs.includes("profile") ? { profileFingerprint: profile.fingerprint } : {}),
     dtype: source.dtype,
-    chunkTokens: recipe.chunkTokens,
+    chunkTokens,
     ...(firstPosition === undefined ? {} : { firstPosition }),
     ...(options.user === undefined ? {} : { user: options.user }),
   });
@@ -133,7 +134,7 @@ export async function encodeCache(
   const { codedBegin, codedEnd, tokens } = splitTokens(source.tokens, sinks, window);
   const units: Unit[] = [
     ...(codedBegin > 0 ? [{ chunk: SINK_CHUNK, begin: 0, end: codedBegin }] : []),
-    ...codedUnits(codedBegin, codedEnd, recent, recipe.chunkTokens),
+    ...codedUnits(codedBegin, codedEnd, recent, chunkTokens),
     ...(codedEnd < tokens ? [{ chunk: WINDOW_CHUNK, begin: codedEnd, end: tokens }] : []),
   ];
   await encodeUnits(

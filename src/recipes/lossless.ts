@@ -15,6 +15,9 @@ const TAGS: Record<Kind, readonly string[]> = {
   value: ["VCTX", "VSYM", "VLOW", "VESC"],
 };
 
+/** Most symbols of a kind in a chunk, of which no stream has as many as rANS takes: a lane has up to 7 bytes of memory for each. */
+const MOST_SYMBOLS = 2 ** 26;
+
 /** The recipe. What its lanes run is loaded when it is used. */
 export const lossless: Recipe<Record<string, never>> = {
   name: "lossless",
@@ -25,6 +28,12 @@ export const lossless: Recipe<Record<string, never>> = {
   stages: ["split", "rows", "rans"],
   groups: [["key"], ["value"]],
   chunkTokens: 1024,
+  chunkTokensOf({ layers, kvHeads, keyDim, valueDim }) {
+    const rows = layers * kvHeads * Math.max(keyDim, valueDim);
+    let tokens = this.chunkTokens;
+    while (tokens > 256 && rows * tokens > MOST_SYMBOLS) tokens /= 2;
+    return tokens;
+  },
   takesViews: true,
   knob: null,
   ratioOfFile: false,

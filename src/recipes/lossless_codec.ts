@@ -109,7 +109,7 @@ class LosslessCodec implements ChunkCodec {
     const { model: { layers, kvHeads, keyDim, valueDim }, storedDType: dtype, turns } = setup;
     const shape = { blocks: layers * kvHeads, dtype };
     const kinds = [keyDim, valueDim].map((dim) => ({ layers, heads: kvHeads, dim }));
-    this.jobs = entropyJobs(backend, kinds, dtype, lossless.chunkTokens);
+    this.jobs = entropyJobs(backend, kinds, dtype, lossless.chunkTokensOf!(setup.model));
     this.#coders = {
       key: new LosslessCoder(kernels, rans, { ...shape, dim: keyDim, turns }),
       value: new LosslessCoder(kernels, rans, { ...shape, dim: valueDim, turns: new Uint32Array(0) }),

@@ -207,6 +207,8 @@ export interface Recipe<Options extends object = Record<string, unknown>> extend
   readonly groups: readonly (readonly Kind[])[];
   /** Tokens of a full chunk. */
   readonly chunkTokens: number;
+  /** Tokens of a full chunk of so large a model, where those are fewer. */
+  chunkTokensOf?(model: ModelSpec): number;
   /** Whether decoding a few layers of a chunk costs little more than their share, so that threads may share it out. */
   readonly byLayers?: boolean;
   /** Whether elements may come as views of the caller's memory instead of copies ({@linkcode EncodeJob}). */

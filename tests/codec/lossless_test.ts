@@ -123,6 +123,18 @@ Deno.test("contexts are deflated where they weigh, and stay as they are where th
   assertEquals(await stored(syntheticCache(512, { dtype: "f32", model: wide })), ["raw"]);
 });
 
+Deno.test("chunks of large models have fewer tokens", async () => {
+  await using codec = await openCodec(null);
+  const wide = { ...NO_ROPE, kvHeads: 8, keyDim: 64, valueDim: 128 };
+  // Layers such that a chunk of 1024 tokens has 2^25 and 2^26 symbols, and models beyond.
+  for (const [layers, chunkTokens] of [[32, 1024], [64, 1024], [65, 512], [128, 512], [129, 256], [1000, 256]]) {
+    const cache = syntheticCache(2, { model: { ...wide, layers } });
+    const { bytes } = await codec.compress(cache);
+    assertEquals((await openFile(bytes)).reader.header.chunkTokens, chunkTokens, `${layers} layers`);
+    assert((await codec.decompress(bytes)).cache.equals(cache));
+  }
+});
+
 Deno.test("positions with gaps are kept and followed", async () => {
   const positions = Int32Array.from({ length: 600 }, (_, t) => 3 * t + (t > 100 ? 5000 : 0));
   const cache = syntheticCache(600, { positions });

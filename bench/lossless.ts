@@ -23,7 +23,7 @@ import { WasmLossless } from "../src/backend/wasm/lossless_kernels.ts";
 import { WasmRans } from "../src/stages/entropy/rans.ts";
 import { LosslessCoder } from "../src/stages/lossless/coder.ts";
 import type { LosslessStreams } from "../src/stages/lossless/streams.ts";
-import { ropeTurns } from "../src/stages/lossless/shape.ts";
+import { elementBytes, headsOf, ropeTurns } from "../src/stages/lossless/shape.ts";
 import { option } from "./inputs.ts";
 
 const CHUNK = 1024;
@@ -119,7 +119,11 @@ async function inProcess(cache: KvCache, data: Uint8Array, zstd: ZstdWasm | null
     return coded;
   };
   const decode = async (coded: readonly LosslessStreams[]) => {
-    for (const [j, { coder, tokens, positions }] of jobs.entries()) await coder.decode(coded[j], tokens, positions);
+    for (const [j, { coder, tokens, positions }] of jobs.entries()) {
+      const { shape } = coder;
+      const heads = headsOf(new Uint8Array(elementBytes(shape, tokens)), shape.blocks);
+      await coder.decode(coded[j], tokens, positions, 0, heads);
+    }
   };
   const streams = await encode();
   const { bytes } = await codec.compress(cache, { tokenIds: false });

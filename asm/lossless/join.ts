@@ -5,51 +5,34 @@ const F32: i32 = 0;
 const F16: i32 = 1;
 
 /**
- * Symbols and planes of `blocks` blocks → elements [blocks][tokens][dim]. Returns −1, or the first block whose symbols
- * need more or fewer exponents than counts u32 [blocks] says.
+ * Symbols and planes of a block → elements [tokens][dim]; `planes` as split leaves them, `rows` u32 [dim], `work` tokens · dim
+ * bytes. Returns whether its symbols need as many exponents as `count` says; elements are there only then.
  */
 export function join(
   symbols: usize,
   planes: usize,
   escapes: usize,
-  counts: usize,
+  count: u32,
   dtype: i32,
   base: u32,
-  blocks: usize,
   tokens: usize,
   dim: usize,
   rows: usize,
   work: usize,
   out: usize,
-): i32 {
+): bool {
   const n = tokens * dim;
-  const five = ((n + 1) >> 1) + ((n + 7) >> 3);
-  const plane1 = planes + blocks * five;
-  const plane0 = plane1 + blocks * n;
-  let next = escapes;
-  for (let block: usize = 0; block < blocks; block++) {
-    fromRows(symbols, tokens, dim, rows + ((block * dim) << 2), work);
-    if (dtype == F16) {
-      joinHalf(work, planes + block * n, n, out + ((block * n) << 1));
-      continue;
-    }
-    // All checked before any is read.
-    if (countEscapes(work, n) != load<u32>(counts + (block << 2))) return <i32>block;
-    next = dtype == F32
-      ? joinWide(
-        F32,
-        work,
-        planes + block * five,
-        plane1 + block * n,
-        plane0 + block * n,
-        n,
-        base,
-        next,
-        out + ((block * n) << 2),
-      )
-      : joinWide(2, work, planes + block * five, 0, 0, n, base, next, out + ((block * n) << 1));
+  const plane1 = planes + ((n + 1) >> 1) + ((n + 7) >> 3);
+  fromRows(symbols, tokens, dim, rows, work);
+  if (dtype == F16) {
+    joinHalf(work, planes, n, out);
+    return true;
   }
-  return -1;
+  // All checked before any is read.
+  if (countEscapes(work, n) != count) return false;
+  if (dtype == F32) joinWide(F32, work, planes, plane1, plane1 + n, n, base, escapes, out);
+  else joinWide(2, work, planes, 0, 0, n, base, escapes, out);
+  return true;
 }
 
 function joinHalf(symbols: usize, low: usize, n: usize, out: usize): void {
@@ -79,7 +62,7 @@ function countEscapes(symbols: usize, n: usize): u32 {
   return count;
 }
 
-/** A block of bf16, or of f32. Returns where the next block's exponents are. */
+/** A block of bf16, or of f32. */
 // @ts-ignore: decorator
 @inline
 function joinWide(
@@ -92,7 +75,7 @@ function joinWide(
   base: u32,
   escapes: usize,
   out: usize,
-): usize {
+): void {
   const fifth = five + ((n + 1) >> 1);
   let next = escapes;
   let i: usize = 0;
@@ -133,7 +116,6 @@ function joinWide(
     }
   }
   for (; i < n; i++) next = joinOne(dtype, symbols, five, fifth, plane1, plane0, i, base, next, out);
-  return next;
 }
 
 /** Upper halves of eight elements whose exponents the symbols tell. `quadrupled`: 4 · base. */

@@ -65,16 +65,31 @@ export class KvCacheBuilder implements CacheSink {
       );
     }
     if (perLayer === 0) return;
-    const layers = data.length / perLayer;
-    checkRange("layers", layerBegin, layerBegin + layers, model.layers);
     let at = 0;
-    for (let layer = layerBegin; layer < layerBegin + layers; layer++) {
+    for (const view of this.views(kind, layerBegin, layerBegin + data.length / perLayer, begin, n)) {
+      view.set(data.subarray(at, at += n * row));
+    }
+  }
+
+  /**
+   * Memory of tokens [begin, begin + n) of layers [layerBegin, layerEnd): a view [n][dim] of each head. It counts as written.
+   *
+   * @throws {RangeError} The range does not fit the shape.
+   */
+  views(kind: Kind, layerBegin: number, layerEnd: number, begin: number, n: number): Uint8Array[] {
+    const { model, dtype, positions } = this.#shape;
+    const row = (kind === "key" ? model.keyDim : model.valueDim) * BYTES_PER_ELEMENT[dtype];
+    checkRange("tokens", begin, begin + n, positions.length);
+    checkRange("layers", layerBegin, layerEnd, model.layers);
+    const views: Uint8Array[] = [];
+    for (let layer = layerBegin; layer < layerEnd; layer++) {
       for (let head = 0; head < model.kvHeads; head++) {
-        this.#layers[layer][kind].set(data.subarray(at, at + n * row), (head * positions.length + begin) * row);
-        at += n * row;
+        const at = (head * positions.length + begin) * row;
+        views.push(this.#layers[layer][kind].subarray(at, at + n * row));
       }
       addRange(this.#written[kind][layer], begin, begin + n);
     }
+    return views;
   }
 
   /**

@@ -132,4 +132,9 @@ export interface CacheSink {
     data: Uint8Array,
     kept?: Uint8Array,
   ): void | Promise<void>;
+  /**
+   * Where {@linkcode write} would put the data: one view [n][dim] of each head of layers [layerBegin, layerEnd). What a
+   * recipe restores there `write` is called for with empty data, else with all. For sinks that hold their elements in memory.
+   */
+  views?(kind: Kind, layerBegin: number, layerEnd: number, begin: number, n: number): Uint8Array[];
 }

@@ -156,7 +156,7 @@ export class Codec implements AsyncDisposable {
       const shape = await restoredShape(file, decoder, options);
       const sink = await makeSink(shape);
       const total = shape.positions.length;
-      for await (const block of fileBlocks(file, decoder, { shared: true })) {
+      for await (const block of fileBlocks(file, decoder, { shared: true, sink })) {
         const { kind, layerBegin, layerEnd, begin, tokens, data, kept } = block;
         await sink.write(kind, layerBegin - decoder.layerBegin, begin, tokens, data, kept ?? undefined);
         if (kind === "value" && layerEnd === decoder.layerEnd) onProgress?.({ done: begin + tokens, total });

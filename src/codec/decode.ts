@@ -5,7 +5,7 @@
  */
 import { describeModel } from "../cache/describe_model.ts";
 import { modelFingerprint } from "../cache/fingerprint.ts";
-import { BYTES_PER_ELEMENT, type DType, type Kind, KINDS, type ModelSpec } from "../cache/types.ts";
+import { BYTES_PER_ELEMENT, type CacheSink, type DType, type Kind, KINDS, type ModelSpec } from "../cache/types.ts";
 import type { KvzHeader } from "../container/header.ts";
 import { KvzFormatError, KvzLimitError, KvzMismatchError } from "../errors.ts";
 import { modelOf } from "../profile/model_of.ts";
@@ -204,8 +204,13 @@ export class FileDecoder {
    * values.
    *
    * @param total tokens to restore, where lanes may share out the last chunks by layers; otherwise all layers are one range
+   * @param sink where blocks will be written: data that its views have already is empty
    */
-  async *blocks(groups: AsyncIterable<RecordGroup>, total = Infinity): AsyncGenerator<CacheBlock, void, void> {
+  async *blocks(
+    groups: AsyncIterable<RecordGroup>,
+    total = Infinity,
+    sink?: CacheSink,
+  ): AsyncGenerator<CacheBlock, void, void> {
     const { signal, onProgress } = this.#options;
     const lanes = this.#lanes;
     const decode = async (group: RecordGroup) => {
@@ -215,12 +220,15 @@ export class FileDecoder {
       const take = Math.min(tokens, this.tokenLimit - group.begin);
       const marks = await this.marksOf(group);
       const shares = this.#sharesOf(group, take, total);
+      const views = take === tokens && this.recipe.takesViews && lanes.inline ? sink?.views?.bind(sink) : undefined;
       const ranges = layerRanges(this.layerBegin, this.layerEnd, shares).map(async ([layerBegin, layerEnd]) => {
         const data = new Map<Kind, Uint8Array>();
         await allDone(this.recipe.groups.map(async (kinds) => {
           const job = this.decodeJob(group, kinds, { positions, targetPositions, layerBegin, layerEnd });
-          const parts = await lanes.run({ ...job, ...marks }) as Uint8Array[];
           const layers = layerEnd - layerBegin;
+          const first = layerBegin - this.layerBegin;
+          const there = views && { views: kinds.map((kind) => views(kind, first, first + layers, group.begin, take)) };
+          const parts = await lanes.run({ ...job, ...marks, ...there }) as Uint8Array[];
           kinds.forEach((kind, i) => data.set(kind, this.#firstTokens(parts[i], kind, layers, tokens, take)));
         }));
         return { layerBegin, layerEnd, data };

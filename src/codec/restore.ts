@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { DType, ModelSpec } from "../cache/types.ts";
+import type { CacheSink, DType, ModelSpec } from "../cache/types.ts";
 import { MemorySink } from "../container/bytes.ts";
 import { KvzFormatError, KvzLimitError } from "../errors.ts";
 import type { CacheBlock, FileDecoder } from "./decode.ts";
@@ -48,18 +48,19 @@ export async function loadPlan(file: OpenFile, decoder: FileDecoder): Promise<vo
 
 /**
  * Blocks of an open file whose plan is loaded; `shared`: lanes may share out chunks by layers, for readers that take blocks
- * of any layers.
+ * of any layers; `sink`: where they will be written ({@linkcode FileDecoder.blocks}).
  */
 export function fileBlocks(
   file: OpenFile,
   decoder: FileDecoder,
-  { shared = false } = {},
+  { shared = false, sink }: { shared?: boolean; sink?: CacheSink } = {},
 ): AsyncGenerator<CacheBlock, void, void> {
   return decoder.blocks(
     async function* () {
       for (const group of file.groups.slice(1)) yield await readGroup(file, group);
     }(),
     shared ? Math.min(file.tokens, decoder.tokenLimit) : undefined,
+    sink,
   );
 }
 

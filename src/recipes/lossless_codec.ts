@@ -14,7 +14,7 @@ import { openRans, type RansFactory } from "../stages/entropy/rans_factory.ts";
 import { LosslessCoder } from "../stages/lossless/coder.ts";
 import type { LosslessKernels } from "../stages/lossless/kernels.ts";
 import { ReferenceLossless } from "../stages/lossless/reference.ts";
-import { headsOf, ropeTurns } from "../stages/lossless/shape.ts";
+import { elementBytes, headsOf, ropeTurns } from "../stages/lossless/shape.ts";
 import { concat, type LosslessStreams } from "../stages/lossless/streams.ts";
 import { retarget } from "../stages/tokens/window.ts";
 import { entropyJobs } from "./entropy_jobs.ts";
@@ -126,28 +126,33 @@ class LosslessCodec implements ChunkCodec {
       return await this.#pack(kind, await coder.encode(heads, tokens, positions, pool));
     }
     const streams = await this.#unpack(kind, previous.tokens, previous.streams);
-    const before = await coder.decode(streams, previous.tokens, previous.positions);
-    const all = headsOf(before, blocks).map((bytes, i) => concat([bytes, heads[i]]));
+    const before = headsOf(new Uint8Array(elementBytes(coder.shape, previous.tokens)), blocks);
+    await coder.decode(streams, previous.tokens, previous.positions, 0, before);
+    const all = before.map((bytes, i) => concat([bytes, heads[i]]));
     const allPositions = Int32Array.of(...previous.positions, ...positions);
     return await this.#pack(kind, await coder.encode(all, previous.tokens + tokens, allPositions, pool));
   }
 
   async decode(job: DecodeJob): Promise<Uint8Array[]> {
-    const { region, kinds: [kind], tokens, positions, targetPositions, layerBegin, layerEnd } = job;
+    const { region, kinds: [kind], tokens, positions, targetPositions, layerBegin, layerEnd, views } = job;
     requireChunk(region);
     const { model, storedDType, dtype } = this.#setup;
-    const heads = model.kvHeads;
+    const coder = this.#coders[kind];
     const streams = await this.#unpack(kind, tokens, job.streams);
-    const [begin, end] = [layerBegin * heads, layerEnd * heads];
-    const raw = await this.#coders[kind].decode(streams, tokens, positions, begin, end);
     const rope = kind === "key" ? model.rope : null;
     const moved = rope !== null && positions.some((position, t) => position !== targetPositions[t]);
-    if (!moved && storedDType === dtype) return [raw];
+    const asStored = !moved && storedDType === dtype;
+    const blocks = (layerEnd - layerBegin) * model.kvHeads;
+    const there = asStored && views !== undefined;
+    const raw = new Uint8Array(there ? 0 : elementBytes({ ...coder.shape, blocks }, tokens));
+    const heads = there ? views[0] : headsOf(raw, blocks);
+    await coder.decode(streams, tokens, positions, layerBegin * model.kvHeads, heads);
+    if (asStored) return [raw];
     return [
       await retarget(this.#backend, raw, {
-        blocks: (layerEnd - layerBegin) * heads,
+        blocks,
         tokens,
-        dim: this.#coders[kind].shape.dim,
+        dim: coder.shape.dim,
         from: storedDType,
         to: dtype,
         rope: moved ? { spec: rope, from: positions, to: targetPositions } : null,

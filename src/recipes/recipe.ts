@@ -72,6 +72,11 @@ export interface DecodeJob {
   readonly marks?: Uint8Array;
   /** Where the first `take` tokens go, from token `begin` on, on the lane's device; the result is empty then. */
   readonly sink?: { readonly cache: DeviceCache; readonly begin: number; readonly take: number };
+  /**
+   * Where elements may go, [kinds][layers · heads] views of [tokens][dim]: a result that is empty is there. For recipes that
+   * take views, in the calling thread.
+   */
+  readonly views?: readonly (readonly Uint8Array[])[];
 }
 
 /** Undoes the entropy coding only, so that a stream can be decoded for several layer ranges. */
@@ -211,7 +216,7 @@ export interface Recipe<Options extends object = Record<string, unknown>> extend
   chunkTokensOf?(model: ModelSpec): number;
   /** Whether decoding a few layers of a chunk costs little more than their share, so that threads may share it out. */
   readonly byLayers?: boolean;
-  /** Whether elements may come as views of the caller's memory instead of copies ({@linkcode EncodeJob}). */
+  /** Whether elements may come from and go to views of the caller's memory ({@linkcode EncodeJob}, {@linkcode DecodeJob}). */
   readonly takesViews?: boolean;
   /** What `fileRatio` varies; null where nothing does. */
   readonly knob: Knob | null;

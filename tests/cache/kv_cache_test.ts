@@ -65,7 +65,8 @@ Deno.test("KvCache.read() returns [layers][heads][tokens][dim] of any range, vie
 });
 
 Deno.test("KvCacheBuilder puts chunks of any split together again", () => {
-  fc.assert(fc.property(denseCaches, fc.array(fc.nat(), { maxLength: 3 }), fc.boolean(), (cache, cuts, byLayer) => {
+  const ways = fc.constantFrom("whole", "by layer", "in place");
+  fc.assert(fc.property(denseCaches, fc.array(fc.nat(), { maxLength: 3 }), ways, (cache, cuts, way) => {
     const { model, dtype, positions, inputIds, queries, tokens } = cache;
     const builder = new KvCacheBuilder({ model, dtype, positions, inputIds, queries });
     const bounds = [0, ...cuts.map((c) => c % (tokens + 1)), tokens].sort((a, b) => b - a); // last chunk first
@@ -74,8 +75,11 @@ Deno.test("KvCacheBuilder puts chunks of any split together again", () => {
         const [end, begin] = [bounds[i - 1], bounds[i]];
         const chunk = cache.read(kind, begin, end);
         const perLayer = chunk.length / model.layers;
-        if (!byLayer) builder.write(kind, 0, begin, end - begin, chunk);
-        else {
+        if (way === "whole") builder.write(kind, 0, begin, end - begin, chunk);
+        else if (way === "in place") {
+          const views = builder.views(kind, 0, model.layers, begin, end - begin);
+          views.forEach((view, i) => view.set(chunk.subarray(i * view.length, (i + 1) * view.length)));
+        } else {
           for (let layer = 0; layer < model.layers; layer++) {
             const part = chunk.subarray(layer * perLayer, (layer + 1) * perLayer);
             builder.write(kind, layer, begin, end - begin, part);
@@ -93,6 +97,8 @@ Deno.test("KvCacheBuilder refuses chunks that do not fit and caches with holes",
   assertThrows(() => builder.write("key", 0, 0, 4, new Uint8Array(7)), RangeError, "expected a multiple of 120");
   assertThrows(() => builder.write("key", 1, 0, 4, cache.read("key", 0, 4)), RangeError, "layers [1, 3)");
   assertThrows(() => builder.write("key", 0, 1, 4, cache.read("key", 0, 4)), RangeError, "tokens [1, 5)");
+  assertThrows(() => builder.views("key", 1, 3, 0, 4), RangeError, "layers [1, 3)");
+  assertThrows(() => builder.views("key", 0, 2, 1, 4), RangeError, "tokens [1, 5)");
   builder.write("value", 0, 0, 4, cache.read("value", 0, 4));
   builder.write("key", 0, 0, 1, cache.read("key", 0, 1));
   builder.write("key", 0, 2, 2, cache.read("key", 2, 4));

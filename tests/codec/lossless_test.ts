@@ -7,6 +7,7 @@ import { BYTES_PER_ELEMENT, type CacheSource, type DType, type ModelSpec } from 
 import { openFile } from "../../src/codec/groups.ts";
 import { openCodec } from "../../src/codec/open.ts";
 import { FILE_CHUNK } from "../../src/codec/regions.ts";
+import { KvCacheBuilder } from "../../src/cache/builder.ts";
 import { MemorySink, memorySource } from "../../src/container/bytes.ts";
 import type { RecordCodec } from "../../src/container/frame.ts";
 import { FrameReader } from "../../src/container/frame_reader.ts";
@@ -134,6 +135,36 @@ Deno.test("chunks of large models have fewer tokens", async () => {
     assert((await codec.decompress(bytes)).cache.equals(cache));
   }
 });
+
+Deno.test("what a sink has room for is restored in place, in the calling thread and as it was stored", async () => {
+  const cache = syntheticCache(1100, { dtype: "bf16" });
+  for (const [threads, options, there] of [[1, {}, true], [1, { layers: [1, 3] }, true], [2, {}, false]] as const) {
+    await using codec = await openCodec(null, { threads });
+    const { bytes } = await codec.compress(cache);
+    for (const more of [{}, { tokens: 1030 }, { firstPosition: 7 }, { dtype: "f32" }] as const) {
+      const written: number[] = [];
+      let builder: KvCacheBuilder;
+      await codec.decompressTo(bytes, (shape) => {
+        const made = builder = new KvCacheBuilder(shape);
+        return {
+          views: made.views.bind(made),
+          write(kind, layerBegin, begin, n, data) {
+            written.push(data.length);
+            made.write(kind, layerBegin, begin, n, data);
+          },
+        };
+      }, { ...options, ...more });
+      const expected = (await codec.decompress(bytes, { ...options, ...more })).cache;
+      assert(builder!.build().equals(expected));
+      if (Object.keys(more).length === 0) assert(written.every((length) => (length === 0) === there), `${written}`);
+      // Keys and values of two chunks: of a part, of other types and of moved keys there is data.
+      else assertEquals(written.filter((length) => length > 0).length, there ? DATA[Object.keys(more)[0]] : 4);
+    }
+  }
+});
+
+/** How many of four blocks cannot be restored in place. */
+const DATA: Record<string, number> = { tokens: 2, firstPosition: 2, dtype: 4 };
 
 Deno.test("positions with gaps are kept and followed", async () => {
   const positions = Int32Array.from({ length: 600 }, (_, t) => 3 * t + (t > 100 ? 5000 : 0));

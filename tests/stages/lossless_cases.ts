@@ -7,9 +7,11 @@ import fc from "fast-check";
 import { WasmLossless } from "../../src/backend/wasm/lossless_kernels.ts";
 import { fromFloat32 } from "../../src/cache/elements.ts";
 import { BYTES_PER_ELEMENT, type DType } from "../../src/cache/types.ts";
-import type { LosslessKernels } from "../../src/stages/lossless/kernels.ts";
+import type { LosslessCoder } from "../../src/stages/lossless/coder.ts";
+import type { ElementParts, LosslessKernels } from "../../src/stages/lossless/kernels.ts";
 import { ReferenceLossless } from "../../src/stages/lossless/reference.ts";
-import type { LosslessShape } from "../../src/stages/lossless/shape.ts";
+import { elementBytes, headsOf, type LosslessShape } from "../../src/stages/lossless/shape.ts";
+import type { LosslessStreams } from "../../src/stages/lossless/streams.ts";
 
 /** Every form of the loops. A build that the engine does not run fails its tests. */
 export const LOOPS: readonly (readonly [string, () => Promise<LosslessKernels>])[] = [
@@ -95,4 +97,38 @@ export function losslessCases(): fc.Arbitrary<LosslessCase> {
     seed: fc.integer(),
     filling: fc.constantFrom<Filling>("cache", "bits", "zeros", "wide"),
   }).map(({ dtype, share, ...rest }) => losslessCase(dtype, { ...rest, pairs: Math.floor(share * rest.dim / 2) }));
+}
+
+/** Elements [end − begin][tokens][dim] of blocks [begin, end), over bytes that are not theirs. */
+export async function decodeBlocks(
+  coder: LosslessCoder,
+  streams: LosslessStreams,
+  tokens: number,
+  positions: Int32Array,
+  begin = 0,
+  end = coder.shape.blocks,
+): Promise<Uint8Array> {
+  const [out, heads] = room(coder.shape, tokens, end - begin);
+  await coder.decode(streams, tokens, positions, begin, heads);
+  return out;
+}
+
+/** The same from parts. */
+export function joinBlocks(
+  loops: LosslessKernels,
+  parts: ElementParts,
+  shape: LosslessShape,
+  tokens: number,
+  rows: Int32Array,
+  begin = 0,
+  end = shape.blocks,
+): Uint8Array {
+  const [out, heads] = room(shape, tokens, end - begin);
+  loops.join(parts, shape, tokens, rows, begin, heads);
+  return out;
+}
+
+function room(shape: LosslessShape, tokens: number, blocks: number): [Uint8Array, Uint8Array[]] {
+  const out = new Uint8Array(elementBytes({ ...shape, blocks }, tokens)).fill(0xa5);
+  return [out, headsOf(out, blocks)];
 }

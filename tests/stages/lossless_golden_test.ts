@@ -2,7 +2,7 @@ import { assert, assertEquals } from "deno-std/assert";
 import type { DType } from "../../src/cache/types.ts";
 import { ReferenceRans } from "../../src/stages/entropy/rans_reference.ts";
 import { LosslessCoder } from "../../src/stages/lossless/coder.ts";
-import { LOOPS } from "./lossless_cases.ts";
+import { decodeBlocks, LOOPS } from "./lossless_cases.ts";
 
 /** As tests/stages/make_lossless_golden.py writes it. */
 interface Golden {
@@ -43,7 +43,8 @@ for (const [name, open] of LOOPS) {
       const shape = { dtype, blocks, dim, turns: Uint32Array.from(turns) };
       const coder = new LosslessCoder(loops, (tables) => new ReferenceRans(tables), shape);
       const positions = Int32Array.from({ length: tokens }, (_, t) => first + t);
-      const decoded = await coder.decode(
+      const decoded = await decodeBlocks(
+        coder,
         {
           contexts: bytesOf(streams.contexts),
           symbols: bytesOf(streams.symbols),

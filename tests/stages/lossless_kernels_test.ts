@@ -8,7 +8,7 @@ import { countedRanges, countStep } from "../../src/stages/lossless/counts.ts";
 import { ReferenceLossless, symbolValue } from "../../src/stages/lossless/reference.ts";
 import { headsOf, rowGroups, rowOrder } from "../../src/stages/lossless/shape.ts";
 import { sampledTokens } from "../../src/stages/lossless/kernels.ts";
-import { LOOPS, losslessCases, random } from "./lossless_cases.ts";
+import { joinBlocks, LOOPS, losslessCases, random } from "./lossless_cases.ts";
 
 const reference = new ReferenceLossless();
 
@@ -31,11 +31,11 @@ for (const [name, open] of LOOPS) {
       const expected = reference.split(headsOf(data, shape.blocks), shape, tokens, rows);
       const parts = loops.split(headsOf(data, shape.blocks), shape, tokens, rows);
       assertEquals({ ...parts }, { ...expected });
-      assertEquals(loops.join(expected, shape, tokens, rows, 0, shape.blocks), data);
+      assertEquals(joinBlocks(loops, expected, shape, tokens, rows), data);
       const begin = shape.blocks >> 1;
       const perBlock = data.length / shape.blocks;
       assertEquals(
-        loops.join(expected, shape, tokens, rows, begin, shape.blocks),
+        joinBlocks(loops, expected, shape, tokens, rows, begin),
         data.subarray(begin * perBlock),
       );
     }));
@@ -205,7 +205,7 @@ for (const [name, open] of LOOPS) {
       const escapeCounts = Uint32Array.of(32, 32 + change);
       const escapes = new Uint8Array(64 + change);
       assertThrows(
-        () => loops.join({ ...parts, escapes, escapeCounts }, shape, 2, rows, 0, 2),
+        () => joinBlocks(loops, { ...parts, escapes, escapeCounts }, shape, 2, rows),
         KvzFormatError,
         "block 1",
       );

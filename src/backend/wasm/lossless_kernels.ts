@@ -120,42 +120,49 @@ export class WasmLossless extends KernelModule<LosslessExports> implements Lossl
     tokens: number,
     rows: Int32Array,
     begin: number,
-    end: number,
-  ): Uint8Array {
+    heads: readonly Uint8Array[],
+  ): void {
     const { dim, dtype } = shape;
-    const wanted = { ...shape, blocks: end - begin };
+    const end = begin + heads.length;
     const [chosen, order] = this.#chosenRows(parts.symbols, tokens, rows, begin * dim, end * dim);
-    const lengths = planeLengths(wanted, tokens);
     const before = parts.escapeCounts.subarray(0, begin).reduce((sum, n) => sum + n, 0);
-    const escapeCount = parts.escapeCounts.subarray(begin, end).reduce((sum, n) => sum + n, 0);
+    const escapeCounts = parts.escapeCounts.subarray(begin, end);
+    const escapeCount = escapeCounts.reduce((sum, n) => sum + n, 0);
     // Of symbols that lie here already no view is needed, which may end where the block is made longer.
     const [lie, count] = [this.#lies(chosen, this.#base), chosen.length];
-    const place = this.#placed((base) => joinPlaces(base, wanted, tokens, escapeCount));
+    const place = this.#placed((base) => joinPlaces(base, { ...shape, blocks: heads.length }, tokens, escapeCount));
     if (!lie) this.bytes(place.symbols, count).set(chosen);
-    lengths.reduce((at, length, i) => {
-      const perBlock = wanted.blocks === 0 ? 0 : length / wanted.blocks;
-      this.bytes(at, length).set(parts.planes[i].subarray(begin * perBlock, end * perBlock));
-      return at + length;
-    }, place.planes);
     this.bytes(place.escapes, escapeCount).set(parts.escapes.subarray(before, before + escapeCount));
-    this.#ints(place.counts, wanted.blocks).set(parts.escapeCounts.subarray(begin, end));
     this.#ints(place.rows, order.length).set(order);
-    const wrong = this.exports.join(
-      place.symbols,
-      place.planes,
-      place.escapes,
-      place.counts,
-      DTYPES[dtype],
-      parts.base,
-      wanted.blocks,
-      tokens,
-      dim,
-      place.rows,
-      place.work,
-      place.out,
-    );
-    if (wrong >= 0) throw wrongEscapes(begin + wrong);
-    return this.bytes(place.out, elementBytes(wanted, tokens)).slice();
+    // One block at a time is brought in and taken away, as in split.
+    let at = place.planes;
+    const planes = planeLengths({ ...shape, blocks: 1 }, tokens)
+      .map((length) => this.bytes((at += length) - length, length));
+    const elements = this.bytes(place.out, elementBytes({ ...shape, blocks: 1 }, tokens));
+    const { join } = this.exports;
+    let escapes = place.escapes;
+    for (const [i, head] of heads.entries()) {
+      const block = begin + i;
+      planes.forEach((plane, k) =>
+        plane.set(parts.planes[k].subarray(block * plane.length, (block + 1) * plane.length))
+      );
+      const right = join(
+        place.symbols,
+        place.planes,
+        escapes,
+        escapeCounts[i],
+        DTYPES[dtype],
+        parts.base,
+        tokens,
+        dim,
+        place.rows + 4 * dim * i,
+        place.work,
+        place.out,
+      );
+      if (!right) throw wrongEscapes(block);
+      head.set(elements);
+      escapes += escapeCounts[i];
+    }
   }
 
   measure(symbols: Uint8Array, tokens: number, groups: readonly RowGroup[], sums: Float32Array): void {

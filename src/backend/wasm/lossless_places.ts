@@ -66,19 +66,17 @@ export function splitPlaces(base: number, shape: LosslessShape, tokens: number) 
   return { symbols, elements, planes, work, rows, escapes, end };
 }
 
-/** Places of what `join` reads and writes; `shape` has the blocks that are wanted. */
+/** Places of what `join` reads and writes, `shape` with the blocks that are wanted: one at a time, but for the symbols. */
 export function joinPlaces(base: number, shape: LosslessShape, tokens: number, escapeCount: number) {
-  const { blocks, dim, dtype } = shape;
-  const count = rowCount(shape) * tokens;
+  const { dim, dtype } = shape;
   const symbols = align(base);
-  const planes = align(symbols + count);
-  const escapes = align(planeLengths(shape, tokens).reduce((at, length) => at + length, planes));
-  const counts = align(escapes + escapeCount);
-  const rows = align(counts + 4 * blocks);
+  const planes = align(symbols + rowCount(shape) * tokens);
+  const escapes = align(planeLengths({ ...shape, blocks: 1 }, tokens).reduce((at, length) => at + length, planes));
+  const rows = align(escapes + escapeCount);
   const work = align(rows + 4 * rowCount(shape));
   const out = align(work + tokens * dim);
-  const end = align(out + count * BYTES_PER_ELEMENT[dtype]);
-  return { symbols, planes, escapes, counts, rows, work, out, end };
+  const end = align(out + tokens * dim * BYTES_PER_ELEMENT[dtype]);
+  return { symbols, planes, escapes, rows, work, out, end };
 }
 
 /** The next start of a cache line. */

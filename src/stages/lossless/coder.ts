@@ -107,23 +107,22 @@ export class LosslessCoder {
   }
 
   /**
-   * Streams → elements of blocks [begin, end).
+   * Streams → elements [tokens][dim] of as many blocks from `begin` on as there are `heads`, into these.
    *
-   * @throws {KvzFormatError} when the streams are not what {@linkcode encode} makes for this geometry
+   * @throws {KvzFormatError} when the streams are not what {@linkcode encode} makes for this geometry; heads may be written
    */
   async decode(
     streams: LosslessStreams,
     tokens: number,
     positions: Int32Array,
-    begin = 0,
-    end = this.shape.blocks,
-  ): Promise<Uint8Array> {
+    begin: number,
+    heads: readonly Uint8Array[],
+  ): Promise<void> {
     const coded = await this.#coded(streams, tokens, positions);
     // Nothing is awaited between these two: what loops leave in their memory ends with the next call of another coder.
     const symbols = this.#denormalized(coded, tokens);
-    const out = this.#kernels.join({ ...coded, symbols }, this.shape, tokens, this.#rows, begin, end);
+    this.#kernels.join({ ...coded, symbols }, this.shape, tokens, this.#rows, begin, heads);
     if (coded.contexts !== null) this.#scratch = coded.symbols;
-    return out;
   }
 
   /** The same chunk in mode plain and with plain planes: quick to decode for one range of blocks after another. */

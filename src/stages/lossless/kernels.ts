@@ -36,9 +36,10 @@ export interface LosslessKernels {
   ): ElementParts;
 
   /**
-   * Inverse of {@linkcode split} for blocks [begin, end); escapes and counts are those of all blocks.
+   * Inverse of {@linkcode split} for as many blocks from `begin` on as there are `heads`, into these; parts are those of all
+   * blocks.
    *
-   * @throws {KvzFormatError} when a block has not as many escapes as its symbols say
+   * @throws {KvzFormatError} when a block has not as many escapes as its symbols say; heads before it are written
    */
   join(
     parts: ElementParts,
@@ -46,8 +47,8 @@ export interface LosslessKernels {
     tokens: number,
     rows: Int32Array,
     begin: number,
-    end: number,
-  ): Uint8Array;
+    heads: readonly Uint8Array[],
+  ): void;
 
   /** Sums over {@linkcode sampledTokens} of every row of the groups, into `sums` [rows][3]; see RowSums. */
   measure(symbols: Uint8Array, tokens: number, groups: readonly RowGroup[], sums: Float32Array): void;

@@ -52,14 +52,14 @@ export class ReferenceLossless implements LosslessKernels {
     tokens: number,
     rows: Int32Array,
     begin: number,
-    end: number,
-  ): Uint8Array {
+    heads: readonly Uint8Array[],
+  ): void {
     const n = tokens * dim;
-    const out = new Uint8Array((end - begin) * n * (dtype === "f32" ? 4 : 2));
     let next = escapeCounts.subarray(0, begin).reduce((sum, count) => sum + count, 0);
-    for (let block = begin, at = 0; block < end; block++) {
+    for (const [h, head] of heads.entries()) {
+      const block = begin + h;
       const last = next + escapeCounts[block];
-      for (let t = 0; t < tokens; t++) {
+      for (let t = 0, at = 0; t < tokens; t++) {
         for (let i = 0; i < dim; i++, at++) {
           const symbol = symbols[rows[block * dim + i] * tokens + t];
           let escape = -1;
@@ -67,12 +67,11 @@ export class ReferenceLossless implements LosslessKernels {
             if (next === last) throw wrongEscapes(block);
             escape = escapes[next++];
           }
-          joinElement(out, dtype, base, at, symbol, escape, planes, block, t * dim + i, n);
+          joinElement(head, dtype, base, at, symbol, escape, planes, block, n);
         }
       }
       if (next !== last) throw wrongEscapes(block);
     }
-    return out;
   }
 
   measure(symbols: Uint8Array, tokens: number, groups: readonly RowGroup[], sums: Float32Array): void {
@@ -180,6 +179,7 @@ function splitElement(
   return { symbol, escape: inside ? -1 : exponent };
 }
 
+/** Element `at` of a block of n. */
 function joinElement(
   out: Uint8Array,
   dtype: DType,
@@ -189,22 +189,21 @@ function joinElement(
   escape: number,
   planes: readonly Uint8Array[],
   block: number,
-  i: number,
   n: number,
 ): void {
   if (dtype === "f16") {
-    out[2 * at] = planes[0][block * n + i];
+    out[2 * at] = planes[0][block * n + at];
     out[2 * at + 1] = symbol;
     return;
   }
   const exponent = escape >= 0 ? escape : ((symbol >> 2) & 31) + base;
-  const bits = ((symbol & 0x80) << 8) | (exponent << 7) | ((symbol & 3) << 5) | getFive(planes[0], block, i, n);
+  const bits = ((symbol & 0x80) << 8) | (exponent << 7) | ((symbol & 3) << 5) | getFive(planes[0], block, at, n);
   const high = dtype === "f32" ? 4 * at + 2 : 2 * at;
   out[high] = bits & 255;
   out[high + 1] = bits >> 8;
   if (dtype === "f32") {
-    out[high - 1] = planes[1][block * n + i];
-    out[high - 2] = planes[2][block * n + i];
+    out[high - 1] = planes[1][block * n + at];
+    out[high - 2] = planes[2][block * n + at];
   }
 }
 

@@ -15,7 +15,7 @@ const TAGS: Record<Kind, readonly string[]> = {
   value: ["VCTX", "VSYM", "VLOW", "VESC"],
 };
 
-/** Most symbols of a kind in a chunk, of which no stream has as many as rANS takes: a lane has up to 7 bytes of memory for each. */
+/** Most symbols of a kind in a chunk: a lane has three bytes of memory for each, and rANS takes 2^28 in a stream. */
 const MOST_SYMBOLS = 2 ** 26;
 
 /** The recipe. What its lanes run is loaded when it is used. */

@@ -32,8 +32,8 @@ export function addInspect(program: Command, context: CliContext): void {
       ["profile", header.profileFingerprint ?? "none"],
       [
         "tokens",
-        `${formatCount(facts.tokens)} (${regions.sinks} sinks, ${regions.coded} coded in ${facts.chunks} chunks, ` +
-        `${regions.window} raw)${facts.tokenIds ? ", with token ids" : ""}`,
+        `${formatCount(facts.tokens)} (${regions.sinks} sinks, ${regions.coded} coded in ${facts.chunks} ` +
+        `${facts.chunks === 1 ? "chunk" : "chunks"}, ${regions.window} raw)${facts.tokenIds ? ", with token ids" : ""}`,
       ],
       ["positions", header.firstPosition === undefined ? "explicit" : `from ${header.firstPosition}`],
       ...Object.entries(facts.streams).map(([tag, bytes]) => [`  ${tag}`, formatBytes(bytes)] as const),

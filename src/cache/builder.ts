@@ -24,6 +24,8 @@ export class KvCacheBuilder implements CacheSink {
   readonly #layers: readonly { key: Uint8Array; value: Uint8Array }[];
   /** Token ranges written so far, [kind][layer], sorted and merged: begin, end, begin, end, … */
   readonly #written: Record<Kind, number[][]>;
+  /** Last layer of what {@linkcode views} handed out and `write` has not yet told of. */
+  readonly #lent = new Map<string, number>();
 
   /**
    * Allocates 2 · layers blocks.
@@ -65,29 +67,39 @@ export class KvCacheBuilder implements CacheSink {
       );
     }
     if (perLayer === 0) return;
-    let at = 0;
-    for (const view of this.views(kind, layerBegin, layerBegin + data.length / perLayer, begin, n)) {
-      view.set(data.subarray(at, at += n * row));
+    const lent = `${kind} ${layerBegin} ${begin} ${n}`;
+    const layerEnd = data.length > 0 ? layerBegin + data.length / perLayer : this.#lent.get(lent) ?? layerBegin;
+    this.#lent.delete(lent);
+    if (data.length > 0) {
+      let at = 0;
+      for (const view of this.#views(kind, layerBegin, layerEnd, begin, n)) view.set(data.subarray(at, at += n * row));
     }
+    for (let layer = layerBegin; layer < layerEnd; layer++) addRange(this.#written[kind][layer], begin, begin + n);
   }
 
   /**
-   * Memory of tokens [begin, begin + n) of layers [layerBegin, layerEnd): a view [n][dim] of each head. It counts as written.
+   * Memory of tokens [begin, begin + n) of layers [layerBegin, layerEnd): a view [n][dim] of each head. It counts as written
+   * when {@linkcode write} is called for the same tokens and first layer, with empty data where all of it is there.
    *
    * @throws {RangeError} The range does not fit the shape.
    */
   views(kind: Kind, layerBegin: number, layerEnd: number, begin: number, n: number): Uint8Array[] {
+    checkRange("tokens", begin, begin + n, this.#shape.positions.length);
+    const views = this.#views(kind, layerBegin, layerEnd, begin, n);
+    this.#lent.set(`${kind} ${layerBegin} ${begin} ${n}`, layerEnd);
+    return views;
+  }
+
+  #views(kind: Kind, layerBegin: number, layerEnd: number, begin: number, n: number): Uint8Array[] {
     const { model, dtype, positions } = this.#shape;
-    const row = (kind === "key" ? model.keyDim : model.valueDim) * BYTES_PER_ELEMENT[dtype];
-    checkRange("tokens", begin, begin + n, positions.length);
     checkRange("layers", layerBegin, layerEnd, model.layers);
+    const row = (kind === "key" ? model.keyDim : model.valueDim) * BYTES_PER_ELEMENT[dtype];
     const views: Uint8Array[] = [];
     for (let layer = layerBegin; layer < layerEnd; layer++) {
       for (let head = 0; head < model.kvHeads; head++) {
         const at = (head * positions.length + begin) * row;
         views.push(this.#layers[layer][kind].subarray(at, at + n * row));
       }
-      addRange(this.#written[kind][layer], begin, begin + n);
     }
     return views;
   }

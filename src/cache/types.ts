@@ -133,8 +133,9 @@ export interface CacheSink {
     kept?: Uint8Array,
   ): void | Promise<void>;
   /**
-   * Where {@linkcode write} would put the data: one view [n][dim] of each head of layers [layerBegin, layerEnd). What a
-   * recipe restores there `write` is called for with empty data, else with all. For sinks that hold their elements in memory.
+   * Where {@linkcode write} would put the data: one view [n][dim] of each head of layers [layerBegin, layerEnd). For sinks
+   * that hold their elements in memory. When a recipe has restored elements there, `write` is called with empty data, else
+   * with all; without that call what the views hold is not to be used.
    */
   views?(kind: Kind, layerBegin: number, layerEnd: number, begin: number, n: number): Uint8Array[];
 }

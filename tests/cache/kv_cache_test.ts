@@ -79,6 +79,7 @@ Deno.test("KvCacheBuilder puts chunks of any split together again", () => {
         else if (way === "in place") {
           const views = builder.views(kind, 0, model.layers, begin, end - begin);
           views.forEach((view, i) => view.set(chunk.subarray(i * view.length, (i + 1) * view.length)));
+          builder.write(kind, 0, begin, end - begin, new Uint8Array(0));
         } else {
           for (let layer = 0; layer < model.layers; layer++) {
             const part = chunk.subarray(layer * perLayer, (layer + 1) * perLayer);
@@ -103,6 +104,14 @@ Deno.test("KvCacheBuilder refuses chunks that do not fit and caches with holes",
   builder.write("key", 0, 0, 1, cache.read("key", 0, 1));
   builder.write("key", 0, 2, 2, cache.read("key", 2, 4));
   assertThrows(() => builder.build(), RangeError, "key of layer 0 lacks token 1 of 4");
+  // Neither a view nor an empty chunk that has none counts as written.
+  const views = builder.views("key", 0, 2, 1, 1);
+  builder.write("key", 0, 1, 2, new Uint8Array(0));
+  builder.write("value", 0, 1, 1, new Uint8Array(0));
+  assertThrows(() => builder.build(), RangeError, "key of layer 0 lacks token 1 of 4");
+  cache.views("key", 1, 2).forEach((from, i) => views[i].set(from));
+  builder.write("key", 0, 1, 1, new Uint8Array(0));
+  assert(builder.build().equals(cache));
   builder.write("key", 0, 1, 2, cache.read("key", 1, 3)); // overlaps what is there
   assert(builder.build().equals(cache));
 });

@@ -196,14 +196,14 @@ export class WasmRans implements HostRans {
 }
 
 /**
- * Most memory that a coder takes which encodes symbols [rows][tokens] of its kernels' memory under contexts that never
- * move the tables, its tables included: room for them lets all of it be taken without the memory growing.
+ * Memory that a coder takes which encodes symbols [rows][tokens] of its kernels' memory under contexts that never move the
+ * tables, its tables included: room for it in one piece lets all of it be taken without the memory growing.
  */
 export function encodingBytes(rows: number, tokens: number, tables: number): number {
-  const made = tables * (ENCODE_TABLE + 2 * RANS_SYMBOLS);
   const contexts = TOKEN_KINDS * rows + tokens + SLACK + 2 * TRELLIS_STATES + tokens + SLACK;
-  // Blocks begin at multiples of 64.
-  return made + contexts + 2 * STATES + 2 * rows * tokens + 16 + 64 * 8;
+  const coding = contexts + 2 * STATES + 2 * rows * tokens + 16;
+  // Frequencies are given back before symbols are coded. Blocks begin at multiples of 64.
+  return tables * ENCODE_TABLE + Math.max(tables * 2 * RANS_SYMBOLS, coding) + 64 * 8;
 }
 
 /** Copies trellis contexts into the kernels' memory: classes, kinds, next. */

@@ -5,6 +5,8 @@
  *     git worktree add ../before COMMIT && ln -s $PWD/node_modules ../before/
  *     deno run -A bench/states.ts ../before . --cache C.safetensors [--threads 1] [--build simd] [--rounds 14] [--only lossless]
  *
+ * With --v8-flags=--expose-gc garbage is collected before each call, so that none pays for another's.
+ *
  * @module
  */
 import { resolve } from "node:path";
@@ -54,15 +56,21 @@ async function runsOf(folder: string): Promise<Run[]> {
   }));
 }
 
+const collect: () => void = (globalThis as { gc?: () => void }).gc ?? (() => {});
 const [before, after] = await Promise.all(folders.map(runsOf));
 for (let round = 0; round < Number(option("rounds", "14")); round++) {
   for (const { codec, cache, options, bytes, compress, restore } of before.flatMap((run, i) => [run, after[i]])) {
-    const begin = performance.now();
-    await codec.compress(cache, options);
-    const between = performance.now();
-    await codec.decompress(bytes);
-    compress.push(between - begin);
-    restore.push(performance.now() - between);
+    for (
+      const [times, call] of [
+        [compress, () => codec.compress(cache, options)],
+        [restore, () => codec.decompress(bytes)],
+      ] as const
+    ) {
+      collect();
+      const begin = performance.now();
+      await call();
+      times.push(performance.now() - begin);
+    }
   }
 }
 

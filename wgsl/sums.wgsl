@@ -1,5 +1,5 @@
 // Feature rows from the sums of the integer transform: f32(sum) · (scale of the feature · scale of the token), every product
-// rounded. An invocation takes 4 features of a token.
+// rounded; for heads of which scatter_sums.wgsl takes none. An invocation takes 4 features of a token.
 
 struct Sizes {
   tokens: u32,

@@ -51,13 +51,18 @@ testLimits("integer sums in parts, and by unpacked multiplications, give the sam
     const uploaded = integer.uploadBasis(basis, components, features);
     const sums = dirty(backend, tokens * 200 * 4);
     integer.multiply(uploaded, upload(backend, levels), 80, tokens, 8, 208, sums);
-    const dst = dirty(backend, tokens * 200 * 2);
+    results.push(await backend.read(sums));
     const [scales, tokenScales, mean] = [200, tokens, 200].map((n) => upload(backend, uniform(n, n, 0.01)));
-    const shape = { dtype: "f16", blocks: 25, tokens, dim: 8, rotaryDim: 0 } as const;
-    integer.scatterSums(sums, shape, scales, tokenScales, null, mean, dst);
-    results.push(await backend.read(sums), await backend.read(dst));
+    // Heads that are read by vectors, and others.
+    for (const [dim, rotaryDim] of [[40, 16], [25, 10]]) {
+      const dst = dirty(backend, tokens * 200 * 2);
+      const shape = { dtype: "f16", blocks: 200 / dim, tokens, dim, rotaryDim } as const;
+      const rotation = upload(backend, uniform(tokens * rotaryDim, 5));
+      integer.scatterSums(sums, shape, scales, tokenScales, rotation, mean, dst);
+      results.push(await backend.read(dst));
+    }
   }
-  assertEquals(firstDifference(results[0], results[2]), -1);
+  assertEquals(firstDifference(results[0], results[3]), -1);
   return results;
 });
 

@@ -21,6 +21,8 @@ struct Tile {
   // Of the kernels for any shape: elements in all, and columns to write, padding included.
   count: u32,
   columns: u32,
+  // Of the sums: first token scale within its binding.
+  token_scales: u32,
 }
 
 // Keeps a product apart from the sum that follows: without it, a compiler may fuse the two, with one rounding less.

@@ -10,7 +10,7 @@ import { requireIntegerBasis, requireLevels, requireSums } from "../gpu/integer_
 import { hasLanguageFeature } from "./adapter.ts";
 import type { WebGpuBuffer } from "./buffer.ts";
 import type { WebGpuDevice } from "./device.ts";
-import { runLayout } from "./layout.ts";
+import { runLayout, scatterScaled } from "./layout.ts";
 import type { Shader } from "./pipelines.ts";
 import { integer } from "./shaders/integer.ts";
 import { levels as levelsShader } from "./shaders/levels.ts";
@@ -22,7 +22,7 @@ const PACKED_DOT = "packed_4x8_integer_dot_product";
 const DEPTH = 64;
 /** Tokens that share a flag; more are cut at multiples of it. */
 const FLAG_ROWS = 128;
-/** Bytes of feature rows between the two kernels of `scatterSums`, at most. */
+/** Bytes of feature rows between the two kernels of `scatterSums` for heads that are not read by vectors, at most. */
 const ROW_BYTES = 1 << 27;
 /** Workgroups with the large tile from which it is taken. */
 const MANY = 96;
@@ -120,6 +120,8 @@ export class WebGpuInteger implements GpuInteger {
     const stride = requireSums(sums, shape, scales, tokenScales, rotation, mean, dst);
     const { blocks, tokens, dim } = shape;
     if (blocks * tokens * dim === 0) return;
+    const whole = { shape, elements: dst, rows: sums, rotation, mean };
+    if (scatterScaled(this.#device, whole, { features: scales, tokens: tokenScales })) return;
     const most = Math.min(ROW_BYTES, this.#device.mostBytes);
     const count = Math.min(tokens, Math.max(1, Math.floor(most / (stride * 4))));
     const rows = this.#device.alloc(count * stride * 4);

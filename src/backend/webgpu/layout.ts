@@ -12,6 +12,7 @@ import type { Shader } from "./pipelines.ts";
 import { gather } from "./shaders/gather.ts";
 import { layoutAny } from "./shaders/layout_any.ts";
 import { scatter } from "./shaders/scatter.ts";
+import { scatterSums } from "./shaders/scatter_sums.ts";
 import { type ChunkTile, chunkTiles } from "./tiles.ts";
 
 /** Codes of element types in the shaders. */
@@ -30,10 +31,23 @@ export interface BlockOperands {
   readonly mean: DeviceBuffer | null;
 }
 
+/** What makes feature rows of the integer transform's sums. */
+export interface SumScales {
+  /** A float32 a feature. */
+  readonly features: DeviceBuffer;
+  /** A float32 a token of the chunk. */
+  readonly tokens: DeviceBuffer;
+}
+
 /** A range of tokens. */
 export interface TokenRange {
   readonly begin: number;
   readonly end: number;
+}
+
+/** Whether heads are read and written by vectors. */
+function isAligned({ dim, rotaryDim }: BlockShape, rotation: DeviceBuffer | null): boolean {
+  return dim % 8 === 0 && (rotation === null || rotaryDim % 16 === 0);
 }
 
 /** Runs gather, or scatter, for tokens of a chunk; `rows` begins with the first of them. */
@@ -43,14 +57,35 @@ export function runLayout(
   operands: BlockOperands,
   range: TokenRange = { begin: 0, end: operands.shape.tokens },
 ): void {
+  run(device, direction, operands, range, null);
+}
+
+/**
+ * Runs scatter for all tokens of a chunk, whose rows are sums that scales make features of. Returns whether it has: it
+ * takes heads that are read by vectors.
+ */
+export function scatterScaled(device: WebGpuDevice, operands: BlockOperands, scales: SumScales): boolean {
+  const { shape, rotation } = operands;
+  if (!isAligned(shape, rotation)) return false;
+  run(device, "scatter", operands, { begin: 0, end: shape.tokens }, scales);
+  return true;
+}
+
+function run(
+  device: WebGpuDevice,
+  direction: "gather" | "scatter",
+  operands: BlockOperands,
+  range: TokenRange,
+  scales: SumScales | null,
+): void {
   const { shape, rotation } = operands;
   const { dtype, blocks, dim, rotaryDim } = shape;
   if (blocks * dim === 0 || range.end <= range.begin) return;
   const rotated = rotation !== null && rotaryDim > 0;
-  const aligned = dim % 8 === 0 && (!rotated || rotaryDim % 16 === 0);
+  const aligned = isAligned(shape, rotation);
   const flat = direction === "scatter" && !aligned;
   const tiles = chunkTiles(shape, range.end - range.begin, BYTES_PER_ELEMENT[dtype], flat, device.mostBytes);
-  for (const tile of tiles) runTile(device, direction, operands, range.begin, tile, aligned, rotated);
+  for (const tile of tiles) runTile(device, direction, operands, range.begin, tile, aligned, rotated, scales);
 }
 
 function runTile(
@@ -61,6 +96,7 @@ function runTile(
   { blockBegin, blockEnd, tokenBegin, tokenEnd }: ChunkTile,
   aligned: boolean,
   rotated: boolean,
+  scales: SumScales | null,
 ): void {
   const { dtype, blocks, tokens: allTokens, dim, rotaryDim } = shape;
   const size = BYTES_PER_ELEMENT[dtype];
@@ -72,6 +108,7 @@ function runTile(
   const source = device.range(elements, begin, head(blockEnd - 1, first + tokens));
   const features = device.range(rows, tokenBegin * stride * 4, tokenEnd * stride * 4);
   const turns = rotated ? device.range(rotation!, first * rotaryDim * 4, (first + tokens) * rotaryDim * 4) : null;
+  const ofTokens = scales === null ? null : device.range(scales.tokens, first * 4, (first + tokens) * 4);
   const [input, output] = direction === "gather" ? [source, features] : [features, source];
   const half = rotated ? rotaryDim / 2 : 0;
   const pairs = half / 8;
@@ -94,7 +131,7 @@ function runTile(
     units,
     count,
     columns,
-    0,
+    (ofTokens?.skip ?? 0) / 4,
     0,
   );
   let invocations: number;
@@ -102,13 +139,15 @@ function runTile(
   else if (direction === "gather") invocations = tokens * columns;
   else invocations = dtype === "f32" ? count : Math.ceil((count + 1) / 2);
   const shader: Shader = aligned ? { gather, scatter }[direction] : layoutAny;
-  device.dispatch({
-    shader,
-    entry: direction,
-    constants: { DTYPE: DTYPES[dtype], ROTATED: Number(rotated), CENTRED: Number(mean !== null) },
-    // What is not there is bound to something that is only read.
-    buffers: [input.range, turns?.range ?? input.range, mean ?? input.range, output.range],
-    uniforms,
-    workgroups: device.grid(Math.ceil(invocations / WORKGROUP)),
-  });
+  // What is not there is bound to something that is only read.
+  const read = [input.range, turns?.range ?? input.range, mean ?? input.range];
+  const types = { DTYPE: DTYPES[dtype], ROTATED: Number(rotated) };
+  const rest = { entry: direction, uniforms, workgroups: device.grid(Math.ceil(invocations / WORKGROUP)) };
+  if (scales !== null && ofTokens !== null) {
+    const buffers = [...read, scales.features, ofTokens.range, output.range];
+    device.dispatch({ ...rest, shader: scatterSums, constants: types, buffers });
+    return;
+  }
+  const constants = { ...types, CENTRED: Number(mean !== null) };
+  device.dispatch({ ...rest, shader, constants, buffers: [...read, output.range] });
 }

@@ -57,6 +57,7 @@ zero: u32,
 units: u32,
 count: u32,
 columns: u32,
+token_scales: u32,
 }
 fn rounded(x: f32, zero: u32) -> f32 {
 return bitcast<f32>(bitcast<u32>(x) ^ zero);

@@ -57,6 +57,7 @@ zero: u32,
 units: u32,
 count: u32,
 columns: u32,
+token_scales: u32,
 }
 fn rounded(x: f32, zero: u32) -> f32 {
 return bitcast<f32>(bitcast<u32>(x) ^ zero);
@@ -66,19 +67,6 @@ return bitcast<vec4<f32>>(bitcast<vec4<u32>>(x) ^ vec4(zero));
 }
 override DTYPE: u32 = 0u;
 override ROTATED: bool = false;
-override CENTRED: bool = false;
-@group(0) @binding(0) var<storage, read> features: array<vec4<u32>>;
-@group(0) @binding(1) var<storage, read> turns: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> means: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> elements: array<vec4<u32>>;
-@group(0) @binding(4) var<uniform> tile: Tile;
-fn load(row: u32, column: u32) -> vec4<u32> {
-let x = features[row / 4u];
-if (CENTRED) {
-return bitcast<vec4<u32>>(bitcast<vec4<f32>>(x) + means[column / 4u]);
-}
-return x;
-}
 struct Pair { low: vec4<u32>, high: vec4<u32> }
 fn turned(x: vec4<u32>, y: vec4<u32>, c: vec4<f32>, s: vec4<f32>) -> Pair {
 let a = bitcast<vec4<f32>>(x);
@@ -122,15 +110,15 @@ let dim = select(8u * (unit + pairs), 8u * unit, unit < pairs);
 let source = tile.source + block * tile.block_stride + token * tile.dim + dim;
 let column = tile.column + block * tile.dim + dim;
 let row = tile.rows + token * tile.row_stride + block * tile.dim + dim;
-let low = load(row, column);
-let high = load(row + 4u, column + 4u);
+let low = load(row, column, token);
+let high = load(row + 4u, column + 4u, token);
 if (ROTATED && unit < pairs) {
 let turn = (tile.rotation + token * 2u * tile.half + dim) / 4u;
 let q = tile.half / 4u;
-let first = turned(low, load(row + tile.half, column + tile.half), turns[turn], turns[turn + q]);
+let first = turned(low, load(row + tile.half, column + tile.half, token), turns[turn], turns[turn + q]);
 let second = turned(
 high,
-load(row + tile.half + 4u, column + tile.half + 4u),
+load(row + tile.half + 4u, column + tile.half + 4u, token),
 turns[turn + 1u],
 turns[turn + q + 1u],
 );
@@ -139,5 +127,18 @@ store(source + tile.half, first.high, second.high);
 } else {
 store(source, low, high);
 }
+}
+override CENTRED: bool = false;
+@group(0) @binding(0) var<storage, read> features: array<vec4<u32>>;
+@group(0) @binding(1) var<storage, read> turns: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> means: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> elements: array<vec4<u32>>;
+@group(0) @binding(4) var<uniform> tile: Tile;
+fn load(row: u32, column: u32, token: u32) -> vec4<u32> {
+let x = features[row / 4u];
+if (CENTRED) {
+return bitcast<vec4<u32>>(bitcast<vec4<f32>>(x) + means[column / 4u]);
+}
+return x;
 }`,
 };

@@ -252,6 +252,74 @@ extern "C" __global__ void __launch_bounds__(256) unpack(const u8* __restrict__ 
   }
 }
 
+// ---- the streams of chunks
+
+// Streams → coefficients f32 [chunks][tokens][stride]: unpack and dequantize in one. Codes by type, a row a component,
+// packed or a byte each, bytes2, bytes4 and bytes8 a chunk; `low` and `high` have the bytes of shifts and scales
+// [chunks][shift, scale][groups][tokens]. `map` as in dequantize.
+template <bool PACKED>
+__device__ __forceinline__ void restoreTile(const u8* codes2, const u8* codes4, const u8* codes8, const u8* low,
+                                            const u8* high, const Packed* info, const u32* map, u32 groupCount, u32 components,
+                                            u32 tokens, u32 tokenTiles, u32 componentTiles, u64 bytes2, u64 bytes4, u64 bytes8,
+                                            float* coefficients, u32 stride) {
+  KVZ_SHARED(u8, tile, TILE_TOKENS * PITCH);
+  u32 tokenTile = blockIdx.x / componentTiles, c0 = (blockIdx.x - tokenTile * componentTiles) * TILE_COMPONENTS;
+  u32 chunk = tokenTile / tokenTiles, t0 = (tokenTile - chunk * tokenTiles) * TILE_TOKENS;
+  codes2 += chunk * bytes2, codes4 += chunk * bytes4, codes8 += chunk * bytes8;
+  u64 plane = (u64)groupCount * tokens;
+  low += chunk * 2 * plane, high += chunk * 2 * plane, coefficients += (u64)chunk * tokens * stride;
+  u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+  for (u32 c = warp; c < TILE_COMPONENTS && c0 + c < components; c += warps) {
+    Packed p = info[c0 + c];
+    if (p.type == 0) continue;
+    u32 bits = PACKED ? 1u << p.type : 8, per = 8 / bits, mask = (1u << bits) - 1;
+    u64 end = bytesOf(tokens, bits), first = (u64)t0 * bits / 8;
+    const u8* from = p.type == INT2 ? codes2 + p.int2 * end : p.type == FP8 ? codes8 + p.fp8 * end : codes4 + p.int4 * end;
+    for (u32 b = lane; b < TILE_TOKENS / per && first + b < end; b += 32) {
+      u32 byte = from[first + b];
+      for (u32 k = 0; k < per; k++) tile[(b * per + k) * PITCH + c] = (u8)(byte >> (k * bits) & mask);
+    }
+  }
+  __syncthreads();
+  for (u32 i = threadIdx.x; i < TILE_TOKENS * TILE_COMPONENTS / 4; i += blockDim.x) {
+    u32 t = i / (TILE_COMPONENTS / 4), q = i % (TILE_COMPONENTS / 4) * 4, token = t0 + t, c = c0 + q;
+    if (token >= tokens || c >= stride) continue;
+    u32 entry[4] = {0, 0, 0, 0};
+    if (c < components) {
+      uint4 four = ((const uint4*)map)[c / 4];
+      entry[0] = four.x, entry[1] = four.y, entry[2] = four.z, entry[3] = four.w;
+    }
+    u32 codes = *(const u32*)(tile + t * PITCH + q), pair = 0;
+    float value[4];
+#pragma unroll
+    for (u32 k = 0; k < 4; k++) {
+      u32 type = entry[k] >> 30;
+      // Neighbours mostly share their group.
+      if (type != 0 && (k == 0 || entry[k] != entry[k - 1])) {
+        u64 at = (u64)(entry[k] & 0x3fffffff) * tokens + token;
+        pair = low[at] | (u32)high[at] << 8 | (u32)low[plane + at] << 16 | (u32)high[plane + at] << 24;
+      }
+      value[k] = type == 0 ? 0.0f : valueOf(type, codes >> (8 * k) & 255, pair);
+    }
+    *(float4*)(coefficients + (u64)token * stride + c) = make_float4(value[0], value[1], value[2], value[3]);
+  }
+}
+
+#define STREAM_PARAMETERS                                                                                              \
+  const u8 *__restrict__ codes2, const u8 *__restrict__ codes4, const u8 *__restrict__ codes8,                         \
+      const u8 *__restrict__ low, const u8 *__restrict__ high, const Packed *__restrict__ info, const u32 *__restrict__ map, u32 groupCount,       \
+      u32 components, u32 tokens, u32 tokenTiles, u32 componentTiles, u64 bytes2, u64 bytes4, u64 bytes8,              \
+      float *__restrict__ coefficients, u32 stride
+
+extern "C" __global__ void __launch_bounds__(256) restorePacked(STREAM_PARAMETERS) {
+  restoreTile<true>(codes2, codes4, codes8, low, high, info, map, groupCount, components, tokens, tokenTiles,
+                    componentTiles, bytes2, bytes4, bytes8, coefficients, stride);
+}
+extern "C" __global__ void __launch_bounds__(256) restoreBytes(STREAM_PARAMETERS) {
+  restoreTile<false>(codes2, codes4, codes8, low, high, info, map, groupCount, components, tokens, tokenTiles,
+                     componentTiles, bytes2, bytes4, bytes8, coefficients, stride);
+}
+
 // ---- FP8 rows
 
 // A block a row: codes u8 [rows][length], scales u16 [rows].

@@ -20,6 +20,7 @@ class OtherGpu extends ReferenceBackend {
   override readonly gpu = {
     memory: null,
     entropy: null,
+    codeStreams: null,
     huffman: null,
     integer: null,
     trellis: null,

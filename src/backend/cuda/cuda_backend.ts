@@ -42,6 +42,7 @@ export class CudaBackend implements Backend {
     this.gpu = {
       memory: new CudaMemoryKernels(device),
       blocks: new CudaBlocks(device),
+      codeStreams: this.#quantizer,
       dense: new CudaDense(device),
       entropy: new CudaEntropy(device),
       groups: new CudaGroups(device),

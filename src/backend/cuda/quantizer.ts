@@ -5,6 +5,14 @@
  */
 import { KvzBackendError } from "../../errors.ts";
 import type { DeviceBuffer, DevicePlan, QuantGroup } from "../backend.ts";
+import {
+  type ChunkBatch,
+  type CodeForm,
+  type DeviceStreams,
+  type GpuCodeStreams,
+  requireStreams,
+  streamBytes,
+} from "../gpu/code_streams.ts";
 import { requireFp8, requirePacking, requireQuantizer } from "../check.ts";
 import type { CudaDevice, KernelArgument } from "./device.ts";
 import { CudaPlan } from "./plan.ts";
@@ -15,12 +23,12 @@ const QUANTIZE_THREADS = 128;
 const THREADS = 256;
 /** Tokens a thread of dequantize, TOKENS there. */
 const DEQUANTIZE_TOKENS = 4;
-/** Components and tokens of a tile of pack and unpack. */
+/** Components and tokens of a tile of pack, unpack and restore. */
 const TILE_COMPONENTS = 64;
 const TILE_TOKENS = 128;
 
 /** The kernels. */
-export class CudaQuantizer {
+export class CudaQuantizer implements GpuCodeStreams {
   readonly #device: CudaDevice;
 
   constructor(device: CudaDevice) {
@@ -95,6 +103,29 @@ export class CudaQuantizer {
   unpack(packed: DeviceBuffer, plan: DevicePlan, tokens: number, symbols: DeviceBuffer): void {
     requirePacking("unpack", symbols, plan, tokens, packed);
     this.#pack("unpack", packed, this.#own(plan), tokens, symbols);
+  }
+
+  restore(
+    streams: DeviceStreams,
+    form: CodeForm,
+    plan: DevicePlan,
+    batch: ChunkBatch,
+    coefficients: DeviceBuffer,
+    stride: number,
+  ): void {
+    requireStreams(streams, form, plan, batch, coefficients, stride);
+    const own = this.#own(plan);
+    const { chunks, tokens } = batch;
+    const [across, along] = [Math.ceil(stride / TILE_COMPONENTS), Math.ceil(tokens / TILE_TOKENS)];
+    const { int2, int4, fp8, low, high } = streams;
+    const bytes = streamBytes(own.groups, tokens, form);
+    this.#run(form === "packed" ? "restorePacked" : "restoreBytes", chunks * along * across, THREADS, [
+      ...[int2, int4, fp8, low, high, own.packing, own.map],
+      ...[own.groups.length, own.components, tokens, along, across].map((u32) => ({ u32 })),
+      ...[bytes.int2, bytes.int4, bytes.fp8].map((u64) => ({ u64 })),
+      coefficients,
+      { u32: stride },
+    ]);
   }
 
   /** {@linkcode Backend.encodeFp8}. */

@@ -5,6 +5,7 @@
  * @module
  */
 import type { GpuBlocks } from "./blocks.ts";
+import type { GpuCodeStreams } from "./code_streams.ts";
 import type { GpuDense } from "./dense.ts";
 import type { GpuEntropy } from "./entropy.ts";
 import type { GpuGroups } from "./groups.ts";
@@ -17,6 +18,7 @@ import type { GpuTrellis } from "./trellis.ts";
 export interface GpuKernels {
   readonly memory: GpuMemory | null;
   readonly blocks: GpuBlocks | null;
+  readonly codeStreams: GpuCodeStreams | null;
   readonly dense: GpuDense | null;
   readonly entropy: GpuEntropy | null;
   readonly groups: GpuGroups | null;

@@ -5,6 +5,7 @@
  */
 import { KvzBackendError } from "../../errors.ts";
 import { type DevicePlan, type QuantGroup, TYPE_BITS } from "../backend.ts";
+import { codeRows } from "../gpu/code_streams.ts";
 import type { WebGpuBuffer } from "./buffer.ts";
 import type { WebGpuDevice } from "./device.ts";
 
@@ -88,6 +89,8 @@ export class WebGpuPlan implements DevicePlan {
   readonly #lookup: WebGpuBuffer;
   readonly #slots: WebGpuBuffer;
   readonly #segments: WebGpuBuffer;
+  /** Made when it is asked for: only what decodes needs it. */
+  #places: WebGpuBuffer | null = null;
   /** Where groups begin in the packed form, for one number of tokens. */
   readonly #packing: WebGpuBuffer;
   #packedTokens = -1;
@@ -126,6 +129,20 @@ export class WebGpuPlan implements DevicePlan {
     return this.#lookup;
   }
 
+  /** vec2<u32> a component: as in {@linkcode lookup}, and its row in the stream of its type. */
+  get places(): WebGpuBuffer {
+    if (this.#places === null) {
+      const words = new Uint32Array(Math.max(2, 2 * this.components));
+      this.groups.forEach(({ first, size, type }, g) => {
+        for (let c = first; c < first + size; c++) words[2 * c] = g | type << 30;
+      });
+      codeRows(this).forEach((row, c) => words[2 * c + 1] = row);
+      this.#places = this.#device.alloc(words.byteLength);
+      this.#device.write(this.#places, words, 0);
+    }
+    return this.#places;
+  }
+
   /** {@linkcode PlanSlots.slots}. */
   get slots(): WebGpuBuffer {
     return this.#slots;
@@ -154,5 +171,6 @@ export class WebGpuPlan implements DevicePlan {
   free(): void {
     this.#freed = true;
     for (const buffer of [this.#lookup, this.#slots, this.#segments, this.#packing]) buffer.free();
+    this.#places?.free();
   }
 }

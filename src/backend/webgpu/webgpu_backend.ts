@@ -20,6 +20,7 @@ import type { KernelTime } from "../gpu/kernel_time.ts";
 import type { GpuKernels } from "../gpu/kernels.ts";
 import type { WebGpuBuffer } from "./buffer.ts";
 import { WebGpuBlocks } from "./blocks.ts";
+import { WebGpuCodeStreams } from "./code_streams.ts";
 import { WebGpuDense } from "./dense.ts";
 import type { WebGpuDevice } from "./device.ts";
 import { WebGpuEntropy } from "./entropy.ts";
@@ -53,6 +54,7 @@ export class WebGpuBackend implements Backend {
     this.gpu = {
       memory: new WebGpuSharedMemory(device),
       blocks: new WebGpuBlocks(device),
+      codeStreams: new WebGpuCodeStreams(device),
       dense: new WebGpuDense(device),
       entropy: new WebGpuEntropy(device),
       groups: new WebGpuGroups(device),

@@ -111,19 +111,22 @@ export class GroupQuantizer implements DeviceStage<Coefficients, QuantStreams> {
         `Cannot dequantize: streams have ${found.join(", ")} bytes, expected ${wanted.join(", ")}`,
       );
     }
-    const hostParams = joinParams(y.params, ctx.tokens, groups.length);
-    for (const bits of hostParams) {
-      if ((bits & F16_EXPONENT) === F16_EXPONENT) {
-        throw new KvzFormatError("Cannot dequantize: a shift or scale is not finite");
-      }
-    }
+    requireFiniteParams(high);
     requireNoNaN(y.codes[2]);
     const coefficients = this.#coefficients(ctx.tokens);
     const scratch = new Scratch(backend);
     try {
+      const kernels = backend.gpu?.codeStreams ?? null;
+      if (kernels !== null) {
+        const [int2, int4, fp8] = y.codes.map((codes) => scratch.upload(codes));
+        const streams = { int2, int4, fp8, low: scratch.upload(low), high: scratch.upload(high) };
+        const batch = { chunks: 1, tokens: ctx.tokens };
+        kernels.restore(streams, "packed", this.#plan, batch, coefficients.buffer, coefficients.stride);
+        return coefficients;
+      }
       const packed = scratch.upload(joinCodes(y.codes, groups, ctx.tokens));
       const symbols = scratch.alloc(ctx.tokens * components);
-      const params = scratch.upload(hostParams);
+      const params = scratch.upload(joinParams(y.params, ctx.tokens, groups.length));
       backend.unpack(packed, this.#plan, ctx.tokens, symbols);
       backend.dequantize(symbols, params, this.#plan, ctx.tokens, coefficients.buffer, coefficients.stride);
       return coefficients;
@@ -143,6 +146,15 @@ export class GroupQuantizer implements DeviceStage<Coefficients, QuantStreams> {
       throw new KvzUnsupportedError(
         `Cannot quantize the token at position ${ctx.positions[token]}: a coefficient does not fit binary16 (65504)`,
       );
+    }
+  }
+}
+
+/** What is infinite or NaN in binary16 shows in its high byte. */
+function requireFiniteParams(high: Uint8Array): void {
+  for (const byte of high) {
+    if ((byte & F16_EXPONENT >> 8) === F16_EXPONENT >> 8) {
+      throw new KvzFormatError("Cannot dequantize: a shift or scale is not finite");
     }
   }
 }

@@ -1,0 +1,96 @@
+/**
+ * Streams of recipe kvtc → coefficients on WebGPU (wgsl/code_streams.wgsl).
+ *
+ * @module
+ */
+import { KvzLimitError } from "../../errors.ts";
+import type { DeviceBuffer, DevicePlan } from "../backend.ts";
+import {
+  type ChunkBatch,
+  type CodeForm,
+  type DeviceStreams,
+  type GpuCodeStreams,
+  requireStreams,
+  streamBytes,
+} from "../gpu/code_streams.ts";
+import type { WebGpuDevice } from "./device.ts";
+import { WebGpuPlan } from "./plan.ts";
+import { rowRanges } from "./quantizer.ts";
+import { codeStreams } from "./shaders/code_streams.ts";
+
+/** Components and tokens of a workgroup. */
+const [TILE_COMPONENTS, TILE_TOKENS] = [64, 64];
+
+/** Streams in the order of the shader's bindings. */
+const ORDER = ["int2", "int4", "fp8", "low", "high"] as const;
+
+/** The kernel on one device. */
+export class WebGpuCodeStreams implements GpuCodeStreams {
+  readonly #device: WebGpuDevice;
+
+  constructor(device: WebGpuDevice) {
+    this.#device = device;
+  }
+
+  restore(
+    streams: DeviceStreams,
+    form: CodeForm,
+    plan: DevicePlan,
+    batch: ChunkBatch,
+    coefficients: DeviceBuffer,
+    stride: number,
+  ): void {
+    requireStreams(streams, form, plan, batch, coefficients, stride);
+    const own = WebGpuPlan.of(this.#device, plan);
+    const { chunks, tokens } = batch;
+    if (stride === 0 || tokens === 0) return;
+    const bytes = streamBytes(own.groups, tokens, form);
+    const longest = Math.max(...Object.values(bytes));
+    if (longest > this.#device.mostBytes) {
+      throw new KvzLimitError(
+        `Cannot bind a stream of ${longest} bytes: this WebGPU device binds at most ${this.#device.mostBytes}`,
+      );
+    }
+    const widest = Math.max(tokens * stride * 4, longest);
+    const together = Math.floor(this.#device.mostBytes / widest);
+    // Where not even a chunk can be bound, its coefficients are written in parts.
+    const step = Math.max(1, together);
+    const parts = together === 0 ? rowRanges(this.#device, tokens, stride * 4) : [{ begin: 0, end: tokens }];
+    for (let first = 0; first < chunks; first += step) {
+      const count = Math.min(step, chunks - first);
+      const bound = ORDER.map((name) =>
+        this.#device.range(streams[name], first * bytes[name], (first + count) * bytes[name])
+      );
+      for (const { begin, end } of parts) {
+        const row = first * tokens + begin;
+        const to = this.#device.range(coefficients, row * stride * 4, (row + count * (end - begin)) * stride * 4);
+        this.#device.dispatch({
+          shader: codeStreams,
+          entry: "restore",
+          buffers: [...bound.map(({ range }) => range), own.places, to.range],
+          uniforms: Uint32Array.of(
+            to.skip / 16,
+            stride / 4,
+            begin,
+            end,
+            tokens,
+            own.components,
+            own.groups.length,
+            Number(form === "packed"),
+            count,
+            ...bound.map(({ skip }) => skip),
+            bytes.int2,
+            bytes.int4,
+            bytes.fp8,
+            0,
+            0,
+            0,
+          ),
+          workgroups: this.#device.grid(
+            count * Math.ceil(stride / TILE_COMPONENTS) * Math.ceil((end - begin) / TILE_TOKENS),
+          ),
+        });
+      }
+    }
+  }
+}

@@ -112,10 +112,13 @@ __device__ __forceinline__ void transposeSquare(
   __syncthreads();
 }
 
-// symbols [tokens][stride] → [chunks][rows][chunk tokens]. Squares of a chunk: `down` over tokens, `across` over rows.
+// Columns of symbols [tokens][stride], from `column0` on → [chunks][rows][chunk tokens], from byte `begin` of `to` on.
+// Squares of a chunk: `down` over tokens, `across` over rows.
 extern "C" __global__ void __launch_bounds__(256) transposeSymbols(
-    const u8* symbols, u32 stride, u32 tokens, u32 rows, u32 chunk, u32 down, u32 across, u32 chunks, u8* to) {
-  const bool fromWords = stride % 4 == 0, toWords = (chunk | tokens) % 4 == 0;
+    const u8* symbols, u32 stride, u32 tokens, u32 rows, u32 chunk, u32 down, u32 across, u32 chunks, u8* to,
+    u32 column0, u64 begin) {
+  const bool fromWords = (stride | column0) % 4 == 0, toWords = (chunk | tokens | begin) % 4 == 0;
+  symbols += column0, to += begin;
   const u64 items = (u64)chunks * down * across;
   for (u64 item = blockIdx.x; item < items; item += gridDim.x) {
     const u32 column = (u32)(item % across) * SIDE, y = (u32)(item / across % down) * SIDE;

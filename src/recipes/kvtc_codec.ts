@@ -17,9 +17,10 @@ import { decodePlan, encodePlan, planComponents } from "../stages/quantize/plan_
 import type { ChunkContext } from "../stages/stage.ts";
 import { SinkStage } from "../stages/tokens/sinks.ts";
 import { splitPlanes } from "../stages/tokens/window.ts";
-import { PcaTransform } from "../stages/transform/pca.ts";
+import { type Coefficients, PcaTransform } from "../stages/transform/pca.ts";
 import { entropyJobs } from "./entropy_jobs.ts";
 import { kvtc, KVTC_TAGS as TAGS, type KvtcOptions } from "./kvtc.ts";
+import type { KvtcGpuChunks } from "./kvtc_gpu_chunks.ts";
 import { decodeRawRegion } from "./raw_region.ts";
 import type {
   ChunkCodec,
@@ -74,7 +75,9 @@ export function loadSetup(profile: KvtcProfile, facts: SetupFacts, plan: Uint8Ar
 /** Makes the chunk codec, with the rANS kernels where the plan wants them. */
 export async function openCodec(backend: Backend, setup: Setup): Promise<ChunkCodec> {
   const kvtcSetup = setup as KvtcSetup;
-  return new KvtcCodec(backend, kvtcSetup, kvtcSetup.rans ? await openFormCoder(backend) : null);
+  if (!kvtcSetup.rans) return new KvtcCodec(backend, kvtcSetup, null, null);
+  const gpu = backend.gpu === null ? null : await (await import("./kvtc_gpu_chunks.ts")).openGpuChunks(backend);
+  return new KvtcCodec(backend, kvtcSetup, await openFormCoder(backend), gpu);
 }
 
 /** rANS for the streams of chunks, loaded when it is used. */
@@ -150,10 +153,18 @@ class KvtcCodec implements ChunkCodec {
   readonly #kinds: Record<Kind, KindStages>;
   /** null where streams are deflated. */
   readonly #coder: FormCoder | null;
+  /** null where codes come to the host. */
+  readonly #gpu: KvtcGpuChunks | null;
 
-  constructor(backend: Backend, { storedDType, dtype, kinds }: KvtcSetup, coder: FormCoder | null) {
+  constructor(
+    backend: Backend,
+    { storedDType, dtype, kinds }: KvtcSetup,
+    coder: FormCoder | null,
+    gpu: KvtcGpuChunks | null,
+  ) {
     this.#backend = backend;
     this.#coder = coder;
+    this.#gpu = gpu;
     this.jobs = coder === null ? 1 : entropyJobs(backend, Object.values(kinds), storedDType, kvtc.chunkTokens);
     this.#storedDType = storedDType;
     this.#dtype = dtype;
@@ -197,6 +208,10 @@ class KvtcCodec implements ChunkCodec {
     const { layers, pca, groups } = this.#kinds[kind];
     const tags = TAGS.chunk[kind];
     const ctx = { tokens, positions, layerBegin: 0, layerEnd: layers };
+    if (this.#gpu !== null && job.previous === undefined) {
+      const coded = await this.#gpu.encode(elements, this.#kinds[kind], ctx);
+      return coded.map((stream, i) => ({ ...stream, tag: tags[i] }));
+    }
     let old = null;
     const oldTokens = job.previous?.tokens ?? 0;
     if (job.previous !== undefined) {
@@ -220,21 +235,37 @@ class KvtcCodec implements ChunkCodec {
 
   async decodeOnDevice(job: DecodeJob, [to]: readonly DeviceBuffer[]): Promise<void> {
     const { tokens, targetPositions, layerBegin, layerEnd, kinds: [kind] } = job;
-    const { pca, groups } = this.#kinds[kind];
-    const streams = await this.#inflate("chunk", kind, tokens, job.streams);
+    const { pca } = this.#kinds[kind];
     const ctx: ChunkContext = { tokens, positions: targetPositions, layerBegin, layerEnd };
-    pca.decodeTo(groups.decode(toQuantStreams(streams), ctx), ctx, to);
+    await this.#withCoefficients(job.streams, kind, ctx, (y) => pca.decodeTo(y, ctx, to));
   }
 
   async #decode(job: DecodeJob, kind: Kind): Promise<Uint8Array> {
     const { region, tokens, targetPositions, layerBegin, layerEnd } = job;
-    const { heads, dim, rope, sinks, pca, groups } = this.#kinds[kind];
-    const streams = await this.#inflate(region, kind, tokens, job.streams);
+    const { heads, dim, rope, sinks, pca } = this.#kinds[kind];
     const ctx: ChunkContext = { tokens, positions: targetPositions, layerBegin, layerEnd };
-    if (region === "chunk") return await pca.decode(groups.decode(toQuantStreams(streams), ctx), ctx);
+    if (region === "chunk") {
+      return await this.#withCoefficients(job.streams, kind, ctx, (y) => pca.decode(y, ctx));
+    }
+    const streams = await this.#inflate(region, kind, tokens, job.streams);
     if (region === "sinks") return await sinks.decode(streams[0], ctx);
     const shape = { heads, dim, rope, storedDType: this.#storedDType, dtype: this.#dtype };
     return await decodeRawRegion(this.#backend, streams[0], job, shape);
+  }
+
+  /** Calls `use` with a chunk's coefficients, which are the next job's when it returns. */
+  async #withCoefficients<T>(
+    streams: readonly TaggedStream[],
+    kind: Kind,
+    ctx: ChunkContext,
+    use: (coefficients: Coefficients) => T | Promise<T>,
+  ): Promise<T> {
+    const gpu = this.#gpu;
+    if (gpu === null) {
+      const inflated = await this.#inflate("chunk", kind, ctx.tokens, streams);
+      return await use(this.#kinds[kind].groups.decode(toQuantStreams(inflated), ctx));
+    }
+    return await gpu.decode(streams, this.#kinds[kind], ctx, use);
   }
 
   async inflate(job: InflateJob): Promise<TaggedStream[]> {

@@ -64,3 +64,33 @@ testEntropy("rows of tokens and rows of streams are each other's transpose", asy
     { numRuns: Math.min(60, casesFor(label)) },
   );
 });
+
+testEntropy(
+  "columns from anywhere become rows anywhere, and nothing beside them changes",
+  async (backend, kernels, label) => {
+    const sizes = fc.record({
+      tokens: fc.oneof(fc.nat(70), fc.constantFrom(64, 128, 132)),
+      column: fc.oneof(fc.nat(9), fc.constantFrom(16, 64)),
+      rows: fc.oneof(fc.nat(70), fc.constantFrom(64, 68)),
+      extra: fc.constantFrom(0, 3, 4),
+      byte: fc.oneof(fc.nat(9), fc.constantFrom(256, 1024)),
+      seed: fc.nat(),
+    });
+    await fc.assert(
+      fc.asyncProperty(sizes, async ({ tokens, column, rows, extra, byte, seed }) => {
+        const stride = column + rows + extra;
+        const next = generator(seed);
+        const symbols = Uint8Array.from({ length: tokens * stride }, () => next() * 255);
+        const wanted = new Uint8Array(byte + tokens * rows + 5).fill(0xff);
+        for (let row = 0; row < rows; row++) {
+          for (let t = 0; t < tokens; t++) wanted[byte + row * tokens + t] = symbols[t * stride + column + row];
+        }
+        const [from, to] = [upload(backend, symbols), dirty(backend, wanted.length)];
+        kernels.transpose(from, stride, tokens, rows, Math.max(1, tokens), to, { column, byte });
+        assertEquals(await backend.read(to), wanted);
+        from.free(), to.free();
+      }),
+      { numRuns: Math.min(60, casesFor(label)) },
+    );
+  },
+);

@@ -7,7 +7,7 @@ import type { RansContexts } from "../../stages/entropy/rans_contexts.ts";
 import { type RansTables, requireTables } from "../../stages/entropy/rans_tables.ts";
 import { usedLanes } from "../../stages/entropy/rans_stream.ts";
 import type { DeviceBuffer } from "../backend.ts";
-import type { DeviceContexts, DeviceTables, GpuEntropy, StreamBatch } from "../gpu/entropy.ts";
+import type { DeviceContexts, DeviceTables, GpuEntropy, StreamBatch, TransposedPart } from "../gpu/entropy.ts";
 import {
   requireBatchContexts,
   requireDecode,
@@ -166,9 +166,11 @@ export class CudaEntropy implements GpuEntropy {
     rows: number,
     chunk: number,
     to: DeviceBuffer,
+    part: TransposedPart = { column: 0, byte: 0 },
   ): void {
-    requireTranspose(symbols, stride, tokens, rows, chunk, to);
-    this.#transpose("transposeSymbols", symbols, stride, tokens, rows, chunk, to);
+    requireTranspose(symbols, stride, tokens, rows, chunk, to, part);
+    const begins = [{ u32: part.column }, { u64: part.byte }];
+    this.#transpose("transposeSymbols", symbols, stride, tokens, rows, chunk, to, begins);
   }
 
   untranspose(
@@ -180,7 +182,7 @@ export class CudaEntropy implements GpuEntropy {
     symbols: DeviceBuffer,
   ): void {
     requireTranspose(symbols, stride, tokens, rows, chunk, from);
-    this.#transpose("untransposeSymbols", from, stride, tokens, rows, chunk, symbols);
+    this.#transpose("untransposeSymbols", from, stride, tokens, rows, chunk, symbols, []);
   }
 
   #transpose(
@@ -191,6 +193,7 @@ export class CudaEntropy implements GpuEntropy {
     rows: number,
     chunk: number,
     to: DeviceBuffer,
+    begins: readonly KernelArgument[],
   ): void {
     if (tokens === 0 || rows === 0) return;
     const length = Math.min(chunk, tokens);
@@ -201,7 +204,7 @@ export class CudaEntropy implements GpuEntropy {
       { grid: [this.#blocks(chunks * down * across, 32), 1, 1], block: [256, 1, 1] },
       [
         ...[from, { u32: stride }, { u32: tokens }, { u32: rows }, { u32: length }],
-        ...[{ u32: down }, { u32: across }, { u32: chunks }, to],
+        ...[{ u32: down }, { u32: across }, { u32: chunks }, to, ...begins],
       ],
     );
   }

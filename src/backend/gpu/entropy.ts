@@ -30,6 +30,12 @@ export interface StreamBatch {
   readonly tokens: number;
 }
 
+/** Which columns are transposed, and where their rows go. */
+export interface TransposedPart {
+  readonly column: number;
+  readonly byte: number;
+}
+
 /** What became of a stream: the status words that `decode` writes. */
 export const RANS_STATUS = { ok: 0, badState: 1, truncated: 2, notAtEnd: 3 } as const;
 
@@ -94,7 +100,10 @@ export interface GpuEntropy {
    */
   histogram(symbols: DeviceBuffer, rows: number, tokens: number, alphabet: number, counts: DeviceBuffer): void;
 
-  /** symbols u8 [tokens][stride] → rows u8 [⌈tokens / chunk⌉ chunks][rows][chunk tokens]; the last chunk may be shorter. */
+  /**
+   * symbols u8 [tokens][stride] → rows u8 [⌈tokens / chunk⌉ chunks][rows][chunk tokens]; the last chunk may be shorter. Rows
+   * are columns of the symbols from the first on, or from `part.column`, and go to the beginning of `to`, or to `part.byte`.
+   */
   transpose(
     symbols: DeviceBuffer,
     stride: number,
@@ -102,6 +111,7 @@ export interface GpuEntropy {
     rows: number,
     chunk: number,
     to: DeviceBuffer,
+    part?: TransposedPart,
   ): void;
 
   /** Inverse of {@linkcode transpose}. */

@@ -7,7 +7,7 @@ import { type RansContexts, requireContexts } from "../../stages/entropy/rans_co
 import { RANS_MAX_SYMBOLS } from "../../stages/entropy/rans_stream.ts";
 import type { DeviceBuffer } from "../backend.ts";
 import { requireBytes, requireCounts } from "../check.ts";
-import { mostBytes, type StreamBatch } from "./entropy.ts";
+import { mostBytes, type StreamBatch, type TransposedPart } from "./entropy.ts";
 
 /** Most bytes of a batch's streams: `begins` is u32. */
 const MAX_BYTES = 0xffffffff;
@@ -103,12 +103,14 @@ export function requireTranspose(
   rows: number,
   chunk: number,
   streams: DeviceBuffer,
+  { column, byte }: TransposedPart = { column: 0, byte: 0 },
 ): void {
-  requireCounts("transpose symbols", { stride, tokens, rows, chunk });
-  if (stride < rows) {
-    throw new RangeError(`Cannot transpose symbols: "stride" is ${stride}, expected ${rows} or more`);
+  requireCounts("transpose symbols", { stride, tokens, rows, chunk, column, byte });
+  const width = column + rows;
+  if (stride < width) {
+    throw new RangeError(`Cannot transpose symbols: "stride" is ${stride}, expected ${width} or more`);
   }
   if (chunk === 0) throw new RangeError(`Cannot transpose symbols: "chunk" is 0, expected 1 or more`);
-  requireBytes("transpose symbols", "symbols", matrix.byteLength, tokens === 0 ? 0 : (tokens - 1) * stride + rows);
-  requireBytes("transpose symbols", "streams", streams.byteLength, tokens * rows);
+  requireBytes("transpose symbols", "symbols", matrix.byteLength, tokens === 0 ? 0 : (tokens - 1) * stride + width);
+  requireBytes("transpose symbols", "streams", streams.byteLength, byte + tokens * rows);
 }

@@ -9,7 +9,7 @@ import { type RansTables, requireTables } from "../../stages/entropy/rans_tables
 import { usedLanes } from "../../stages/entropy/rans_stream.ts";
 import { KvzLimitError } from "../../errors.ts";
 import type { DeviceBuffer } from "../backend.ts";
-import type { DeviceContexts, DeviceTables, GpuEntropy, StreamBatch } from "../gpu/entropy.ts";
+import type { DeviceContexts, DeviceTables, GpuEntropy, StreamBatch, TransposedPart } from "../gpu/entropy.ts";
 import { requireBatchContexts, requireDecode, requireEncode } from "../gpu/entropy_check.ts";
 import type { WebGpuDevice } from "./device.ts";
 import { WebGpuContexts, WebGpuTables } from "./entropy_uploads.ts";
@@ -180,8 +180,9 @@ export class WebGpuEntropy implements GpuEntropy {
     rows: number,
     chunk: number,
     to: DeviceBuffer,
+    part?: TransposedPart,
   ): void {
-    this.#symbols.transpose(symbols, stride, tokens, rows, chunk, to);
+    this.#symbols.transpose(symbols, stride, tokens, rows, chunk, to, part);
   }
 
   untranspose(

@@ -4,6 +4,7 @@
  * @module
  */
 import type { DeviceBuffer } from "../backend.ts";
+import type { TransposedPart } from "../gpu/entropy.ts";
 import { requireHistogram, requireTranspose } from "../gpu/entropy_check.ts";
 import type { WebGpuDevice } from "./device.ts";
 import { counts as countsShader } from "./shaders/counts.ts";
@@ -13,6 +14,8 @@ import { symbols as symbolsShader } from "./shaders/symbols.ts";
 const COUNTED = 65536;
 /** Side of the squares that are transposed. */
 const SIDE = 64;
+/** All columns, to the beginning. */
+const WHOLE: TransposedPart = { column: 0, byte: 0 };
 
 /** The kernels on one device. */
 export class WebGpuSymbols {
@@ -64,9 +67,10 @@ export class WebGpuSymbols {
     rows: number,
     chunk: number,
     to: DeviceBuffer,
+    part: TransposedPart = WHOLE,
   ): void {
-    requireTranspose(symbols, stride, tokens, rows, chunk, to);
-    this.#transpose("transpose", symbols, to, stride, tokens, rows, chunk);
+    requireTranspose(symbols, stride, tokens, rows, chunk, to, part);
+    this.#transpose("transpose", symbols, to, stride, tokens, rows, chunk, part);
   }
 
   /** `GpuEntropy.untranspose` */
@@ -79,7 +83,7 @@ export class WebGpuSymbols {
     symbols: DeviceBuffer,
   ): void {
     requireTranspose(symbols, stride, tokens, rows, chunk, from);
-    this.#transpose("untranspose", symbols, from, stride, tokens, rows, chunk);
+    this.#transpose("untranspose", symbols, from, stride, tokens, rows, chunk, WHOLE);
   }
 
   /** Rows of symbols, each padded to whole words, → rows without padding from byte `begin` of `symbols` on. */
@@ -106,16 +110,18 @@ export class WebGpuSymbols {
     tokens: number,
     rows: number,
     chunk: number,
+    { column, byte }: TransposedPart,
   ): void {
     if (tokens === 0 || rows === 0) return;
     const length = Math.min(chunk, tokens);
-    const whole = (stride | length | tokens) % 4 === 0;
+    const whole = (stride | length | tokens | column | byte) % 4 === 0;
     const [across, down] = [Math.ceil(rows / SIDE), Math.ceil(length / SIDE)];
     const each = length * Math.max(1, Math.floor(this.#device.mostBytes / (length * stride)));
     for (let first = 0; first < tokens; first += each) {
       const count = Math.min(each, tokens - first);
-      const matrix = this.#device.range(symbols, first * stride, first * stride + (count - 1) * stride + rows);
-      const matrices = this.#device.range(streams, first * rows, (first + count) * rows);
+      const corner = first * stride + column;
+      const matrix = this.#device.range(symbols, corner, corner + (count - 1) * stride + rows);
+      const matrices = this.#device.range(streams, byte + first * rows, byte + (first + count) * rows);
       const [source, result] = entry === "transpose" ? [matrix, matrices] : [matrices, matrix];
       const words = Math.ceil(result.range.byteLength / 4);
       const items = whole ? across * down * Math.ceil(count / length) : words;

@@ -30,7 +30,7 @@ export class RansBatches {
     this.#backend = backend;
     this.#kernels = kernels;
     const coded = ({ rows, tokens }: StreamJob) => mostBytes({ streams: 1, rows, tokens });
-    const restored = ({ data, rows, tokens }: StreamJob) => Math.max(data.length, rows * tokens);
+    const restored = ({ data, rows, tokens }: StreamJob) => Math.max(data.byteLength, rows * tokens);
     const any = () => true;
     this.#encoding = new Batches(Infinity, any, (jobs) => this.#run(jobs, coded, (call, to) => this.#encode(call, to)));
     this.#decoding = new Batches(
@@ -50,7 +50,7 @@ export class RansBatches {
   }
 
   /**
-   * The symbols of a stream.
+   * The symbols of a stream; none where they stay on the device.
    *
    * @throws {KvzFormatError} when it is damaged
    */
@@ -78,8 +78,8 @@ export class RansBatches {
   }
 
   async #encode(call: StreamCall, scratch: Scratch): Promise<(Uint8Array | Error)[]> {
-    const { batch, jobs } = call;
-    const symbols = scratch.upload(joined(jobs));
+    const { batch } = call;
+    const symbols = this.#together(call, scratch);
     const [bytes, begins] = [scratch.alloc(mostBytes(batch)), scratch.alloc(4 * (batch.streams + 1))];
     const lengths = scratch.alloc(4 * batch.streams);
     const uploads = this.#upload(call);
@@ -99,15 +99,22 @@ export class RansBatches {
   async #decode(call: StreamCall, scratch: Scratch): Promise<(Uint8Array | Error)[]> {
     const { batch, jobs } = call;
     const begins = new Uint32Array(jobs.length + 1);
-    jobs.forEach(({ data }, i) => begins[i + 1] = begins[i] + data.length);
+    jobs.forEach(({ data }, i) => begins[i + 1] = begins[i] + data.byteLength);
     const count = batch.rows * batch.tokens;
-    const symbols = scratch.alloc(batch.streams * count);
+    const [{ to }] = jobs;
+    const symbols = to !== undefined && jobs.length === 1 ? to : scratch.alloc(batch.streams * count);
     const status = scratch.alloc(4 * batch.streams);
     const bytes = scratch.upload(joined(jobs));
     const uploads = this.#upload(call);
     try {
       const { tables, contexts } = uploads;
       this.#kernels.decode(bytes, scratch.upload(begins), batch, tables, contexts, symbols, status);
+      if (to !== undefined) {
+        jobs.forEach((job, i) => {
+          if (symbols !== job.to) this.#backend.copy(symbols, i * count, job.to!, 0, count);
+        });
+        return Array.from(await this.#words(status, batch.streams), (code) => failureOf(code) ?? new Uint8Array(0));
+      }
       const [codes, all] = await Promise.all([
         this.#words(status, batch.streams),
         this.#backend.read(symbols, 0, batch.streams * count),
@@ -116,6 +123,16 @@ export class RansBatches {
     } finally {
       uploads.free();
     }
+  }
+
+  /** The symbols of all streams of a call. */
+  #together({ jobs, batch }: StreamCall, scratch: Scratch): DeviceBuffer {
+    if (jobs[0].data instanceof Uint8Array) return scratch.upload(joined(jobs));
+    if (jobs.length === 1) return jobs[0].data;
+    const count = batch.rows * batch.tokens;
+    const symbols = scratch.alloc(batch.streams * count);
+    jobs.forEach(({ data }, i) => this.#backend.copy(data as DeviceBuffer, 0, symbols, i * count, count));
+    return symbols;
   }
 
   #upload({ tables, contexts, batch }: StreamCall) {
@@ -146,11 +163,13 @@ function valueOf(result: Uint8Array | Error): Uint8Array {
   return result;
 }
 
+/** Data of the host, one behind the other. */
 function joined(jobs: readonly StreamJob[]): Uint8Array {
-  if (jobs.length === 1) return jobs[0].data;
-  const all = new Uint8Array(jobs.reduce((sum, { data }) => sum + data.length, 0));
+  const list = jobs.map(({ data }) => data as Uint8Array);
+  if (list.length === 1) return list[0];
+  const all = new Uint8Array(list.reduce((sum, { length }) => sum + length, 0));
   let at = 0;
-  for (const { data } of jobs) {
+  for (const data of list) {
     all.set(data, at);
     at += data.length;
   }

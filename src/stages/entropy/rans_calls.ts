@@ -4,19 +4,27 @@
  *
  * @module
  */
+import type { DeviceBuffer } from "../../backend/backend.ts";
 import type { StreamBatch } from "../../backend/gpu/entropy.ts";
 import { type RansContexts, ROW_CLASSES } from "./rans_contexts.ts";
 import { RANS_SYMBOLS, type RansBits, type RansTables, tableCount } from "./rans_tables.ts";
 
 /** A stream to be coded: checked, with at least one symbol. */
 export interface StreamJob {
-  /** Symbols [rows][tokens], or a coded stream. */
-  readonly data: Uint8Array;
+  /** Symbols [rows][tokens], which may be on the device, or a coded stream. */
+  readonly data: Uint8Array | DeviceBuffer;
   readonly rows: number;
   readonly tokens: number;
   readonly contexts: RansContexts;
   /** Streams of one coder have one object, which goes into a call once. */
   readonly tables: RansTables;
+  /** Where decoded symbols go, if they stay on the device. */
+  readonly to?: DeviceBuffer;
+}
+
+/** Whether a job's symbols are on the device. */
+export function isOnDevice({ data, to }: StreamJob): boolean {
+  return to !== undefined || !(data instanceof Uint8Array);
 }
 
 /** Tables of a call with contexts plain: 16 MiB by slot at 2^12. */
@@ -55,6 +63,8 @@ export class StreamCall {
   /** Whether another stream of this geometry and of `bytes` bytes has room. The first always has. */
   takes(job: StreamJob, bytes: number, mostBytes: number): boolean {
     if (this.jobs.length === 0) return true;
+    // Copies on a device are of whole words.
+    if (isOnDevice(job) && job.rows * job.tokens % 4 !== 0) return false;
     const most = job.contexts.variant === "plain" ? MOST_PLAIN_TABLES : MOST_TRELLIS_TABLES;
     const more = this.#tables.has(job.tables) ? 0 : usedTables(job.tables, job);
     return this.#count + more <= most && this.#bytes + bytes <= mostBytes;
@@ -90,7 +100,7 @@ export function planCalls(
   for (const [i, job] of jobs.entries()) {
     const { rows, tokens, contexts, tables } = job;
     const next = contexts.variant === "plain" ? "" : contexts.next.join();
-    const geometry = [rows, tokens, tables.bits, contexts.variant, next].join();
+    const geometry = [rows, tokens, tables.bits, contexts.variant, next, isOnDevice(job)].join();
     const bytes = bytesOf(job);
     let call = open.get(geometry);
     if (call === undefined || !call.takes(job, bytes, mostBytes)) {

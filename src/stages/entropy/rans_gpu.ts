@@ -4,6 +4,8 @@
  *
  * @module
  */
+import type { DeviceBuffer } from "../../backend/backend.ts";
+import { requireBytes } from "../../backend/check.ts";
 import type { RansBatches } from "./rans_batches.ts";
 import { type RansContexts, requireContexts } from "./rans_contexts.ts";
 import { type Rans, requireStream, requireSymbols } from "./rans_stream.ts";
@@ -41,5 +43,31 @@ export class GpuRans implements Rans {
     if (symbols.length === 0) return symbols;
     symbols.set(await this.#batches.decode({ data: bytes, rows, tokens, contexts, tables: this.#tables }));
     return symbols;
+  }
+
+  /** {@linkcode encode} of symbols u8 [rows][tokens] on the device, at least one, which stay as they are until it is done. */
+  async encodeOnDevice(
+    symbols: DeviceBuffer,
+    rows: number,
+    tokens: number,
+    contexts: RansContexts,
+  ): Promise<Uint8Array> {
+    requireBytes("encode symbols", "symbols", symbols.byteLength, rows * tokens);
+    requireContexts(contexts, rows, tokens, tableCount(this.#tables));
+    return await this.#batches.encode({ data: symbols, rows, tokens, contexts, tables: this.#tables });
+  }
+
+  /** {@linkcode decode} to symbols u8 [rows][tokens] on the device, at least one. */
+  async decodeTo(
+    bytes: Uint8Array,
+    rows: number,
+    tokens: number,
+    contexts: RansContexts,
+    symbols: DeviceBuffer,
+  ): Promise<void> {
+    requireStream(bytes, rows, tokens);
+    requireBytes("decode symbols", "symbols", symbols.byteLength, rows * tokens);
+    requireContexts(contexts, rows, tokens, tableCount(this.#tables));
+    await this.#batches.decode({ data: bytes, rows, tokens, contexts, tables: this.#tables, to: symbols });
   }
 }

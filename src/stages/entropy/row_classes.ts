@@ -10,8 +10,9 @@
  */
 import { KvzFormatError } from "../../errors.ts";
 import { frequenciesOf, packTables, unpackTables } from "./packed_tables.ts";
+import type { RansContexts } from "./rans_contexts.ts";
 import { type RansFactory, withRans } from "./rans_factory.ts";
-import { RANS_SYMBOLS, type RansBits } from "./rans_tables.ts";
+import { RANS_SYMBOLS, type RansBits, type RansTables, tableCount } from "./rans_tables.ts";
 
 /** Resolution of the tables. */
 const BITS: RansBits = 11;
@@ -36,6 +37,12 @@ export function codedRowsLimit(rows: number, tokens: number): number {
   return 1 + Math.ceil(rows / 2) + MAX_TABLES * 2 * RANS_SYMBOLS + 128 + 2 * rows * tokens;
 }
 
+/** Tables of rows, and which of them each row has. */
+export interface RowTables {
+  readonly tables: RansTables;
+  readonly contexts: RansContexts;
+}
+
 /**
  * Codes symbols [rows][tokens], of which there is at least one.
  *
@@ -48,7 +55,14 @@ export async function encodeRows(
   tokens: number,
   tried: readonly number[] = TRIED,
 ): Promise<Uint8Array> {
-  const rowCounts = countRows(symbols, rows, tokens);
+  const chosen = chooseTables(countRows(symbols, rows, tokens), tried);
+  const { tables, contexts } = chosen;
+  return joinRows(chosen, await withRans(rans, tables, (coder) => coder.encode(symbols, rows, tokens, contexts)));
+}
+
+/** The tables that suit rows best. */
+export function chooseTables(rowCounts: RowCounts, tried: readonly number[] = TRIED): RowTables {
+  const { rows } = rowCounts;
   let best: Grouping | null = null;
   for (const tables of tried) {
     if (tables > rows && best !== null) break;
@@ -56,10 +70,13 @@ export async function encodeRows(
     if (best === null || grouping.bits < best.bits) best = grouping;
   }
   const { tableOf, frequencies } = best!;
-  const tables = { bits: BITS, frequencies };
-  const contexts = { variant: "plain", tableOf } as const;
-  const coded = await withRans(rans, tables, (coder) => coder.encode(symbols, rows, tokens, contexts));
-  const head = packIndices(tableOf, frequencies.length / RANS_SYMBOLS);
+  return { tables: { bits: BITS, frequencies }, contexts: { variant: "plain", tableOf } };
+}
+
+/** Tables and a stream of the rows that they code, as {@linkcode encodeRows} gives them. */
+export function joinRows({ tables, contexts }: RowTables, coded: Uint8Array): Uint8Array {
+  const { tableOf } = contexts as RansContexts & { variant: "plain" };
+  const head = packIndices(tableOf, tableCount(tables));
   const packed = packTables(tables);
   const bytes = new Uint8Array(head.length + packed.length + coded.length);
   bytes.set(head);
@@ -79,6 +96,16 @@ export async function decodeRows(
   rows: number,
   tokens: number,
 ): Promise<Uint8Array> {
+  const { tables, contexts, coded } = splitRows(bytes, rows);
+  return await withRans(rans, tables, (coder) => coder.decode(coded, rows, tokens, contexts));
+}
+
+/**
+ * Inverse of {@linkcode joinRows}.
+ *
+ * @throws {KvzFormatError} when there are no such tables
+ */
+export function splitRows(bytes: Uint8Array, rows: number): RowTables & { readonly coded: Uint8Array } {
   const count = (bytes[0] ?? MAX_TABLES) + 1;
   if (count > MAX_TABLES) throw new KvzFormatError(`Cannot decode symbols: they have ${count} tables, at most 16`);
   const width = indexBits(count);
@@ -93,20 +120,20 @@ export async function decodeRows(
     if (tableOf[row] >= count) throw new KvzFormatError(`Cannot decode symbols: row ${row} has no table`);
   }
   const { tables, end } = unpackTables(bytes, begin, count, BITS);
-  const contexts = { variant: "plain", tableOf } as const;
-  return await withRans(rans, tables, (coder) => coder.decode(bytes.subarray(end), rows, tokens, contexts));
+  return { tables, contexts: { variant: "plain", tableOf }, coded: bytes.subarray(end) };
 }
 
 /** How often each row has each symbol. */
-interface RowCounts {
+export interface RowCounts {
   readonly rows: number;
-  /** One more than the greatest symbol. */
+  /** At least one more than the greatest symbol; beyond that it makes no difference. */
   readonly alphabet: number;
   /** [rows][alphabet] */
   readonly counts: Uint32Array;
 }
 
-function countRows(symbols: Uint8Array, rows: number, tokens: number): RowCounts {
+/** Counts symbols [rows][tokens]. */
+export function countRows(symbols: Uint8Array, rows: number, tokens: number): RowCounts {
   let alphabet = 1;
   for (let i = 0; i < symbols.length; i++) if (symbols[i] >= alphabet) alphabet = symbols[i] + 1;
   const counts = new Uint32Array(rows * alphabet);

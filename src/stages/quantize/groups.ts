@@ -4,7 +4,15 @@
  *
  * @module
  */
-import { type Backend, type DevicePlan, packedLength, type QuantGroup } from "../../backend/backend.ts";
+import {
+  type Backend,
+  type DeviceBuffer,
+  type DevicePlan,
+  packedLength,
+  type QuantGroup,
+} from "../../backend/backend.ts";
+import { type DeviceStreams, type GpuCodeStreams, streamBytes } from "../../backend/gpu/code_streams.ts";
+import type { GpuEntropy } from "../../backend/gpu/entropy.ts";
 import { asUint16 } from "../../cache/elements.ts";
 import { KvzFormatError, KvzUnsupportedError } from "../../errors.ts";
 import type { Coefficients } from "../transform/pca.ts";
@@ -97,6 +105,48 @@ export class GroupQuantizer implements DeviceStage<Coefficients, QuantStreams> {
   }
 
   /**
+   * Like {@linkcode encode}, with codes left on a GPU: rows of each width, a byte a code. `scratch` has what it takes until
+   * they are used.
+   *
+   * @throws {KvzUnsupportedError} as `encode`, by `params`
+   */
+  encodeOnDevice(
+    kernels: GpuEntropy,
+    x: Coefficients,
+    ctx: ChunkContext,
+    scratch: Scratch,
+  ): { readonly rows: readonly DeviceBuffer[]; readonly params: Promise<ParamStreams> } {
+    const backend = this.#backend;
+    const { groups, components } = this.#plan;
+    const { tokens } = ctx;
+    const symbols = scratch.alloc(tokens * components);
+    const params = scratch.alloc(tokens * groups.length * 4);
+    backend.quantize(x.buffer, x.stride, tokens, this.#plan, symbols, params);
+    const { int2, int4, fp8 } = streamBytes(groups, tokens, "bytes");
+    const rows = [int2, int4, fp8].map((bytes) => scratch.alloc(bytes));
+    const ends = [0, 0, 0];
+    for (const { first, size, type } of runsOf(groups)) {
+      const part = { column: first, byte: ends[type - 1] };
+      kernels.transpose(symbols, components, tokens, size, tokens, rows[type - 1], part);
+      ends[type - 1] += size * tokens;
+    }
+    const read = async () => {
+      const found = asUint16(await backend.read(params, 0, tokens * groups.length * 4));
+      this.#requireFinite(found, groups.length, ctx);
+      return splitParams(found, tokens, groups.length);
+    };
+    return { rows, params: read() };
+  }
+
+  /** Coefficients of streams on a GPU, codes a byte each, which are known to be of this plan and to have no NaN. */
+  restore(kernels: GpuCodeStreams, streams: DeviceStreams, ctx: ChunkContext): Coefficients {
+    const coefficients = this.#coefficients(ctx.tokens);
+    const { buffer, stride } = coefficients;
+    kernels.restore(streams, "bytes", this.#plan, { chunks: 1, tokens: ctx.tokens }, buffer, stride);
+    return coefficients;
+  }
+
+  /**
    * @throws {KvzFormatError} when streams have the wrong length or hold an infinite or NaN shift or scale.
    */
   decode(y: QuantStreams, ctx: ChunkContext): Coefficients {
@@ -148,6 +198,20 @@ export class GroupQuantizer implements DeviceStage<Coefficients, QuantStreams> {
       );
     }
   }
+}
+
+/** Groups of one type that follow each other, as one. */
+function runsOf(groups: readonly QuantGroup[]): QuantGroup[] {
+  const runs: QuantGroup[] = [];
+  for (const group of groups) {
+    const last = runs.at(-1);
+    if (last !== undefined && last.type === group.type && last.first + last.size === group.first) {
+      runs[runs.length - 1] = { ...last, size: last.size + group.size };
+    } else {
+      runs.push(group);
+    }
+  }
+  return runs;
 }
 
 /** What is infinite or NaN in binary16 shows in its high byte. */

@@ -320,6 +320,31 @@ extern "C" __global__ void __launch_bounds__(256) restoreBytes(STREAM_PARAMETERS
                      componentTiles, bytes2, bytes4, bytes8, coefficients, stride);
 }
 
+// Shifts and scales [chunks][tokens][groups] → their low and high bytes, as above. A block turns a square of 32.
+extern "C" __global__ void __launch_bounds__(256) splitParams(const u32* __restrict__ params, u32 groupCount, u32 tokens,
+                                                              u32 tokenTiles, u32 groupTiles, u8* __restrict__ low,
+                                                              u8* __restrict__ high) {
+  KVZ_SHARED(u32, square, 32 * 33);
+  u32 tokenTile = blockIdx.x / groupTiles, g0 = (blockIdx.x - tokenTile * groupTiles) * 32;
+  u32 chunk = tokenTile / tokenTiles, t0 = (tokenTile - chunk * tokenTiles) * 32;
+  u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+  u64 plane = (u64)groupCount * tokens;
+  for (u32 t = warp; t < 32; t += warps) {
+    bool inside = t0 + t < tokens && g0 + lane < groupCount;
+    square[t * 33 + lane] = inside ? params[chunk * plane + (u64)(t0 + t) * groupCount + g0 + lane] : 0;
+  }
+  __syncthreads();
+  if (t0 + lane >= tokens) return;
+  for (u32 g = warp; g < 32 && g0 + g < groupCount; g += warps) {
+    u32 pair = square[lane * 33 + g];
+    u64 at = chunk * 2 * plane + (u64)(g0 + g) * tokens + t0 + lane;
+    low[at] = (u8)pair;
+    high[at] = (u8)(pair >> 8);
+    low[at + plane] = (u8)(pair >> 16);
+    high[at + plane] = (u8)(pair >> 24);
+  }
+}
+
 // ---- FP8 rows
 
 // A block a row: codes u8 [rows][length], scales u16 [rows].

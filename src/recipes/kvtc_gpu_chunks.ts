@@ -7,9 +7,8 @@ import type { Backend, DeviceBuffer } from "../backend/backend.ts";
 import type { GpuCodeStreams } from "../backend/gpu/code_streams.ts";
 import type { GpuEntropy } from "../backend/gpu/entropy.ts";
 import type { CodedStream } from "../stages/entropy/deflate.ts";
-import { openGpuRans, type RansFactory } from "../stages/entropy/rans_factory.ts";
+import { openGpuRans } from "../stages/entropy/rans_factory.ts";
 import { allInOrder } from "../stages/in_order.ts";
-import { encodeForm } from "../stages/quantize/coded_streams.ts";
 import { GpuForms } from "../stages/quantize/coded_streams_gpu.ts";
 import type { GroupQuantizer } from "../stages/quantize/groups.ts";
 import type { RowForm } from "../stages/quantize/row_forms.ts";
@@ -30,32 +29,32 @@ export async function openGpuChunks(backend: Backend): Promise<KvtcGpuChunks | n
   const { entropy = null, codeStreams = null } = backend.gpu ?? {};
   if (entropy === null || codeStreams === null) return null;
   const rans = await openGpuRans(backend);
-  return rans && new KvtcGpuChunks(backend, entropy, codeStreams, rans, new GpuForms(backend, entropy, rans));
+  return rans && new KvtcGpuChunks(backend, { entropy, codeStreams }, new GpuForms(backend, entropy, rans));
+}
+
+/** The kernels that it runs beside every backend's. */
+interface Kernels {
+  readonly entropy: GpuEntropy;
+  readonly codeStreams: GpuCodeStreams;
 }
 
 /** Codes chunks on one backend. */
 export class KvtcGpuChunks {
   readonly #backend: Backend;
-  readonly #entropy: GpuEntropy;
-  readonly #codeStreams: GpuCodeStreams;
-  readonly #rans: RansFactory;
+  readonly #kernels: Kernels;
   readonly #forms: GpuForms;
 
-  constructor(
-    backend: Backend,
-    entropy: GpuEntropy,
-    codeStreams: GpuCodeStreams,
-    rans: RansFactory,
-    forms: GpuForms,
-  ) {
+  constructor(backend: Backend, kernels: Kernels, forms: GpuForms) {
     this.#backend = backend;
-    this.#entropy = entropy;
-    this.#codeStreams = codeStreams;
-    this.#rans = rans;
+    this.#kernels = kernels;
     this.#forms = forms;
   }
 
-  /** The streams of a chunk of one kind. Shifts and scales, few beside the codes, are coded from the host. */
+  /**
+   * The streams of a chunk of one kind.
+   *
+   * @throws {KvzUnsupportedError} when a coefficient does not fit binary16
+   */
   async encode(
     elements: Uint8Array | DeviceBuffer,
     { pca, groups, forms }: Stages,
@@ -63,13 +62,12 @@ export class KvtcGpuChunks {
   ): Promise<CodedStream[]> {
     return await withScratch(this.#backend, async (scratch) => {
       // The coefficients' buffer is the next job's: nothing is awaited between them and their use.
-      const { rows, params } = groups.encodeOnDevice(this.#entropy, pca.encode(elements, ctx), ctx, scratch);
-      const coding = params.then(({ low, high }) =>
-        allInOrder([low, high].map((bytes, i) => encodeForm(this.#rans, forms[rows.length + i], ctx.tokens, bytes)))
+      const streams = groups.encodeOnDevice(this.#kernels, pca.encode(elements, ctx), ctx, scratch);
+      const rows = [streams.int2, streams.int4, streams.fp8, streams.low, streams.high];
+      const check = (high: Uint8Array) => groups.requireFinite(high, ctx);
+      return await allInOrder(
+        rows.map((row, i) => this.#forms.encode(forms[i], ctx.tokens, row, row === streams.high ? check : undefined)),
       );
-      const codes = rows.map((row, i) => this.#forms.encode(forms[i], ctx.tokens, row));
-      const [planes, ...coded] = await allInOrder([coding, ...codes]);
-      return [...coded, ...planes];
     });
   }
 
@@ -86,7 +84,7 @@ export class KvtcGpuChunks {
         streams.map((stream, i) => this.#forms.decodeTo(forms[i], ctx.tokens, stream, `stream ${stream.tag}`, rows[i])),
       );
       const [int2, int4, fp8, low, high] = rows;
-      return await use(groups.restore(this.#codeStreams, { int2, int4, fp8, low, high }, ctx));
+      return await use(groups.restore(this.#kernels.codeStreams, { int2, int4, fp8, low, high }, ctx));
     });
   }
 }

@@ -154,6 +154,37 @@ for (const form of ["packed", "bytes"] as const) {
   );
 }
 
+testGpus("shifts and scales become their bytes", async (backend, kernels) => {
+  const cases = fc.record({
+    chunks: fc.integer({ min: 1, max: 3 }),
+    tokens: fc.nat(70),
+    groups: fc.nat(70),
+    seed: fc.nat(),
+  });
+  await fc.assert(
+    fc.asyncProperty(cases, async ({ chunks, tokens, groups, seed }) => {
+      const next = generator(seed);
+      const parts = Array.from(
+        { length: chunks },
+        () => Uint16Array.from({ length: tokens * groups * 2 }, () => next() * 65536),
+      );
+      const all = Uint16Array.from(parts.flatMap((part) => [...part]));
+      const planes = parts.map((part) => splitParams(part, tokens, groups));
+      const [low, high] = [0, 1].map(() => dirty(backend, all.length + 3));
+      kernels.splitParams(upload(backend, all), groups, { chunks, tokens }, low, high);
+      for (const [name, found] of [["low", low], ["high", high]] as const) {
+        const wanted = [...planes.flatMap((plane) => [...plane[name]]), 0xff, 0xff, 0xff];
+        assertEquals(await backend.read(found), Uint8Array.from(wanted), name);
+      }
+    }),
+    { numRuns: 40 },
+  );
+  const [long, short] = [backend.alloc(64), backend.alloc(4)];
+  const batch = { chunks: 2, tokens: 4 };
+  assertThrows(() => kernels.splitParams(short, 2, batch, long, long), RangeError, '"params" has 4 bytes, expected 64');
+  assertThrows(() => kernels.splitParams(long, 2, batch, long, short), RangeError, '"high" has 4 bytes, expected 32');
+});
+
 testGpus("restoring streams refuses what does not fit", (backend, kernels) => {
   const groups: QuantGroup[] = [{ first: 0, size: 6, type: 1 }, { first: 6, size: 2, type: 3 }];
   const plan = backend.uploadPlan(groups);

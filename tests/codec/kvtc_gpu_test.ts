@@ -1,5 +1,5 @@
 /** Recipe kvtc, and those that work on the host, over all pairs of backends; kvtc from and to a GPU's memory. */
-import { assert, assertEquals, assertLess } from "deno-std/assert";
+import { assert, assertEquals, assertLess, assertRejects } from "deno-std/assert";
 import type { Backend, DeviceBuffer } from "../../src/backend/backend.ts";
 import { createBackend } from "../../src/backend/select.ts";
 import { KvCache } from "../../src/cache/kv_cache.ts";
@@ -7,9 +7,11 @@ import { BYTES_PER_ELEMENT, type Kind, KINDS } from "../../src/cache/types.ts";
 import { Codec } from "../../src/codec/codec.ts";
 import { DeviceCache, memoryOf } from "../../src/codec/device_cache.ts";
 import { Lanes } from "../../src/codec/lanes.ts";
+import { openCodec } from "../../src/codec/open.ts";
 import type { CompressOptions } from "../../src/codec/options.ts";
+import { KvzUnsupportedError } from "../../src/errors.ts";
 import { BACKENDS } from "../backend/backends.ts";
-import { syntheticCache, syntheticProfile } from "../synthetic.ts";
+import { SMALL_MODEL, syntheticCache, syntheticProfile } from "../synthetic.ts";
 import { relativeError } from "./helpers.ts";
 
 const profile = syntheticProfile();
@@ -150,5 +152,23 @@ for (const [name, options] of GPUS) {
     // On the way back it reads whether streams were whole.
     assertLess(rans.back.read, 64);
     assertLess(rans.back.written, 1.15 * deflate.back.written);
+  });
+
+  Deno.test(`${name}: coefficients beyond binary16 are refused with the position, by both coders`, async () => {
+    const model = { ...SMALL_MODEL, rope: null };
+    const key = new Float32Array(2 * 50 * 10);
+    // Both heads of the token at 17.
+    for (const head of [0, 1]) key.fill(3e5, (head * 50 + 17) * 10, (head * 50 + 18) * 10);
+    const layers = Array.from({ length: 3 }, () => ({
+      key: new Uint8Array(key.slice().buffer),
+      value: new Uint8Array(new Float32Array(2 * 50 * 6).buffer),
+    }));
+    const positions = Int32Array.from({ length: 50 }, (_, i) => i);
+    const cache = new KvCache({ model, dtype: "f32", positions, layers });
+    await using codec = await openCodec(syntheticProfile(model), options);
+    for (const entropy of ["deflate", "rans"] as const) {
+      const settings = { recipe: "kvtc", ratio: 4, window: 0, entropy };
+      await assertRejects(() => codec.compress(cache, settings), KvzUnsupportedError, "position 17");
+    }
   });
 }

@@ -10,6 +10,7 @@ import {
   type CodeForm,
   type DeviceStreams,
   type GpuCodeStreams,
+  requireParams,
   requireStreams,
   streamBytes,
 } from "../gpu/code_streams.ts";
@@ -26,6 +27,8 @@ const DEQUANTIZE_TOKENS = 4;
 /** Components and tokens of a tile of pack, unpack and restore. */
 const TILE_COMPONENTS = 64;
 const TILE_TOKENS = 128;
+/** Tokens, and groups, of a block of splitParams. */
+const SQUARE = 32;
 
 /** The kernels. */
 export class CudaQuantizer implements GpuCodeStreams {
@@ -126,6 +129,13 @@ export class CudaQuantizer implements GpuCodeStreams {
       coefficients,
       { u32: stride },
     ]);
+  }
+
+  splitParams(params: DeviceBuffer, groups: number, batch: ChunkBatch, low: DeviceBuffer, high: DeviceBuffer): void {
+    requireParams(params, groups, batch, low, high);
+    const [along, across] = [batch.tokens, groups].map((n) => Math.ceil(n / SQUARE));
+    const counts = [groups, batch.tokens, along, across].map((u32) => ({ u32 }));
+    this.#run("splitParams", batch.chunks * along * across, THREADS, [params, ...counts, low, high]);
   }
 
   /** {@linkcode Backend.encodeFp8}. */

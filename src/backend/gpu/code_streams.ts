@@ -28,7 +28,7 @@ export interface ChunkBatch {
   readonly tokens: number;
 }
 
-/** The kernel. The call enqueues. */
+/** The kernels. Calls enqueue. */
 export interface GpuCodeStreams {
   /**
    * Backend.unpack, then Backend.dequantize, in one pass: coefficients f32 [chunks][tokens][stride] of the streams. `stride`
@@ -42,6 +42,9 @@ export interface GpuCodeStreams {
     coefficients: DeviceBuffer,
     stride: number,
   ): void;
+
+  /** Shifts and scales u16 [chunks][tokens][groups][2] → their low and high bytes, as {@linkcode DeviceStreams} have them. */
+  splitParams(params: DeviceBuffer, groups: number, batch: ChunkBatch, low: DeviceBuffer, high: DeviceBuffer): void;
 }
 
 /** Bytes of a row of codes of a type. */
@@ -93,4 +96,20 @@ export function requireStreams(
     requireBytes(what, name, streams[name].byteLength, chunks * bytes[name]);
   }
   requireBytes(what, "coefficients", coefficients.byteLength, chunks * tokens * stride * 4);
+}
+
+/** @throws {RangeError} when a buffer is too short. */
+export function requireParams(
+  params: DeviceBuffer,
+  groups: number,
+  { chunks, tokens }: ChunkBatch,
+  low: DeviceBuffer,
+  high: DeviceBuffer,
+): void {
+  const what = "split shifts and scales";
+  requireCounts(what, { groups, chunks, tokens });
+  const count = chunks * tokens * groups;
+  requireBytes(what, "params", params.byteLength, 4 * count);
+  requireBytes(what, "low", low.byteLength, 2 * count);
+  requireBytes(what, "high", high.byteLength, 2 * count);
 }

@@ -1,5 +1,5 @@
 /**
- * Streams of recipe kvtc → coefficients on WebGPU (wgsl/code_streams.wgsl).
+ * Streams of recipe kvtc → coefficients on WebGPU (wgsl/code_streams.wgsl, wgsl/code_params.wgsl).
  *
  * @module
  */
@@ -10,21 +10,24 @@ import {
   type CodeForm,
   type DeviceStreams,
   type GpuCodeStreams,
+  requireParams,
   requireStreams,
   streamBytes,
 } from "../gpu/code_streams.ts";
 import type { WebGpuDevice } from "./device.ts";
 import { WebGpuPlan } from "./plan.ts";
 import { rowRanges } from "./quantizer.ts";
+import { codeParams } from "./shaders/code_params.ts";
 import { codeStreams } from "./shaders/code_streams.ts";
 
 /** Components and tokens of a workgroup. */
 const [TILE_COMPONENTS, TILE_TOKENS] = [64, 64];
+const WORKGROUP = 256;
 
 /** Streams in the order of the shader's bindings. */
 const ORDER = ["int2", "int4", "fp8", "low", "high"] as const;
 
-/** The kernel on one device. */
+/** The kernels on one device. */
 export class WebGpuCodeStreams implements GpuCodeStreams {
   readonly #device: WebGpuDevice;
 
@@ -46,11 +49,7 @@ export class WebGpuCodeStreams implements GpuCodeStreams {
     if (stride === 0 || tokens === 0) return;
     const bytes = streamBytes(own.groups, tokens, form);
     const longest = Math.max(...Object.values(bytes));
-    if (longest > this.#device.mostBytes) {
-      throw new KvzLimitError(
-        `Cannot bind a stream of ${longest} bytes: this WebGPU device binds at most ${this.#device.mostBytes}`,
-      );
-    }
+    this.#requireBindable(longest);
     const widest = Math.max(tokens * stride * 4, longest);
     const together = Math.floor(this.#device.mostBytes / widest);
     // Where not even a chunk can be bound, its coefficients are written in parts.
@@ -92,5 +91,29 @@ export class WebGpuCodeStreams implements GpuCodeStreams {
         });
       }
     }
+  }
+
+  splitParams(params: DeviceBuffer, groups: number, batch: ChunkBatch, low: DeviceBuffer, high: DeviceBuffer): void {
+    requireParams(params, groups, batch, low, high);
+    const bytes = 2 * groups * batch.chunks * batch.tokens;
+    if (bytes === 0) return;
+    this.#requireBindable(2 * bytes);
+    const [pairs, ...planes] = [2 * bytes, bytes, bytes].map((length, i) =>
+      this.#device.range([params, low, high][i], 0, length).range
+    );
+    this.#device.dispatch({
+      shader: codeParams,
+      entry: "split",
+      buffers: [pairs, ...planes],
+      uniforms: Uint32Array.of(bytes, batch.tokens, groups, 0),
+      workgroups: this.#device.grid(Math.ceil(bytes / 4 / WORKGROUP)),
+    });
+  }
+
+  #requireBindable(bytes: number): void {
+    if (bytes <= this.#device.mostBytes) return;
+    throw new KvzLimitError(
+      `Cannot bind a stream of ${bytes} bytes: this WebGPU device binds at most ${this.#device.mostBytes}`,
+    );
   }
 }

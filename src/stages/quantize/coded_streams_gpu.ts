@@ -25,13 +25,23 @@ export class GpuForms {
     this.#rans = rans;
   }
 
-  /** The stream of rows u8 [form.rows][tokens]. */
-  async encode(form: RowForm, tokens: number, rows: DeviceBuffer): Promise<CodedStream> {
+  /**
+   * The stream of rows u8 [form.rows][tokens].
+   *
+   * @param check throws when rows of 8 bits, which come to the host, are not to be coded
+   */
+  async encode(
+    form: RowForm,
+    tokens: number,
+    rows: DeviceBuffer,
+    check?: (bytes: Uint8Array) => void,
+  ): Promise<CodedStream> {
     const count = form.rows * tokens;
     if (count === 0) return await encodeStream(new Uint8Array(1));
     const read = () => this.#backend.read(rows, 0, count);
     if (form.bits === 8) {
       const bytes = await read();
+      check?.(bytes);
       return await shorter(form, tokens, this.#code(form, tokens, rows, countRows(bytes, form.rows, tokens)), bytes);
     }
     const coding = this.#code(form, tokens, rows, await this.#count(form, tokens, rows));

@@ -105,37 +105,42 @@ export class GroupQuantizer implements DeviceStage<Coefficients, QuantStreams> {
   }
 
   /**
-   * Like {@linkcode encode}, with codes left on a GPU: rows of each width, a byte a code. `scratch` has what it takes until
-   * they are used.
-   *
-   * @throws {KvzUnsupportedError} as `encode`, by `params`
+   * Like {@linkcode encode}, with everything left on a GPU, in rows, a byte a code. `scratch` has what it takes until they are
+   * used; whoever reads the high bytes of shifts and scales calls {@linkcode requireFinite}.
    */
   encodeOnDevice(
-    kernels: GpuEntropy,
+    { entropy, codeStreams }: { readonly entropy: GpuEntropy; readonly codeStreams: GpuCodeStreams },
     x: Coefficients,
     ctx: ChunkContext,
     scratch: Scratch,
-  ): { readonly rows: readonly DeviceBuffer[]; readonly params: Promise<ParamStreams> } {
+  ): DeviceStreams {
     const backend = this.#backend;
     const { groups, components } = this.#plan;
     const { tokens } = ctx;
     const symbols = scratch.alloc(tokens * components);
     const params = scratch.alloc(tokens * groups.length * 4);
     backend.quantize(x.buffer, x.stride, tokens, this.#plan, symbols, params);
-    const { int2, int4, fp8 } = streamBytes(groups, tokens, "bytes");
-    const rows = [int2, int4, fp8].map((bytes) => scratch.alloc(bytes));
+    const bytes = streamBytes(groups, tokens, "bytes");
+    const [int2, int4, fp8, low, high] = [bytes.int2, bytes.int4, bytes.fp8, bytes.low, bytes.high].map((length) =>
+      scratch.alloc(length)
+    );
     const ends = [0, 0, 0];
     for (const { first, size, type } of runsOf(groups)) {
       const part = { column: first, byte: ends[type - 1] };
-      kernels.transpose(symbols, components, tokens, size, tokens, rows[type - 1], part);
+      entropy.transpose(symbols, components, tokens, size, tokens, [int2, int4, fp8][type - 1], part);
       ends[type - 1] += size * tokens;
     }
-    const read = async () => {
-      const found = asUint16(await backend.read(params, 0, tokens * groups.length * 4));
-      this.#requireFinite(found, groups.length, ctx);
-      return splitParams(found, tokens, groups.length);
-    };
-    return { rows, params: read() };
+    codeStreams.splitParams(params, groups.length, { chunks: 1, tokens }, low, high);
+    return { int2, int4, fp8, low, high };
+  }
+
+  /**
+   * @param high high bytes of shifts and scales, [2][groups][tokens]
+   * @throws {KvzUnsupportedError} as `encode`
+   */
+  requireFinite(high: Uint8Array, ctx: ChunkContext): void {
+    const at = high.findIndex((byte) => (byte & F16_EXPONENT >> 8) === F16_EXPONENT >> 8);
+    if (at >= 0) throw tooLarge(ctx.positions[at % ctx.tokens]);
   }
 
   /** Coefficients of streams on a GPU, codes a byte each, which are known to be of this plan and to have no NaN. */
@@ -192,12 +197,15 @@ export class GroupQuantizer implements DeviceStage<Coefficients, QuantStreams> {
   #requireFinite(params: Uint16Array, groups: number, ctx: ChunkContext): void {
     for (let i = 0; i < params.length; i++) {
       if ((params[i] & F16_EXPONENT) !== F16_EXPONENT) continue;
-      const token = Math.floor(i / (2 * groups));
-      throw new KvzUnsupportedError(
-        `Cannot quantize the token at position ${ctx.positions[token]}: a coefficient does not fit binary16 (65504)`,
-      );
+      throw tooLarge(ctx.positions[Math.floor(i / (2 * groups))]);
     }
   }
+}
+
+function tooLarge(position: number): KvzUnsupportedError {
+  return new KvzUnsupportedError(
+    `Cannot quantize the token at position ${position}: a coefficient does not fit binary16 (65504)`,
+  );
 }
 
 /** Groups of one type that follow each other, as one. */

@@ -1,0 +1,43 @@
+// Made by `deno run -A tools/build_wgsl.ts` from wgsl/code_params.wgsl. Do not edit.
+import type { Shader } from "../pipelines.ts";
+
+/** wgsl/code_params.wgsl. */
+export const codeParams: Shader = {
+  name: "code_params",
+  text: `struct Sizes {
+bytes: u32,
+tokens: u32,
+groups: u32,
+none: u32,
+}
+@group(0) @binding(0) var<storage, read> pairs: array<u32>;
+@group(0) @binding(1) var<storage, read_write> low: array<u32>;
+@group(0) @binding(2) var<storage, read_write> high: array<u32>;
+@group(0) @binding(3) var<uniform> sizes: Sizes;
+@compute @workgroup_size(256)
+fn split(
+@builtin(workgroup_id) group: vec3<u32>,
+@builtin(num_workgroups) groups: vec3<u32>,
+@builtin(local_invocation_index) local: u32,
+) {
+let word = (group.y * groups.x + group.x) * 256u + local;
+if (4u * word >= sizes.bytes) {
+return;
+}
+let plane = sizes.groups * sizes.tokens;
+var first = low[word];
+var second = high[word];
+for (var k = 0u; k < 4u && 4u * word + k < sizes.bytes; k++) {
+let at = 4u * word + k;
+let of_plane = at % plane;
+let half = at / plane % 2u;
+let row = at / plane / 2u * sizes.tokens + of_plane % sizes.tokens;
+let value = pairs[row * sizes.groups + of_plane / sizes.tokens] >> (16u * half);
+let mask = 0xffu << (8u * k);
+first = (first & ~mask) | ((value & 0xffu) << (8u * k));
+second = (second & ~mask) | (((value >> 8u) & 0xffu) << (8u * k));
+}
+low[word] = first;
+high[word] = second;
+}`,
+};

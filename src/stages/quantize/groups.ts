@@ -4,13 +4,7 @@
  *
  * @module
  */
-import {
-  type Backend,
-  type DeviceBuffer,
-  type DevicePlan,
-  packedLength,
-  type QuantGroup,
-} from "../../backend/backend.ts";
+import { type Backend, type DevicePlan, packedLength, type QuantGroup } from "../../backend/backend.ts";
 import { type DeviceStreams, type GpuCodeStreams, streamBytes } from "../../backend/gpu/code_streams.ts";
 import type { GpuEntropy } from "../../backend/gpu/entropy.ts";
 import { asUint16 } from "../../cache/elements.ts";

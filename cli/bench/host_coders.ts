@@ -13,7 +13,8 @@ import { IntegerKernels } from "../../src/backend/wasm/integer_kernels.ts";
 import { TrellisKernels } from "../../src/backend/wasm/trellis_kernels.ts";
 import { WasmRans } from "../../src/stages/entropy/rans.ts";
 import type { RansContexts } from "../../src/stages/entropy/rans_contexts.ts";
-import { TABLES } from "../../src/stages/quantize/trellis/model.ts";
+import { escapeLevelsOn, unescapeLevelsOn } from "../../src/stages/entropy/rans_levels.ts";
+import { TABLES, trellisContexts } from "../../src/stages/quantize/trellis/model.ts";
 import { decodeTrellis, encodeTrellis } from "../../src/stages/quantize/trellis/trellis.ts";
 import { codedKeys, drawnSymbols, tablesFor, turningContexts } from "./entropy_cases.ts";
 import { DIM, FEATURES, HEADS, type Kernel, random } from "./operands.ts";
@@ -58,11 +59,13 @@ async function ransKernels(build: WasmBuild, tokens: number): Promise<Kernel[]> 
 }
 
 async function trellisKernels(build: WasmBuild, tokens: number): Promise<Kernel[]> {
-  const kernels = await TrellisKernels.open(build);
+  const [kernels, entropy] = await Promise.all([TrellisKernels.open(build), EntropyKernels.open(build)]);
   const { model, drawn } = trellisOperands(TRELLIS_COMPONENTS, tokens);
   // The host has a component's tokens side by side.
   const y = drawn.map((_, i) => drawn[i % tokens * TRELLIS_COMPONENTS + Math.floor(i / tokens)]);
   const code = encodeTrellis(kernels, model, y, tokens, 0.3);
+  const sizes = [TRELLIS_COMPONENTS, tokens, trellisContexts(model, code), model.limits] as const;
+  const { symbols, escapes } = escapeLevelsOn(entropy, code.levels, ...sizes);
   return [
     {
       name: "trellis encode",
@@ -73,6 +76,16 @@ async function trellisKernels(build: WasmBuild, tokens: number): Promise<Kernel[
       name: "trellis decode",
       bytes: 6 * y.length,
       run: () => void decodeTrellis(kernels, model, code.levels, code, tokens),
+    },
+    {
+      name: "trellis symbols",
+      bytes: 5 * y.length,
+      run: () => void escapeLevelsOn(entropy, code.levels, ...sizes),
+    },
+    {
+      name: "trellis levels",
+      bytes: 5 * y.length,
+      run: () => void unescapeLevelsOn(entropy, symbols, escapes, ...sizes),
     },
   ];
 }

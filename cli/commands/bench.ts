@@ -68,19 +68,24 @@ function table(rates: BackendRates): string[] {
   return [
     `${backend} ${build}: ${tokens} tokens of SmolLM2`,
     `100 % of copying: ${copyGigabytesPerSecond.toFixed(1)} GB/s, read and written`,
-    `100 % of the product: ${product.gigaOperationsPerSecond.toFixed(0)} GFLOP/s, ${product.kernel}` +
+    `100 % of the product: ${digits(product.gigaOperationsPerSecond)} GFLOP/s, ${product.kernel}` +
     (peak === undefined ? "" : `; nominal peak of the tensor cores in f16: ${peak.toFixed(0)}`),
     ...formatTable(
       ["kernel", "ms", "GB/s", "of copying", "GFLOP/s", "of the product"],
       kernels.map((k) => [
         k.kernel,
         k.milliseconds.toFixed(3),
-        k.ofProduct === undefined ? k.gigabytesPerSecond.toFixed(1) : "",
+        k.ofProduct === undefined ? digits(k.gigabytesPerSecond) : "",
         k.ofProduct === undefined ? percent(k.ofCopy) : "",
-        k.gigaOperationsPerSecond?.toFixed(0) ?? "",
+        k.gigaOperationsPerSecond === undefined ? "" : digits(k.gigaOperationsPerSecond),
         percent(k.ofProduct),
       ]),
     ),
     "",
   ];
+}
+
+/** A rate, of a slow device too. */
+function digits(rate: number): string {
+  return rate < 1 ? rate.toPrecision(2) : rate.toFixed(rate < 100 ? 1 : 0);
 }

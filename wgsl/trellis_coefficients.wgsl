@@ -32,7 +32,12 @@ struct Coefficients {
 const INFINITY = 0x7f800000u;
 
 var<workgroup> tile: array<u32, 2112>;
+//!subgroups
+// Of a chunk, words as a token has them.
+var<workgroup> most: array<atomic<u32>, 4>;
+//!else
 var<workgroup> all: array<vec4<u32>, 64>;
+//!end
 
 // gain · (first + second): the gain is a power of two, so this is the sum of what both are worth, rounded once. Compilers
 // need not believe in numbers that are not finite: those are found by their bits.
@@ -91,7 +96,7 @@ fn plus(sum: vec2<u32>, bits: u32) -> vec2<u32> {
 fn magnitudes(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let chunk = group.y;
   let t0 = group.x * 64u;
-  var most = 0u;
+  var greatest = 0u;
   var sum = vec2(0u);
   for (var c0 = 0u; c0 < args.components; c0 += 32u) {
     for (var r = local >> 5u; r < 64u; r += 2u) {
@@ -105,7 +110,7 @@ fn magnitudes(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation
     workgroupBarrier();
     for (var c = 0u; c < min(32u, args.components - c0); c++) {
       let bits = tile[local * 33u + c];
-      most = max(most, bits);
+      greatest = max(greatest, bits);
       if (bits >= 0x800000u && bits < INFINITY) {
         sum = plus(sum, bits);
       }
@@ -113,7 +118,7 @@ fn magnitudes(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation
     workgroupBarrier();
   }
   if (t0 + local < args.tokens) {
-    found[chunk * args.tokens + t0 + local] = vec4(most, 0u, sum);
+    found[chunk * args.tokens + t0 + local] = vec4(greatest, 0u, sum);
   }
 }
 
@@ -130,6 +135,22 @@ fn largest_of(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation
   for (var t = local; t < largest_args.tokens; t += 64u) {
     own = larger(own, of_tokens[chunk * largest_args.tokens + t]);
   }
+//!subgroups
+  let magnitude = subgroupMax(own.x);
+  let high = subgroupMax(own.w);
+  // Of float64 ≥ 0 that agree in the higher word the lower one decides.
+  let low = subgroupMax(select(0u, own.z, own.w == high));
+  let chosen = subgroupElect();
+  if (chosen) {
+    atomicMax(&most[0], magnitude);
+    atomicMax(&most[3], high);
+  }
+  workgroupBarrier();
+  if (chosen && high == atomicLoad(&most[3])) {
+    atomicMax(&most[2], low);
+  }
+  workgroupBarrier();
+//!else
   all[local] = own;
   for (var step = 32u; step > 0u; step >>= 1u) {
     workgroupBarrier();
@@ -137,15 +158,21 @@ fn largest_of(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation
       all[local] = larger(all[local], all[local + step]);
     }
   }
+//!end
   if (local == 0u) {
-    let bits = all[0].x;
+//!subgroups
+    let found_most = vec4(atomicLoad(&most[0]), 0u, atomicLoad(&most[2]), atomicLoad(&most[3]));
+//!else
+    let found_most = all[0];
+//!end
+    let bits = found_most.x;
     var wide = vec2(bits << 29u, (bits >> 3u) + (896u << 20u));
     if (bits >= INFINITY) {
       wide = vec2(0u, select(0x7ff00000u, 0x7ff80000u, bits > INFINITY));
     } else if (bits < 0x800000u) {
       wide = vec2(0u);
     }
-    largest[chunk] = vec4(wide, all[0].zw);
+    largest[chunk] = vec4(wide, found_most.zw);
   }
 }
 

@@ -39,7 +39,7 @@ var<workgroup> beginnings: array<Costs, 32>;
 var<workgroup> maps: array<u32, 32>;
 var<workgroup> last_state: u32;
 // A byte a component: decisions, a bit each (the second, higher predecessor is cheaper), then the move of the path. While
-// a token's prediction is chosen, sums of [candidate][mode][32 lanes].
+// a token's prediction is chosen without subgroups, sums of [candidate][mode][32 lanes].
 var<workgroup> moves: array<u32, 1024>;
 
 // Predictions of components 2 · pair and the next of token t. The padding of a row is 0.

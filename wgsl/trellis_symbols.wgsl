@@ -20,7 +20,8 @@
 
 // Of 32 components, each [32 tokens] and a spare: symbols, and above 8 bits the bytes of their escapes.
 var<workgroup> tile: array<u32, 1056>;
-var<workgroup> sums: array<u32, 256>;
+// By component.
+var<workgroup> sums: array<atomic<u32>, 32>;
 
 struct Symbol {
   symbol: u32,
@@ -71,14 +72,14 @@ fn symbols_of(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation
     symbols[place] = bytes4.x | bytes4.y | bytes4.z | bytes4.w;
   }
   let taken = four >> vec4(8u);
-  sums[local] = taken.x + taken.y + taken.z + taken.w;
+  let sum = taken.x + taken.y + taken.z + taken.w;
+  // Few have any.
+  if (sum > 0u) {
+    atomicAdd(&sums[row], sum);
+  }
   workgroupBarrier();
   if (inside && (local & 7u) == 0u) {
-    var sum = 0u;
-    for (var i = 0u; i < 8u; i++) {
-      sum += sums[local + i];
-    }
-    counts[(chunk * sizes.components + first + row) * sizes.groups + group.x] = sum;
+    counts[(chunk * sizes.components + first + row) * sizes.groups + group.x] = atomicLoad(&sums[row]);
   }
 }
 

@@ -11,16 +11,12 @@ import { toHalves } from "../../src/cache/elements.ts";
 import type { GroupShape } from "../../src/stages/quantize/uniform.ts";
 import type { DenseLayer } from "../../src/stages/transform/dense.ts";
 import { HostNet } from "../../src/stages/transform/dense_host.ts";
-import type { Kernel } from "./kernel_cases.ts";
-
-/** Layers times heads, and elements of a head: SmolLM2's. */
-const [HEADS, DIM] = [90, 64];
+import { DIM, HEADS, type Kernel, random } from "./operands.ts";
 
 /** Both layers of an encoder of KV-CAR of SmolLM2's size (192 → 192 → 96), binary16 in and out, for all layers of the model. */
 export async function netKernels(backend: Backend, tokens: number): Promise<Kernel[]> {
   const build = hostBuild(backend, "dense layers");
   if (backend.name !== "wasm" || build === null) return [];
-  const random = (n: number) => Float32Array.from({ length: n }, () => Math.random() - 0.5);
   const layerOf = (inputs: number, outputs: number, slope: number): DenseLayer => (
     { inputs, outputs, weights: random(inputs * outputs), bias: random(outputs), slope }
   );
@@ -43,7 +39,7 @@ export async function quantizerKernels(backend: Backend, tokens: number): Promis
   if (backend.name !== "wasm" || build === null) return [];
   const { groups, blocks } = await GroupsModule.open(build);
   const values = HEADS * tokens * DIM;
-  const x = Float32Array.from({ length: values }, () => Math.random() - 0.5);
+  const x = random(values);
   const rest = { bits: 4, leastRange: 0 };
   const shapes: readonly (readonly [name: string, shape: GroupShape])[] = [
     ["rotated heads", { outer: HEADS * tokens, length: DIM, inner: 1, group: DIM, rotated: true, ...rest }],

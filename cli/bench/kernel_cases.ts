@@ -4,14 +4,11 @@
  * @module
  */
 import { type Backend, packedLength, type QuantGroup } from "../../src/backend/backend.ts";
-import { numberToF16 } from "../../src/cache/elements.ts";
+import { DIM, FEATURES, filled, HEADS, type Kernel, random, randomElements, randomHalves } from "./operands.ts";
 
+export { FEATURES };
 /** Tokens of a chunk. */
 export const TOKENS = 256;
-const BLOCKS = 90;
-const DIM = 64;
-/** Features of a token and kind. */
-export const FEATURES = BLOCKS * DIM;
 /** Components kept. */
 export const COMPONENTS = 1560;
 /** Sink rows: FP8 blocks of 4 tokens × 64. */
@@ -26,35 +23,19 @@ const GROUPS: readonly QuantGroup[] = [
   { first: 536, size: 1024, type: 1 },
 ];
 
-/** A kernel with its operands. */
-export interface Kernel {
-  readonly name: string;
-  readonly run: () => void;
-  /** Bytes read and written. */
-  readonly bytes: number;
-  readonly flop?: number;
-}
-
 /** The kernels that every backend has, on so many tokens. */
 export function kernelsOf(backend: Backend, tokens: number = TOKENS): Kernel[] {
-  const shape = { dtype: "f16", blocks: BLOCKS, tokens, dim: DIM, rotaryDim: DIM } as const;
+  const shape = { dtype: "f16", blocks: HEADS, tokens, dim: DIM, rotaryDim: DIM } as const;
   const [rowBytes, coefficientBytes, sourceBytes] = [FEATURES * 4, COMPONENTS * 4, FEATURES * 2].map((n) => n * tokens);
-  const random = (n: number, scale: number) => Float32Array.from({ length: n }, () => (Math.random() - 0.5) * scale);
-  const bits = (n: number, scale: number) => Uint16Array.from(random(n, scale), numberToF16);
-  const upload = (data: ArrayBufferView) => {
-    const buffer = backend.alloc(data.byteLength);
-    backend.write(buffer, data);
-    return buffer;
-  };
-  const source = upload(bits(FEATURES * tokens, 4));
+  const source = randomElements(backend, FEATURES * tokens, "f16");
   const scattered = backend.alloc(sourceBytes);
-  const rotation = upload(random(tokens * DIM, 2));
-  const mean = upload(random(FEATURES, 1));
-  const rows = upload(random(FEATURES * tokens, 4));
+  const rotation = filled(backend, random(tokens * DIM, 2));
+  const mean = filled(backend, random(FEATURES));
+  const rows = randomElements(backend, FEATURES * tokens, "f32");
   const restored = backend.alloc(rowBytes);
   const coefficients = backend.alloc(coefficientBytes);
   const dequantized = backend.alloc(coefficientBytes);
-  const basis = backend.uploadBasis(bits(COMPONENTS * FEATURES, 0.05), COMPONENTS, FEATURES);
+  const basis = backend.uploadBasis(randomHalves(COMPONENTS * FEATURES, 0.05), COMPONENTS, FEATURES);
   const plan = backend.uploadPlan(GROUPS);
   const symbolBytes = tokens * plan.components;
   const symbols = backend.alloc(symbolBytes);
@@ -63,9 +44,9 @@ export function kernelsOf(backend: Backend, tokens: number = TOKENS): Kernel[] {
   const params = backend.alloc(paramBytes);
   const packedBytes = packedLength(GROUPS, tokens);
   const packed = backend.alloc(packedBytes);
-  const fp8Rows = FEATURES * tokens / FP8_LENGTH;
+  const fp8Rows = Math.floor(FEATURES * tokens / FP8_LENGTH);
   const codes = backend.alloc(FEATURES * tokens);
-  const scales = backend.alloc(fp8Rows * 2);
+  const scales = backend.alloc(Math.max(4, fp8Rows * 2));
   const decoded = backend.alloc(rowBytes);
   const flop = 2 * tokens * FEATURES * COMPONENTS;
   return [

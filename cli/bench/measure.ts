@@ -4,9 +4,14 @@
  * @module
  */
 import type { Backend } from "../../src/backend/backend.ts";
-import { blockKernels, denseKernels, entropyKernels, groupKernels, integerKernels } from "./gpu_cases.ts";
+import { cudaKernels, nominalPeak } from "./cuda_cases.ts";
+import { entropyKernels, huffmanKernels } from "./entropy_cases.ts";
+import { blockKernels, denseKernels, groupKernels, integerKernels, memoryKernels } from "./gpu_cases.ts";
 import { netKernels, quantizerKernels } from "./host_cases.ts";
-import { type Kernel, kernelsOf } from "./kernel_cases.ts";
+import { coderKernels } from "./host_coders.ts";
+import { kernelsOf } from "./kernel_cases.ts";
+import type { Kernel } from "./operands.ts";
+import { shapeKernels } from "./shape_cases.ts";
 import { trellisKernels } from "./trellis_cases.ts";
 
 /** A kernel's rate. */
@@ -18,7 +23,7 @@ export interface KernelRate {
   readonly ofCopy: number;
   /** Of products: 10^9 operations a second, two for a multiply-add. */
   readonly gigaOperationsPerSecond?: number;
-  /** Of products: share of the fastest float product of this backend. */
+  /** Of products: share of {@linkcode BackendRates.product}. */
   readonly ofProduct?: number;
 }
 
@@ -30,12 +35,36 @@ export interface BackendRates {
   readonly tokens: number;
   /** Copying within device memory, bytes read and written. */
   readonly copyGigabytesPerSecond: number;
+  /** What products are measured against: cuBLASLt's faster one where it is present, else the fastest of floats here. */
+  readonly product: { readonly kernel: string; readonly gigaOperationsPerSecond: number };
+  /** What the tensor cores have by their number and clock, where that is known. */
+  readonly peakGigaOperationsPerSecond?: number;
   readonly kernels: readonly KernelRate[];
 }
 
+/** All that a backend has, on so many tokens. */
+export async function casesOf(backend: Backend, tokens: number): Promise<Kernel[]> {
+  return [
+    ...kernelsOf(backend, tokens),
+    ...shapeKernels(backend, tokens),
+    ...memoryKernels(backend, tokens),
+    ...await entropyKernels(backend, tokens),
+    ...huffmanKernels(backend, tokens),
+    ...integerKernels(backend, tokens),
+    ...await trellisKernels(backend, tokens),
+    ...denseKernels(backend, tokens),
+    ...groupKernels(backend, tokens),
+    ...blockKernels(backend, tokens),
+    ...await cudaKernels(backend, tokens),
+    ...await coderKernels(backend, tokens),
+    ...await netKernels(backend, tokens),
+    ...await quantizerKernels(backend, tokens),
+  ];
+}
+
 /**
- * Measures everything that a backend has; `seconds` is spent on each kernel, the best of five fifths counts. Default of
- * `tokens`: as many as fill the machine, a chunk on a core, many on a GPU.
+ * Measures everything that a backend has; `seconds` is spent on each kernel, the best of five fifths counts (a call that
+ * takes longer counts by itself). Default of `tokens`: as many as fill the machine, a chunk on a core, many on a GPU.
  */
 export async function measureBackend(backend: Backend, seconds: number, wanted?: number): Promise<BackendRates> {
   const gpu = backend.gpu !== null;
@@ -43,24 +72,12 @@ export async function measureBackend(backend: Backend, seconds: number, wanted?:
   const copyBytes = backend.name === "reference" ? 1 << 16 : gpu ? 1 << 27 : 1 << 24;
   const [from, to] = [backend.alloc(copyBytes), backend.alloc(copyBytes)];
   const copy: Kernel = { name: "copy", bytes: 2 * copyBytes, run: () => backend.copy(from, 0, to, 0, copyBytes) };
-  const kernels = [
-    copy,
-    ...kernelsOf(backend, tokens),
-    ...await entropyKernels(backend, tokens),
-    ...integerKernels(backend, tokens),
-    ...await trellisKernels(backend, tokens),
-    ...denseKernels(backend, tokens),
-    ...groupKernels(backend, tokens),
-    ...blockKernels(backend, tokens),
-    ...await netKernels(backend, tokens),
-    ...await quantizerKernels(backend, tokens),
-  ];
+  const kernels = [copy, ...await casesOf(backend, tokens)];
   const took: number[] = [];
   for (const { run } of kernels) took.push(await bestTime(backend, run, seconds));
   const copyRate = copy.bytes / took[0] / 1e9;
-  const product = Math.max(
-    ...kernels.map(({ name, flop }, i) => flop && name !== "integer product" ? flop / took[i] : 0),
-  );
+  const operations = kernels.map(({ flop }, i) => flop ? flop / took[i] / 1e9 : 0);
+  const limit = limitOf(kernels, operations);
   const rates = kernels.map(({ name, bytes, flop }, i): KernelRate => {
     const rate = bytes / took[i] / 1e9;
     return {
@@ -68,11 +85,34 @@ export async function measureBackend(backend: Backend, seconds: number, wanted?:
       milliseconds: took[i] * 1e3,
       gigabytesPerSecond: rate,
       ofCopy: rate / copyRate,
-      ...(flop ? { gigaOperationsPerSecond: flop / took[i] / 1e9, ofProduct: flop / took[i] / product } : {}),
+      ...(flop ? { gigaOperationsPerSecond: operations[i], ofProduct: operations[i] / operations[limit] } : {}),
     };
   });
   const { name, build } = backend;
-  return { backend: name, build, tokens, copyGigabytesPerSecond: copyRate, kernels: rates.slice(1) };
+  const peak = nominalPeak(backend);
+  return {
+    backend: name,
+    build,
+    tokens,
+    copyGigabytesPerSecond: copyRate,
+    product: { kernel: kernels[limit].name, gigaOperationsPerSecond: operations[limit] },
+    ...(peak === null ? {} : { peakGigaOperationsPerSecond: peak }),
+    kernels: rates.slice(1),
+  };
+}
+
+/** The product that the others are measured against. */
+export function limitOf(
+  kernels: readonly Pick<Kernel, "name" | "limit">[],
+  operations: readonly number[],
+): number {
+  const given = kernels.some(({ limit }) => limit);
+  let best = 0;
+  kernels.forEach(({ name, limit }, i) => {
+    const counts = given ? limit : name !== "integer product";
+    if (counts && operations[i] > operations[best]) best = i;
+  });
+  return best;
 }
 
 /** Seconds of a call: calls are enqueued, a read waits for them; what reading alone takes is taken off. */
@@ -95,7 +135,11 @@ async function bestTime(backend: Backend, run: () => void, seconds: number): Pro
     took = await time(calls);
   }
   let best = took;
-  for (let i = 1; i < 5; i++) best = Math.min(best, await time(calls));
+  for (let i = 1, spent = took; i < 5 && spent < seconds; i++) {
+    took = await time(calls);
+    spent += took;
+    best = Math.min(best, took);
+  }
   word.free();
   return Math.max(best - waiting, 1e-9) / calls;
 }

@@ -5,7 +5,7 @@
  */
 import { type Command, Option } from "commander";
 import { type BackendOptions, createBackend, listBackends } from "../../src/backend/select.ts";
-import { type BackendRates, measureBackend } from "../bench/measure.ts";
+import type { BackendRates } from "../bench/measure.ts";
 import type { CliContext } from "../context.ts";
 import { EXIT, UsageError } from "../exit_codes.ts";
 import { formatTable } from "../format.ts";
@@ -25,7 +25,7 @@ export function addBench(program: Command, context: CliContext): void {
   const command = program.command("bench")
     .description("measure every kernel as a share of the device's copying and of its matrix product, in one run")
     .option("--backend <name>", `what to measure: ${NAMES.join(", ")} (all: without reference)`, "all")
-    .option("--seconds <s>", "time for each kernel", "0.5")
+    .option("--seconds <s>", "time for each kernel", "0.3")
     .addOption(
       new Option("--tokens <n>", "tokens of a call (default: 4096 on a GPU, 256 on a core)")
         .argParser(wholeNumber("--tokens", 1, 1 << 20)),
@@ -39,6 +39,8 @@ export function addBench(program: Command, context: CliContext): void {
     if (!(seconds > 0 && seconds <= 60)) {
       throw new UsageError(`Cannot use --seconds ${flags.seconds}: expected a number from 0 to 60`);
     }
+    // Every other command does without it.
+    const { measureBackend } = await import("../bench/measure.ts");
     const measured: BackendRates[] = [];
     const left: { backend: string; build: string; reason: string }[] = [];
     for (const { name, build, available, reason } of await listBackends()) {
@@ -60,21 +62,30 @@ export function addBench(program: Command, context: CliContext): void {
   });
 }
 
-function table({ backend, build, tokens, copyGigabytesPerSecond, kernels }: BackendRates): string[] {
+function table(rates: BackendRates): string[] {
+  const { backend, build, tokens, copyGigabytesPerSecond, product, peakGigaOperationsPerSecond: peak, kernels } = rates;
   const percent = (share: number | undefined) => share === undefined ? "" : `${Math.round(100 * share)} %`;
   return [
-    `${backend} ${build}: ${tokens} tokens of SmolLM2; copying moves ${copyGigabytesPerSecond.toFixed(1)} GB/s`,
+    `${backend} ${build}: ${tokens} tokens of SmolLM2`,
+    `100 % of copying: ${copyGigabytesPerSecond.toFixed(1)} GB/s, read and written`,
+    `100 % of the product: ${digits(product.gigaOperationsPerSecond)} GFLOP/s, ${product.kernel}` +
+    (peak === undefined ? "" : `; nominal peak of the tensor cores in f16: ${peak.toFixed(0)}`),
     ...formatTable(
       ["kernel", "ms", "GB/s", "of copying", "GFLOP/s", "of the product"],
       kernels.map((k) => [
         k.kernel,
         k.milliseconds.toFixed(3),
-        k.ofProduct === undefined ? k.gigabytesPerSecond.toFixed(1) : "",
+        k.ofProduct === undefined ? digits(k.gigabytesPerSecond) : "",
         k.ofProduct === undefined ? percent(k.ofCopy) : "",
-        k.gigaOperationsPerSecond?.toFixed(0) ?? "",
+        k.gigaOperationsPerSecond === undefined ? "" : digits(k.gigaOperationsPerSecond),
         percent(k.ofProduct),
       ]),
     ),
     "",
   ];
+}
+
+/** A rate, of a slow device too. */
+function digits(rate: number): string {
+  return rate < 1 ? rate.toPrecision(2) : rate.toFixed(rate < 100 ? 1 : 0);
 }

@@ -1,6 +1,6 @@
 /**
  * Kernels' variants with subgroups on devices that have none: WGSL's functions of subgroups are replaced by functions
- * over workgroup memory. Subgroups are of any size, and their invocations are not side by side.
+ * over workgroup memory. Subgroups are of any size, and their invocations are not side by side unless that is asked for.
  *
  * @module
  */
@@ -72,8 +72,8 @@ ${fold("Or", "0u", "all | x")}
 `;
 }
 
-/** A text that needs subgroups as one that does not; others as they are. */
-export function emulated(text: string, size: number): string {
+/** A text that needs subgroups as one that does not; others as they are. `ordered`: places are the invocations' numbers. */
+export function emulated(text: string, size: number, ordered: boolean = false): string {
   if (!text.startsWith("enable subgroups;\n")) return text;
   let widest = 0;
   const body = text.slice("enable subgroups;\n".length)
@@ -82,18 +82,19 @@ export function emulated(text: string, size: number): string {
       widest = Math.max(widest, Number(width));
       const local = LOCAL.exec(entry)![1];
       const lane = LANE.exec(entry)?.[1];
-      return `${entry.replace(LANE, "")}\nplace = (${local} * 13u + 7u) % ${width}u;\n` +
+      const place = ordered ? local : `(${local} * 13u + 7u) % ${width}u`;
+      return `${entry.replace(LANE, "")}\nplace = ${place};\n` +
         (lane === undefined ? "" : `let ${lane} = emulated_lane();\n`);
     });
   return functions(size, widest) + body;
 }
 
 /** A backend whose kernels are those for subgroups, of `size`. */
-export async function openEmulated(size: number): Promise<WebGpuBackend> {
+export async function openEmulated(size: number, ordered: boolean = false): Promise<WebGpuBackend> {
   const opened = await openDevice(await findAdapter());
   const { device } = opened;
   const create = device.createShaderModule.bind(device);
   device.createShaderModule = (descriptor) =>
-    create({ ...descriptor, code: emulated(descriptor.code as string, size) });
+    create({ ...descriptor, code: emulated(descriptor.code as string, size, ordered) });
   return new WebGpuBackend(new WebGpuDevice({ ...opened, subgroups: true }));
 }

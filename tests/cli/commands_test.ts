@@ -291,6 +291,8 @@ Deno.test("bench gives every kernel's rate as a share of copying and of the prod
     assertEquals(ofProduct !== undefined, /project|reconstruct/i.test(kernel), kernel);
   }
   assertEquals(Math.max(...rates.kernels.map((k: { ofProduct?: number }) => k.ofProduct ?? 0)), 1);
+  const limit = rates.kernels.find((k: { kernel: string }) => k.kernel === rates.product.kernel);
+  assertEquals([limit.ofProduct, limit.gigaOperationsPerSecond], [1, rates.product.gigaOperationsPerSecond]);
   for (const args of [["--backend", "abacus"], ["--seconds", "0"]]) {
     assertEquals((await kvz(["bench", ...args])).code, 2);
   }

@@ -12,6 +12,24 @@ var<workgroup> leading: array<i32, 64>;
 // Keys of the nearest tokens, then of the cheapest prediction.
 var<workgroup> keys: array<atomic<u32>, 5>;
 var<workgroup> nearest: array<u32, 4>;
+//!subgroups
+// What predictions cost, [candidate][mode].
+var<workgroup> prices: array<atomic<u32>, 30>;
+//!end
+
+// The least key of the workgroup's, of those that are not NONE. Every invocation calls it.
+fn offer(i: u32, key: u32) {
+//!subgroups
+  let least = subgroupMin(key);
+  if (subgroupElect() && least != NONE) {
+    atomicMin(&keys[i], least);
+  }
+//!else
+  if (key != NONE) {
+    atomicMin(&keys[i], key);
+  }
+//!end
+}
 
 fn bucket_of(magnitude: u32) -> u32 {
   if (magnitude < 64u) {
@@ -34,6 +52,11 @@ fn find_similar(chunk: u32, t: u32, local: u32) {
   if (local < 5u) {
     atomicStore(&keys[local], NONE);
   }
+//!subgroups
+  if (local < CANDIDATES * MODES) {
+    atomicStore(&prices[local], 0u);
+  }
+//!end
   workgroupBarrier();
   // Neighbouring tokens are an invocation's, so that of equals those of the lower one come first.
   let each = (t + THREADS - 1u) / THREADS;
@@ -54,9 +77,7 @@ fn find_similar(chunk: u32, t: u32, local: u32) {
   for (var round = 0u; round < SIMILAR_TOKENS; round++) {
     // Distances are below 2^24.
     let key = select((distances.x << 8u) | local, NONE, distances.x == NONE);
-    if (key != NONE) {
-      atomicMin(&keys[round], key);
-    }
+    offer(round, key);
     workgroupBarrier();
     if (key != NONE && atomicLoad(&keys[round]) == key) {
       nearest[round] = tokens.x;
@@ -84,8 +105,8 @@ fn choose_prediction(chunk: u32, t: u32, local: u32) -> u32 {
   }
   let own = chunk * sizes.tokens;
   let lane = local & 31u;
+  var sums = array<u32, 5>(0u, 0u, 0u, 0u, 0u);
   if (present) {
-    var sums = array<u32, 5>(0u, 0u, 0u, 0u, 0u);
     for (var c = lane; c < min(PROXY_COMPONENTS, sizes.components); c += 32u) {
       let value = rows[(own + t) * sizes.stride + c];
       var other = 0;
@@ -98,12 +119,27 @@ fn choose_prediction(chunk: u32, t: u32, local: u32) -> u32 {
         sums[mode] += costs[base_of(known) * PROXY_BUCKETS + bucket_of(u32(abs(value - 4 * p)))];
       }
     }
+//!subgroups
+//!else
     for (var mode = 0u; mode < MODES; mode++) {
       moves[(candidate * MODES + mode) * 32u + lane] = sums[mode];
     }
+//!end
   }
+//!subgroups
+  // Where a subgroup has lanes of one candidate alone, one of them adds for all.
+  let alike = subgroupMin(candidate) == subgroupMax(candidate);
+  let chosen_lane = subgroupElect();
+  for (var mode = 0u; mode < MODES; mode++) {
+    let all = subgroupAdd(sums[mode]);
+    if (present && (chosen_lane || !alike)) {
+      atomicAdd(&prices[candidate * MODES + mode], select(sums[mode], all, alike));
+    }
+  }
+//!end
   workgroupBarrier();
   // Of equals the first: sums are below 2^26.
+  var offered = NONE;
   if (local < CANDIDATES * MODES) {
     let summed = local / MODES;
     var there = summed == 0u || (summed == 1u && t > 0u);
@@ -111,13 +147,18 @@ fn choose_prediction(chunk: u32, t: u32, local: u32) -> u32 {
       there = atomicLoad(&keys[summed - 2u]) != NONE;
     }
     if (there) {
+//!subgroups
+      let sum = atomicLoad(&prices[local]);
+//!else
       var sum = 0u;
       for (var i = 0u; i < 32u; i++) {
         sum += moves[local * 32u + ((i + local) & 31u)];
       }
-      atomicMin(&keys[4], (sum << 5u) | local);
+//!end
+      offered = (sum << 5u) | local;
     }
   }
+  offer(4u, offered);
   workgroupBarrier();
   let best = atomicLoad(&keys[4]) & 31u;
   var chosen = 0xffffu;

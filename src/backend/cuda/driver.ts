@@ -53,6 +53,7 @@ const STICKY: ReadonlySet<number> = new Set([214, 220, 700, 702, 710, 714, 715, 
 
 /** Attributes of a device (cuda.h, CUdevice_attribute). */
 export const ATTRIBUTES = {
+  clockKilohertz: 13,
   multiprocessors: 16,
   major: 75,
   minor: 76,
@@ -81,6 +82,8 @@ export interface DeviceFacts {
   readonly name: string;
   readonly computeCapability: readonly [major: number, minor: number];
   readonly multiprocessors: number;
+  /** Clock of the multiprocessors, null where the driver does not tell. */
+  readonly clockHertz: number | null;
   readonly totalBytes: number;
   /** Most shared memory that a block may ask for. */
   readonly sharedBytes: number;
@@ -165,6 +168,7 @@ export class CudaDriver {
       name,
       computeCapability,
       multiprocessors: attribute(ATTRIBUTES.multiprocessors),
+      clockHertz: calls.cuDeviceGetAttribute(out, ATTRIBUTES.clockKilohertz, handle) === SUCCESS ? out[0] * 1e3 : null,
       totalBytes: Number(bytes[0]),
       sharedBytes: attribute(ATTRIBUTES.sharedBytes),
       memoryPools: attribute(ATTRIBUTES.memoryPools) !== 0,

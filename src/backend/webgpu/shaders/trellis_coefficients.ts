@@ -26,7 +26,11 @@ none: u32,
 @group(0) @binding(4) var<uniform> row_args: Coefficients;
 const INFINITY = 0x7f800000u;
 var<workgroup> tile: array<u32, 2112>;
+//!subgroups
+var<workgroup> most: array<atomic<u32>, 4>;
+//!else
 var<workgroup> all: array<vec4<u32>, 64>;
+//!end
 fn coefficient_bits(i: u32, gain: f32) -> u32 {
 let a = first[i];
 let b = second[i];
@@ -75,7 +79,7 @@ return vec2(x.y, (exponent << 20u) + (x.z - 0x100000u));
 fn magnitudes(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
 let chunk = group.y;
 let t0 = group.x * 64u;
-var most = 0u;
+var greatest = 0u;
 var sum = vec2(0u);
 for (var c0 = 0u; c0 < args.components; c0 += 32u) {
 for (var r = local >> 5u; r < 64u; r += 2u) {
@@ -89,7 +93,7 @@ tile[r * 33u + (local & 31u)] = bits;
 workgroupBarrier();
 for (var c = 0u; c < min(32u, args.components - c0); c++) {
 let bits = tile[local * 33u + c];
-most = max(most, bits);
+greatest = max(greatest, bits);
 if (bits >= 0x800000u && bits < INFINITY) {
 sum = plus(sum, bits);
 }
@@ -97,7 +101,7 @@ sum = plus(sum, bits);
 workgroupBarrier();
 }
 if (t0 + local < args.tokens) {
-found[chunk * args.tokens + t0 + local] = vec4(most, 0u, sum);
+found[chunk * args.tokens + t0 + local] = vec4(greatest, 0u, sum);
 }
 }
 fn larger(a: vec4<u32>, b: vec4<u32>) -> vec4<u32> {
@@ -111,6 +115,21 @@ var own = vec4(0u);
 for (var t = local; t < largest_args.tokens; t += 64u) {
 own = larger(own, of_tokens[chunk * largest_args.tokens + t]);
 }
+//!subgroups
+let magnitude = subgroupMax(own.x);
+let high = subgroupMax(own.w);
+let low = subgroupMax(select(0u, own.z, own.w == high));
+let chosen = subgroupElect();
+if (chosen) {
+atomicMax(&most[0], magnitude);
+atomicMax(&most[3], high);
+}
+workgroupBarrier();
+if (chosen && high == atomicLoad(&most[3])) {
+atomicMax(&most[2], low);
+}
+workgroupBarrier();
+//!else
 all[local] = own;
 for (var step = 32u; step > 0u; step >>= 1u) {
 workgroupBarrier();
@@ -118,15 +137,21 @@ if (local < step) {
 all[local] = larger(all[local], all[local + step]);
 }
 }
+//!end
 if (local == 0u) {
-let bits = all[0].x;
+//!subgroups
+let found_most = vec4(atomicLoad(&most[0]), 0u, atomicLoad(&most[2]), atomicLoad(&most[3]));
+//!else
+let found_most = all[0];
+//!end
+let bits = found_most.x;
 var wide = vec2(bits << 29u, (bits >> 3u) + (896u << 20u));
 if (bits >= INFINITY) {
 wide = vec2(0u, select(0x7ff00000u, 0x7ff80000u, bits > INFINITY));
 } else if (bits < 0x800000u) {
 wide = vec2(0u);
 }
-largest[chunk] = vec4(wide, all[0].zw);
+largest[chunk] = vec4(wide, found_most.zw);
 }
 }
 fn wide_product(a: u32, b: u32) -> vec2<u32> {

@@ -161,6 +161,21 @@ const NONE = 0xffffffffu;
 var<workgroup> leading: array<i32, 64>;
 var<workgroup> keys: array<atomic<u32>, 5>;
 var<workgroup> nearest: array<u32, 4>;
+//!subgroups
+var<workgroup> prices: array<atomic<u32>, 30>;
+//!end
+fn offer(i: u32, key: u32) {
+//!subgroups
+let least = subgroupMin(key);
+if (subgroupElect() && least != NONE) {
+atomicMin(&keys[i], least);
+}
+//!else
+if (key != NONE) {
+atomicMin(&keys[i], key);
+}
+//!end
+}
 fn bucket_of(magnitude: u32) -> u32 {
 if (magnitude < 64u) {
 return magnitude;
@@ -179,6 +194,11 @@ leading[local] = rows[row + local];
 if (local < 5u) {
 atomicStore(&keys[local], NONE);
 }
+//!subgroups
+if (local < CANDIDATES * MODES) {
+atomicStore(&prices[local], 0u);
+}
+//!end
 workgroupBarrier();
 let each = (t + THREADS - 1u) / THREADS;
 let pairs = min(SIMILAR_COMPONENTS, sizes.stride) / 2u;
@@ -197,9 +217,7 @@ tokens = select(tokens, select(vec4(u), vec4(u, tokens.xyz), vec4(false, nearer.
 }
 for (var round = 0u; round < SIMILAR_TOKENS; round++) {
 let key = select((distances.x << 8u) | local, NONE, distances.x == NONE);
-if (key != NONE) {
-atomicMin(&keys[round], key);
-}
+offer(round, key);
 workgroupBarrier();
 if (key != NONE && atomicLoad(&keys[round]) == key) {
 nearest[round] = tokens.x;
@@ -223,8 +241,8 @@ reference = nearest[candidate - 2u];
 }
 let own = chunk * sizes.tokens;
 let lane = local & 31u;
-if (present) {
 var sums = array<u32, 5>(0u, 0u, 0u, 0u, 0u);
+if (present) {
 for (var c = lane; c < min(PROXY_COMPONENTS, sizes.components); c += 32u) {
 let value = rows[(own + t) * sizes.stride + c];
 var other = 0;
@@ -237,11 +255,25 @@ let p = (factor_of(known) * other + 16) >> 5u;
 sums[mode] += costs[base_of(known) * PROXY_BUCKETS + bucket_of(u32(abs(value - 4 * p)))];
 }
 }
+//!subgroups
+//!else
 for (var mode = 0u; mode < MODES; mode++) {
 moves[(candidate * MODES + mode) * 32u + lane] = sums[mode];
 }
+//!end
 }
+//!subgroups
+let alike = subgroupMin(candidate) == subgroupMax(candidate);
+let chosen_lane = subgroupElect();
+for (var mode = 0u; mode < MODES; mode++) {
+let all = subgroupAdd(sums[mode]);
+if (present && (chosen_lane || !alike)) {
+atomicAdd(&prices[candidate * MODES + mode], select(sums[mode], all, alike));
+}
+}
+//!end
 workgroupBarrier();
+var offered = NONE;
 if (local < CANDIDATES * MODES) {
 let summed = local / MODES;
 var there = summed == 0u || (summed == 1u && t > 0u);
@@ -249,13 +281,18 @@ if (summed > 1u) {
 there = atomicLoad(&keys[summed - 2u]) != NONE;
 }
 if (there) {
+//!subgroups
+let sum = atomicLoad(&prices[local]);
+//!else
 var sum = 0u;
 for (var i = 0u; i < 32u; i++) {
 sum += moves[local * 32u + ((i + local) & 31u)];
 }
-atomicMin(&keys[4], (sum << 5u) | local);
+//!end
+offered = (sum << 5u) | local;
 }
 }
+offer(4u, offered);
 workgroupBarrier();
 let best = atomicLoad(&keys[4]) & 31u;
 var chosen = 0xffffu;

@@ -81,7 +81,11 @@ return bits + select(0u, 2048u * leb_bytes(z - limit), escaped);
 @group(0) @binding(3) var<storage, read> token_words: array<u32>;
 @group(0) @binding(4) var<storage, read_write> offsets: array<u32>;
 @group(0) @binding(5) var<uniform> offset_sizes: Sizes;
+//!subgroups
+var<workgroup> sums: array<atomic<u32>, ENERGIES>;
+//!else
 var<workgroup> sums: array<vec3<u32>, 64>;
+//!end
 var<workgroup> chosen: array<u32, 64>;
 @compute @workgroup_size(64)
 fn energies(
@@ -105,6 +109,15 @@ for (var energy = 0u; energy < ENERGIES; energy++) {
 sum[energy] += level_bits(2u * class_of(fact, energy) + u32(coded & 1), coded >> 1u);
 }
 }
+//!subgroups
+for (var energy = 0u; energy < ENERGIES; energy++) {
+let all = subgroupAdd(sum[energy]);
+if (subgroupElect()) {
+atomicAdd(&sums[energy], all);
+}
+}
+workgroupBarrier();
+//!else
 sums[local] = sum;
 for (var step = 32u; step > 0u; step >>= 1u) {
 workgroupBarrier();
@@ -112,8 +125,13 @@ if (local < step) {
 sums[local] += sums[local + step];
 }
 }
+//!end
 if (local == 0u) {
+//!subgroups
+let bits = vec3(atomicLoad(&sums[0]), atomicLoad(&sums[1]), atomicLoad(&sums[2]));
+//!else
 let bits = sums[0];
+//!end
 var best = select(1u, 0u, bits.x < bits.y);
 best = select(best, 2u, bits.z < min(bits.x, bits.y));
 words[token] = (word & 0xffffffu) | (best << 24u);

@@ -77,7 +77,7 @@ return 1u + u32(value >= 0x80u) + u32(value >= 0x4000u) + u32(value >= 0x200000u
 @group(0) @binding(7) var<storage, read_write> bytes: array<atomic<u32>>;
 @group(0) @binding(8) var<uniform> escape_sizes: Sizes;
 var<workgroup> tile: array<u32, 1056>;
-var<workgroup> sums: array<u32, 256>;
+var<workgroup> sums: array<atomic<u32>, 32>;
 struct Symbol {
 symbol: u32,
 value: u32,
@@ -119,14 +119,13 @@ let place = (chunk * sizes.components + first + row) * ((sizes.tokens + 3u) >> 2
 symbols[place] = bytes4.x | bytes4.y | bytes4.z | bytes4.w;
 }
 let taken = four >> vec4(8u);
-sums[local] = taken.x + taken.y + taken.z + taken.w;
+let sum = taken.x + taken.y + taken.z + taken.w;
+if (sum > 0u) {
+atomicAdd(&sums[row], sum);
+}
 workgroupBarrier();
 if (inside && (local & 7u) == 0u) {
-var sum = 0u;
-for (var i = 0u; i < 8u; i++) {
-sum += sums[local + i];
-}
-counts[(chunk * sizes.components + first + row) * sizes.groups + group.x] = sum;
+counts[(chunk * sizes.components + first + row) * sizes.groups + group.x] = atomicLoad(&sums[row]);
 }
 }
 @compute @workgroup_size(64)

@@ -3,10 +3,12 @@
  *
  * @module
  */
-import type { Backend } from "../../src/backend/backend.ts";
+import { type Backend, paddedLength } from "../../src/backend/backend.ts";
 import { blockBytes } from "../../src/backend/gpu/blocks.ts";
+import { streamBytes } from "../../src/backend/gpu/code_streams.ts";
 import { BLOCK } from "../../src/stages/quantize/ggml_blocks.ts";
 import { type GroupShape, paramCount } from "../../src/stages/quantize/uniform.ts";
+import { GROUPS } from "./kernel_cases.ts";
 import { DIM, FEATURES, filled, HEADS, type Kernel, random, randomElements } from "./operands.ts";
 import { TRELLIS_COMPONENTS as COMPONENTS } from "./trellis_cases.ts";
 
@@ -25,6 +27,38 @@ export function memoryKernels(backend: Backend, tokens: number): Kernel[] {
   ];
 }
 
+/** Streams of recipe kvtc to coefficients, and what goes there. */
+export function streamKernels(backend: Backend, tokens: number): Kernel[] {
+  const kernels = backend.gpu?.codeStreams;
+  if (!kernels) return [];
+  const plan = backend.uploadPlan(GROUPS);
+  const stride = paddedLength(plan.components);
+  const chunk = 256;
+  const batch = { chunks: Math.ceil(tokens / chunk), tokens: Math.min(tokens, chunk) };
+  const count = batch.chunks * batch.tokens;
+  const coefficients = backend.alloc(count * stride * 4);
+  const bytes = streamBytes(GROUPS, batch.tokens, "bytes");
+  // Codes of no type are NaN, and high bytes are of shifts and scales next to 1.
+  const of = (value: number, length: number) =>
+    filled(backend, new Uint8Array(4096).fill(value), batch.chunks * length);
+  const [int2, int4, fp8] = [of(3, bytes.int2), of(3, bytes.int4), of(3, bytes.fp8)];
+  const [low, high] = [of(0x3c, bytes.low), of(0x3c, bytes.high)];
+  const params = backend.alloc(4 * count * GROUPS.length);
+  return [
+    ...(["packed", "bytes"] as const).map((form) => ({
+      name: `streams, ${form}, to coefficients`,
+      bytes: count * stride * 4 +
+        batch.chunks * Object.values(streamBytes(GROUPS, batch.tokens, form)).reduce((sum, n) => sum + n, 0),
+      run: () => kernels.restore({ int2, int4, fp8, low, high }, form, plan, batch, coefficients, stride),
+    })),
+    {
+      name: "shifts and scales to bytes",
+      bytes: 8 * count * GROUPS.length,
+      run: () => kernels.splitParams(params, GROUPS.length, batch, low, high),
+    },
+  ];
+}
+
 /** The integer product and what follows it. */
 export function integerKernels(backend: Backend, tokens: number): Kernel[] {
   const integer = backend.gpu?.integer;
@@ -38,7 +72,11 @@ export function integerKernels(backend: Backend, tokens: number): Kernel[] {
   const [scales, mean, tokenScales] = [FEATURES, FEATURES, tokens].map((n) =>
     filled(backend, new Float32Array(n).fill(0.01))
   );
-  const shape = { dtype: "f16", blocks: HEADS, tokens, dim: DIM, rotaryDim: 0 } as const;
+  const scatter = (name: string, dim: number): Kernel => {
+    const shape = { dtype: "f16", blocks: FEATURES / dim, tokens, dim, rotaryDim: 0 } as const;
+    const run = () => integer.scatterSums(sums, shape, scales, tokenScales, null, mean, out);
+    return { name: `scatter of sums${name}`, bytes: tokens * FEATURES * 6, run };
+  };
   return [
     {
       name: "integer product",
@@ -46,11 +84,8 @@ export function integerKernels(backend: Backend, tokens: number): Kernel[] {
       flop: 2 * tokens * COMPONENTS * FEATURES,
       run: () => integer.multiply(basis, levels, COMPONENTS, tokens, 0, FEATURES, sums),
     },
-    {
-      name: "scatter of sums",
-      bytes: tokens * FEATURES * 6,
-      run: () => integer.scatterSums(sums, shape, scales, tokenScales, null, mean, out),
-    },
+    scatter("", DIM),
+    scatter(", heads of 30", 30),
   ];
 }
 

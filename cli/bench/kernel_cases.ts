@@ -15,7 +15,7 @@ export const COMPONENTS = 1560;
 const FP8_LENGTH = 256;
 
 /** A plan like those at 16×: few strong components in fp8, most in int2. */
-const GROUPS: readonly QuantGroup[] = [
+export const GROUPS: readonly QuantGroup[] = [
   ...Array.from({ length: 8 }, (_, i) => ({ first: i, size: 1, type: 3 as const })),
   { first: 8, size: 16, type: 3 },
   ...Array.from({ length: 4 }, (_, i) => ({ first: 24 + 64 * i, size: 64, type: 2 as const })),

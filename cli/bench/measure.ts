@@ -6,7 +6,7 @@
 import type { Backend } from "../../src/backend/backend.ts";
 import { cudaKernels, nominalPeak } from "./cuda_cases.ts";
 import { entropyKernels, huffmanKernels } from "./entropy_cases.ts";
-import { blockKernels, denseKernels, groupKernels, integerKernels, memoryKernels } from "./gpu_cases.ts";
+import { blockKernels, denseKernels, groupKernels, integerKernels, memoryKernels, streamKernels } from "./gpu_cases.ts";
 import { netKernels, quantizerKernels } from "./host_cases.ts";
 import { coderKernels } from "./host_coders.ts";
 import { kernelsOf } from "./kernel_cases.ts";
@@ -48,6 +48,7 @@ export async function casesOf(backend: Backend, tokens: number): Promise<Kernel[
     ...kernelsOf(backend, tokens),
     ...shapeKernels(backend, tokens),
     ...memoryKernels(backend, tokens),
+    ...streamKernels(backend, tokens),
     ...await entropyKernels(backend, tokens),
     ...huffmanKernels(backend, tokens),
     ...integerKernels(backend, tokens),

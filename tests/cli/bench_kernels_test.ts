@@ -32,12 +32,12 @@ async function entryPoints(backend: string): Promise<string[]> {
       [...new TextDecoder().decode(text).matchAll(/\.entry (\w+)/g)].map(([, entry]) => `${module}.${entry}`)
     );
   }
-  const folder = new URL("../../wgsl/", import.meta.url);
+  // What is embedded has the files that a shader includes.
+  const folder = new URL("../../src/backend/webgpu/shaders/", import.meta.url);
   const found: string[] = [];
-  for await (const { name, isFile } of Deno.readDir(folder)) {
-    if (!isFile || !name.endsWith(".wgsl")) continue;
+  for await (const { name } of Deno.readDir(folder)) {
     const text = await Deno.readTextFile(new URL(name, folder));
-    for (const [, entry] of text.matchAll(/@compute[^{]*?\bfn (\w+)/g)) found.push(`${name.slice(0, -5)}.${entry}`);
+    for (const [, entry] of text.matchAll(/@compute[^{]*?\bfn (\w+)/g)) found.push(`${name.slice(0, -3)}.${entry}`);
   }
   return found;
 }

@@ -200,11 +200,14 @@ Deno.test({
     };
     assertEquals(
       await ways({ profile, backend: "wasm" }),
-      'the codec computes on wasm; open it with backend "webgpu" and their device',
+      'the codec computes on wasm, not on their GPUDevice; open it with backend "webgpu" and theirs',
     );
     await using codec = await openCodec(profile, { backend: "webgpu", device });
     await using foreign = await openCodec(profile, { backend: "webgpu", device: other });
-    assertEquals(await ways({ codec: foreign }), "the codec computes on another GPUDevice than theirs");
+    assertEquals(
+      await ways({ codec: foreign }),
+      'the codec computes on another GPUDevice; open it with backend "webgpu" and theirs',
+    );
     assertEquals(await ways({ codec, recipe: "lossless" }), "recipe lossless works on the host");
     assertEquals(await ways({ codec, lossless: true }), 'option "lossless" keeps every element');
     const mixed = dynamicCache(source, device);
@@ -217,6 +220,16 @@ Deno.test({
     const restored = await restoreCache(bytes, { model, codec, transformers, device });
     assertEquals(restored.report.placeReason, "recipe lossless works on the host");
     requireEqual(await read(restored.pastKeyValues), source);
+    // No device, and none of onnxruntime's that the codec computes on.
+    const none = {
+      get device(): Promise<never> {
+        return Promise.reject(new Error("no adapter"));
+      },
+    };
+    for (const env of [{}, { webgpu: { device: other } }, { webgpu: none }]) {
+      const { report } = await restoreCache(bytes, { model, codec, transformers: { ...transformers, env } });
+      assertEquals(report.placeReason, 'the GPUDevice of the tensors is not known; pass option "device"');
+    }
     device.destroy();
     other.destroy();
   },

@@ -21,7 +21,7 @@ export interface PlaceReport {
    * crossed the bus. "host": all elements were in the host's memory.
    */
   readonly place: "gpu" | "host";
-  /** Why tensors on a GPU went through the host's memory; absent where there were none, and with "gpu". */
+  /** Why tensors on a GPU, or those of a codec on WebGPU, went through the host's memory; absent where none were meant to. */
   readonly placeReason?: string;
 }
 
@@ -60,9 +60,10 @@ export function anyOnGpu(record: Readonly<Record<string, TensorLike>>): boolean 
 /** Why the codec cannot work on buffers of a device; null where it can. */
 export function whyHost(codec: Codec, device: GpuDeviceLike | undefined, facts: PlaceFacts): string | null {
   const { backend } = codec.info;
-  if (backend !== "webgpu") return `the codec computes on ${backend}; open it with backend "webgpu" and their device`;
-  if (device === undefined) return 'their GPUDevice is not known; pass option "device"';
-  if (gpuDeviceOf(codec) !== device) return "the codec computes on another GPUDevice than theirs";
+  const open = 'open it with backend "webgpu" and theirs';
+  if (backend !== "webgpu") return `the codec computes on ${backend}, not on their GPUDevice; ${open}`;
+  if (device === undefined) return 'the GPUDevice of the tensors is not known; pass option "device"';
+  if (gpuDeviceOf(codec) !== device) return `the codec computes on another GPUDevice; ${open}`;
   if (!GPU_RECIPES.has(facts.recipe)) return `recipe ${facts.recipe} works on the host`;
   return whyNotOnGpu(facts.model, facts.dtype);
 }

@@ -156,7 +156,9 @@ export async function restoreCache<C>(
   const device = options.device ?? await deviceOf(options);
   return await useCodec(options, device, async (codec) => {
     const facts = { recipe: header.recipe.name, model: header.model, dtype: type ? DTYPES[type] : header.dtype };
-    const why = device === undefined ? null : whyHost(codec, device, facts);
+    // A codec on WebGPU is for tensors there, unless the caller makes them.
+    const wanted = device !== undefined || codec.info.backend === "webgpu" && options.makeTensor === undefined;
+    const why = wanted ? whyHost(codec, device, facts) : null;
     const onGpu = device !== undefined && why === null;
     const request = { codec, input, settings, transformers, idsAfter };
     const { record, positions, inputIds, report } = onGpu

@@ -17,19 +17,22 @@
  *
  * @module
  */
-export { saveCache, type SaveCacheOptions } from "./src/integrations/transformers_js/save.ts";
+export { saveCache, type SaveCacheOptions, type SaveReport } from "./src/integrations/transformers_js/save.ts";
 export {
   type GenerateInputs,
-  type MakeTensor,
   restoreCache,
   type RestoreCacheOptions,
   type RestoredCache,
+  type RestoreReport,
 } from "./src/integrations/transformers_js/restore.ts";
+export type { MakeTensor } from "./src/integrations/transformers_js/restored_tensors.ts";
+export type { PlaceReport } from "./src/integrations/transformers_js/place.ts";
 export type { CodecChoice } from "./src/integrations/transformers_js/codec_choice.ts";
-export type { GpuBufferLike, GpuDeviceLike } from "./src/integrations/transformers_js/gpu.ts";
+export type { GpuBufferLike, GpuDeviceLike } from "./src/adapters/gpu_buffers.ts";
 export type {
   CacheLike,
   ModelLike,
+  OrtOwner,
   SessionLike,
   TokenizerLike,
   TransformersLike,

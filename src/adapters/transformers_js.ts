@@ -101,7 +101,45 @@ function checkDims(name: string, dims: readonly number[], heads: number, tokens:
   }
 }
 
-function readIds(ids: ArrayLike<number | bigint>, tokens: number): Int32Array {
+/** A tensor of a record with its name. */
+export interface NamedTensor {
+  readonly name: string;
+  readonly tensor: TensorLike;
+}
+
+/** @ignore What a record says of itself, checked against the model: wherever its elements are. */
+export function checkRecord(record: Readonly<Record<string, TensorLike>>, model: ModelSpec): {
+  readonly dtype: DType;
+  readonly tokens: number;
+  readonly layers: readonly Readonly<Record<Kind, NamedTensor>>[];
+} {
+  checkModel(model);
+  checkNames(Object.keys(record), model.layers);
+  const first = record["past_key_values.0.key"] as TensorLike | undefined;
+  const type = first?.type ?? "float32";
+  const dtype = DTYPES[type];
+  if (dtype === undefined) {
+    throw new KvzUnsupportedError(`Cannot read cache: tensors are ${type}, expected float32 or float16`);
+  }
+  const tokens = first?.dims.at(-2) ?? 0;
+  const check = (layer: number, kind: Kind): NamedTensor => {
+    const name = `past_key_values.${layer}.${kind}`;
+    const tensor = record[name] as TensorLike | undefined;
+    if (tensor === undefined) throw new KvzMismatchError(`Cannot read cache: the record lacks "${name}"`);
+    if (tensor.type !== type) {
+      throw new KvzFormatError(`Cannot read cache: ${name} is ${tensor.type}, expected ${type} as the first tensor`);
+    }
+    checkDims(name, tensor.dims, model.kvHeads, tokens, kind === "key" ? model.keyDim : model.valueDim);
+    return { name, tensor };
+  };
+  const layers = Array.from({ length: model.layers }, (_, layer) => {
+    return { key: check(layer, "key"), value: check(layer, "value") };
+  });
+  return { dtype, tokens, layers };
+}
+
+/** @ignore Ids of the tokens that the cache holds. */
+export function readIds(ids: ArrayLike<number | bigint>, tokens: number): Int32Array {
   if (ids.length !== tokens && ids.length !== tokens + 1) {
     throw new KvzMismatchError(`Cannot read cache: there are ${ids.length} token ids for ${tokens} tokens`);
   }
@@ -110,7 +148,8 @@ function readIds(ids: ArrayLike<number | bigint>, tokens: number): Int32Array {
 
 /**
  * Makes a cache of a Transformers.js record (a `DynamicCache` or a plain object). Tensors in main memory are not copied
- * unless their pairing changes; those on a GPU are moved to main memory, where the model can go on using them.
+ * unless their pairing changes; those on a GPU are moved to main memory, where the model can go on using them
+ * (`fromGpuTensors` of `@kvz/kvz/gpu` leaves them there).
  *
  * @throws {KvzUnsupportedError} More than one sequence, an element type other than float32 and float16, tensors that are
  * not keys or values of self-attention, or data that cannot be reached.
@@ -122,25 +161,9 @@ export async function fromTransformersJs(
   options: FromTransformersJsOptions,
 ): Promise<KvCache> {
   const { model, inputIds, firstPosition = 0 } = options;
-  checkModel(model);
-  const names = Object.keys(record);
-  checkNames(names, model.layers);
-  const first = record["past_key_values.0.key"] as TensorLike | undefined;
-  const type = first?.type ?? "float32";
-  const dtype = DTYPES[type];
-  if (dtype === undefined) {
-    throw new KvzUnsupportedError(`Cannot read cache: tensors are ${type}, expected float32 or float16`);
-  }
-  const tokens = first?.dims.at(-2) ?? 0;
-  const readOne = async (layer: number, kind: Kind): Promise<Uint8Array> => {
-    const name = `past_key_values.${layer}.${kind}`;
-    const tensor = record[name] as TensorLike | undefined;
-    if (tensor === undefined) throw new KvzMismatchError(`Cannot read cache: the record lacks "${name}"`);
-    if (tensor.type !== type) {
-      throw new KvzFormatError(`Cannot read cache: ${name} is ${tensor.type}, expected ${type} as the first tensor`);
-    }
+  const { dtype, tokens, layers: named } = checkRecord(record, model);
+  const readOne = async ({ name, tensor }: NamedTensor, kind: Kind): Promise<Uint8Array> => {
     const dim = kind === "key" ? model.keyDim : model.valueDim;
-    checkDims(name, tensor.dims, model.kvHeads, tokens, dim);
     const bytes = await readTensor(name, tensor);
     const wanted = model.kvHeads * tokens * dim * BYTES_PER_ELEMENT[dtype];
     if (bytes.length !== wanted) {
@@ -150,12 +173,10 @@ export async function fromTransformersJs(
       ? convertPairing(bytes, { dtype, dim, rotaryDim: model.rope.dim }, "adjacent", "half-split")
       : bytes;
   };
-  const layers = await Promise.all(
-    Array.from({ length: model.layers }, async (_, layer) => {
-      const [key, value] = await Promise.all([readOne(layer, "key"), readOne(layer, "value")]);
-      return { key, value };
-    }),
-  );
+  const layers = await Promise.all(named.map(async (layer) => {
+    const [key, value] = await Promise.all([readOne(layer.key, "key"), readOne(layer.value, "value")]);
+    return { key, value };
+  }));
   return new KvCache({
     model,
     dtype,

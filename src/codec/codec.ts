@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { Backend } from "../backend/backend.ts";
 import { KvCacheBuilder } from "../cache/builder.ts";
 import type { KvCache } from "../cache/kv_cache.ts";
 import type { CacheSink, CacheSource } from "../cache/types.ts";
@@ -61,6 +62,11 @@ export class Codec implements AsyncDisposable {
     readonly host?: readonly string[];
   } {
     return { ...this.#lanes.info, threads: this.#lanes.size };
+  }
+
+  /** @ignore The backend of the only lane, whose device memory callers may share. */
+  get backend(): Backend {
+    return this.#lanes.device;
   }
 
   /**

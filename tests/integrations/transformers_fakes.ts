@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { GpuBufferLike, GpuDeviceLike } from "../../src/integrations/transformers_js/gpu.ts";
+import type { GpuBufferLike, GpuDeviceLike } from "../../src/adapters/gpu_buffers.ts";
 
 interface GpuParameters {
   readonly dataType: string;

@@ -5,9 +5,12 @@
  * @module
  */
 import { fromTransformersJs, loadProfile, type ModelSpec, openCodec, type TensorLike } from "../../mod.ts";
-import { type GpuDeviceLike, restoreCache, saveCache } from "../../transformers.ts";
+import type { GpuTensorClass } from "../../gpu.ts";
+import { restoreCache, saveCache } from "../../transformers.ts";
+import { stayOnGpu, type StayOutcome } from "./gpu_stay.ts";
 
-interface Tensor extends TensorLike {
+/** onnxruntime-web's. */
+export interface Tensor extends TensorLike {
   readonly location: string;
   getData(): Promise<Float32Array>;
   dispose(): void;
@@ -20,13 +23,16 @@ interface Session {
 interface Ort {
   readonly env: {
     readonly wasm: { wasmPaths?: string; numThreads?: number };
-    readonly webgpu: { readonly device: Promise<GpuDeviceLike> };
+    readonly webgpu: { readonly device: Promise<GPUDevice> };
   };
-  readonly Tensor: new (type: string, data: ArrayBufferView, dims: readonly number[]) => Tensor;
+  readonly Tensor:
+    & GpuTensorClass<Tensor>
+    & (new (type: string, data: ArrayBufferView, dims: readonly number[]) => Tensor);
   readonly InferenceSession: { create(url: string, options: object): Promise<Session> };
 }
 
-type Past = Readonly<Record<string, Tensor>>;
+/** A cache. */
+export type Past = Readonly<Record<string, Tensor>>;
 
 /** What the test looks at. */
 export interface Outcome {
@@ -41,6 +47,8 @@ export interface Outcome {
   readonly logits: Readonly<Record<"own" | "onGpu" | "inMemory" | "afterMove" | "onCpu", number[]>>;
   /** fp16 bytes ÷ file bytes of a coded file made from the GPU's tensors. */
   readonly codedRatio: number;
+  /** The cache compressed and restored on the session's device: the one that onnxruntime made, and one of default limits. */
+  readonly stayed: { readonly own: StayOutcome; readonly plain: StayOutcome };
 }
 
 const SPEC: ModelSpec = {
@@ -72,8 +80,8 @@ async function main(): Promise<Outcome> {
   const ort = await import(entry) as Ort;
   Object.assign(ort.env.wasm, { wasmPaths: "/onnxruntime/", numThreads: 1 });
   const toGpu = Object.fromEntries(NAMES.map((name) => [`present.${name}`, "gpu-buffer"]));
-  const open = (device: string, preferredOutputLocation: object) =>
-    ort.InferenceSession.create("/test/tiny_decoder.onnx", { executionProviders: [device], preferredOutputLocation });
+  const open = (provider: string | object, preferredOutputLocation: object) =>
+    ort.InferenceSession.create("/test/tiny_decoder.onnx", { executionProviders: [provider], preferredOutputLocation });
   const session = await open("webgpu", toGpu);
   const peer = await open("wasm", {});
 
@@ -95,7 +103,8 @@ async function main(): Promise<Outcome> {
   const made = locationsOf(past);
 
   const device = await ort.env.webgpu.device;
-  const codec = await openCodec(await loadProfile(await fetch("/test/profile.kvzp")));
+  const profile = await loadProfile(await fetch("/test/profile.kvzp"));
+  const codec = await openCodec(profile, { backend: "wasm" });
   const common = { codec, model: MODEL, inputIds: ids };
 
   // Read by copying: the tensors stay where they are.
@@ -117,7 +126,7 @@ async function main(): Promise<Outcome> {
       this.tensors = Object.fromEntries(Object.entries(entries).map(([name, { ort_tensor }]) => [name, ort_tensor]));
     }
   }
-  const transformers = { DynamicCache: Cache, Tensor: Wrapped };
+  const transformers = { DynamicCache: Cache, Tensor: Wrapped, env: ort.env };
   const onGpu = (await restoreCache<Cache>(copied.bytes, { ...common, device, transformers })).pastKeyValues.tensors;
   const inMemory = (await restoreCache<Cache>(copied.bytes, { ...common, transformers })).pastKeyValues.tensors;
   const restored = locationsOf(onGpu);
@@ -136,12 +145,33 @@ async function main(): Promise<Outcome> {
   const moved = await saveCache(again, { ...common, lossless: true });
   const afterMove = await run(session, [ids[TOKENS]], again);
   const onCpu = await run(peer, [ids[TOKENS]], cpu.past);
+  const stay = async (on: Session, device: GPUDevice) =>
+    stayOnGpu({
+      device,
+      ownDevice: on === session,
+      past: (await run(on, read, empty)).past,
+      profile,
+      spec: SPEC,
+      model: MODEL,
+      transformers,
+      ids,
+      Tensor: ort.Tensor,
+      next: async (cache: Past) => (await run(on, [ids[TOKENS]], cache)).logits,
+    });
+  // onnxruntime takes what the adapter has; the page's own device has the limits that every one has.
+  const plainDevice = await (await navigator.gpu.requestAdapter())!.requestDevice();
+  const plain = await open({ name: "webgpu", device: plainDevice }, toGpu);
+  const stayed = {
+    own: await stay(session, device),
+    plain: await stay(plain, plainDevice),
+  };
   const same = async (bytes: Uint8Array) => (await codec.decompress(bytes)).cache.equals(wanted);
   return {
     locations: { made, saved, restored },
     equal: { adapter: adapter.equals(wanted), copied: await same(copied.bytes), moved: await same(moved.bytes) },
     logits: { ...logits, afterMove: afterMove.logits, onCpu: onCpu.logits },
     codedRatio: coded.report.fileRatio,
+    stayed,
   };
 }
 

@@ -3,6 +3,8 @@
  *
  * @module
  */
+import type { GpuDeviceLike } from "../../adapters/gpu_buffers.ts";
+import type { WebGpuDeviceLike } from "../../backend/select.ts";
 import type { Codec } from "../../codec/codec.ts";
 import type { CodecOptions } from "../../codec/free.ts";
 import { openCodec } from "../../codec/open.ts";
@@ -13,8 +15,12 @@ export interface CodecChoice extends Partial<Omit<CodecOptions, "device">> {
   readonly codec?: Codec;
 }
 
-/** Uses the codec given, or opens one and closes it afterwards. */
-export async function useCodec<T>(choice: CodecChoice, use: (codec: Codec) => Promise<T>): Promise<T> {
+/** Uses the codec given, or opens one, on `device` where it is to compute on WebGPU, and closes it afterwards. */
+export async function useCodec<T>(
+  choice: CodecChoice,
+  device: GpuDeviceLike | undefined,
+  use: (codec: Codec) => Promise<T>,
+): Promise<T> {
   const { codec, profile, backend, build, module, threads, createWorker } = choice;
   if ((codec === undefined) === (profile === undefined)) {
     throw new TypeError(
@@ -22,7 +28,14 @@ export async function useCodec<T>(choice: CodecChoice, use: (codec: Codec) => Pr
     );
   }
   if (codec !== undefined) return await use(codec);
-  const own = await openCodec(profile!, { backend, build, module, threads, createWorker });
+  const own = await openCodec(profile!, {
+    backend,
+    build,
+    module,
+    threads,
+    createWorker,
+    ...(backend === "webgpu" && device ? { device: device as unknown as WebGpuDeviceLike } : {}),
+  });
   try {
     return await use(own);
   } finally {

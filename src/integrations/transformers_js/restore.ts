@@ -3,27 +3,21 @@
  *
  * @module
  */
-import { toTransformersJs } from "../../adapters/transformers_js.ts";
+import type { GpuDeviceLike } from "../../adapters/gpu_buffers.ts";
 import { resolveModel } from "../../cache/fingerprint.ts";
-import type { KvCache } from "../../cache/kv_cache.ts";
 import type { DType } from "../../cache/types.ts";
+import { gpuDeviceOf } from "../../codec/gpu_device.ts";
 import { inspect } from "../../codec/inspect.ts";
 import type { CallOptions, DecompressReport, KvzInput } from "../../codec/options.ts";
 import type { JsonObject } from "../../container/canonical_json.ts";
 import { KvzMismatchError, KvzUnsupportedError } from "../../errors.ts";
 import { type CodecChoice, useCodec } from "./codec_choice.ts";
 import { modelSpec, requireContext, requireVocabulary, vocabularyFingerprint } from "./facts.ts";
-import { type GpuDeviceLike, GpuUploader } from "./gpu.ts";
 import { knownIds, makeInputs } from "./inputs.ts";
 import { type Note, takeNote } from "./note.ts";
+import { ortDevice, type PlaceReport, placeReport, whyHost } from "./place.ts";
+import { type MakeTensor, type RestoredFacts, restoreOnGpu, restoreOnHost } from "./restored_tensors.ts";
 import type { ModelLike, TokenizerLike, TransformersLike } from "./types.ts";
-
-/** Makes one tensor of a cache. `data` is a Float32Array; for float16 a Float16Array or, where there is none, its bits. */
-export type MakeTensor = (
-  type: "float32" | "float16",
-  data: ArrayBufferView,
-  dims: number[],
-) => unknown | Promise<unknown>;
 
 /** Options of {@linkcode restoreCache}. */
 export interface RestoreCacheOptions<C> extends CallOptions, CodecChoice {
@@ -44,7 +38,11 @@ export interface RestoreCacheOptions<C> extends CallOptions, CodecChoice {
   readonly tokens?: number;
   /** Element type of the tensors. Default: what the model's session takes, where it says so, else as stored. */
   readonly type?: "float32" | "float16";
-  /** Place the tensors in buffers of this device (`env.backends.onnx.webgpu.device`). Default: main memory. */
+  /**
+   * Place the tensors in buffers of this device (`env.backends.onnx.webgpu.device`). A codec that computes on it restores
+   * them there, and `backend: "webgpu"` opens one. Default: onnxruntime's with a codec that computes on it, else main
+   * memory.
+   */
   readonly device?: GpuDeviceLike;
   /** Makes the tensors, instead of `transformers.Tensor` and `device`: for other places. */
   readonly makeTensor?: MakeTensor;
@@ -62,6 +60,9 @@ export interface GenerateInputs<C> {
   readonly past_key_values: C;
 }
 
+/** Figures of {@linkcode restoreCache}. */
+export interface RestoreReport extends DecompressReport, PlaceReport {}
+
 /** A cache that a model can go on with. */
 export interface RestoredCache<C> {
   /** The cache. `generate` changes it in place. */
@@ -73,7 +74,7 @@ export interface RestoredCache<C> {
   /** What the caller stored with the cache. */
   readonly user: JsonObject;
   /** Figures of decompressing. */
-  readonly report: DecompressReport;
+  readonly report: RestoreReport;
   /**
    * Inputs for the first call of `generate`: all ids so far and `more`.
    *
@@ -104,8 +105,9 @@ export interface RestoredCache<C> {
  *
  * @example On the GPU
  * ```ts ignore
- * const device = await transformers.env.backends.onnx.webgpu.device; // there is one when a session has been made
- * const restored = await restoreCache(bytes, { model, profile, transformers, device });
+ * // onnxruntime has a device when a session has been made on one
+ * const restored = await restoreCache(bytes, { model, profile, transformers, backend: "webgpu" });
+ * console.log(restored.report.place, restored.report.placeReason); // "gpu", or "host" and why
  * ```
  *
  * @throws {KvzFormatError} The file is damaged, truncated or of an unknown version.
@@ -122,6 +124,9 @@ export async function restoreCache<C>(
   if (!transformers?.DynamicCache || !transformers.Tensor) {
     throw new TypeError('Cannot use option "transformers": expected the classes DynamicCache and Tensor');
   }
+  if (options.device && options.makeTensor) {
+    throw new TypeError('Cannot use options "device" and "makeTensor" together');
+  }
   const { header, tokens: stored } = await inspect(input);
   resolveModel(header.model, modelSpec(model, modelId), { found: "the file", wanted: "the model" });
   const { note, user } = takeNote(header.user);
@@ -130,33 +135,57 @@ export async function restoreCache<C>(
 
   const type = options.type ?? cacheType(model);
   const { onProgress, signal, maxBytes } = options;
-  const { cache, report } = await useCodec(options, (codec) =>
-    codec.decompress(input, {
-      firstPosition: 0,
-      ...(limit === undefined ? {} : { tokens: limit }),
-      ...(type === undefined ? {} : { dtype: DTYPES[type] }),
-      ...(onProgress ? { onProgress } : {}),
-      ...(signal ? { signal } : {}),
-      ...(maxBytes === undefined ? {} : { maxBytes }),
-    }));
-  requireContiguous(cache);
-  if (cache.inputIds) requireVocabulary(cache.inputIds, model, "restore");
-  // What was pending after the last token does not follow an earlier one.
-  const pending = cache.tokens === stored ? note.pendingIds : [];
-  const inputIds = knownIds(cache, pending, given);
-  if (inputIds) requireVocabulary(inputIds, model, "restore");
-  const pastKeyValues = new transformers.DynamicCache(await makeTensors(cache, options) as never);
-  return {
-    pastKeyValues,
-    tokens: cache.tokens,
-    inputIds,
-    user,
-    report,
-    generateInputs(more = []) {
-      const inputs = makeInputs(transformers.Tensor, cache.tokens, inputIds, more, model);
-      return { ...inputs, past_key_values: pastKeyValues };
-    },
+  const settings = {
+    firstPosition: 0,
+    ...(limit === undefined ? {} : { tokens: limit }),
+    ...(type === undefined ? {} : { dtype: DTYPES[type] }),
+    ...(onProgress ? { onProgress } : {}),
+    ...(signal ? { signal } : {}),
+    ...(maxBytes === undefined ? {} : { maxBytes }),
   };
+  /** Ids of all tokens so far, where the restored tokens are what `generate` can go on with. */
+  const idsAfter = ({ positions, inputIds: own }: RestoredFacts): Int32Array | null => {
+    const tokens = positions.length;
+    requireContiguous(positions);
+    if (own) requireVocabulary(own, model, "restore");
+    // What was pending after the last token does not follow an earlier one.
+    const ids = knownIds({ inputIds: own, tokens }, tokens === stored ? note.pendingIds : [], given);
+    if (ids) requireVocabulary(ids, model, "restore");
+    return ids;
+  };
+  const device = options.device ?? await deviceOf(options);
+  return await useCodec(options, device, async (codec) => {
+    const facts = { recipe: header.recipe.name, model: header.model, dtype: type ? DTYPES[type] : header.dtype };
+    // A codec on WebGPU is for tensors there, unless the caller makes them.
+    const wanted = device !== undefined || codec.info.backend === "webgpu" && options.makeTensor === undefined;
+    const why = wanted ? whyHost(codec, device, facts) : null;
+    const onGpu = device !== undefined && why === null;
+    const request = { codec, input, settings, transformers, idsAfter };
+    const { record, positions, inputIds, report } = onGpu
+      ? await restoreOnGpu(request, device)
+      : await restoreOnHost(request, device, options.makeTensor);
+    const pastKeyValues = new transformers.DynamicCache(record as never);
+    return {
+      pastKeyValues,
+      tokens: positions.length,
+      inputIds,
+      user,
+      report: { ...report, ...placeReport(onGpu, why) },
+      generateInputs(more = []) {
+        const inputs = makeInputs(transformers.Tensor, positions.length, inputIds, more, model);
+        return { ...inputs, past_key_values: pastKeyValues };
+      },
+    };
+  });
+}
+
+/** onnxruntime's own device, where the codec computes or shall compute on it and the tensors may go there. */
+async function deviceOf<C>(
+  { codec, backend, makeTensor, transformers }: RestoreCacheOptions<C>,
+): Promise<GpuDeviceLike | undefined> {
+  if (makeTensor !== undefined || (codec?.info.backend ?? backend) !== "webgpu") return undefined;
+  const device = await ortDevice(transformers);
+  return codec === undefined || gpuDeviceOf(codec) === device ? device : undefined;
 }
 
 const DTYPES: Readonly<Record<"float32" | "float16", DType>> = { float32: "f32", float16: "f16" };
@@ -185,7 +214,8 @@ async function requireTokenizer({ vocabulary }: Note, tokenizer: TokenizerLike |
 }
 
 /** `generate` numbers the next token by the count of those before it. */
-function requireContiguous({ positions, tokens }: KvCache): void {
+function requireContiguous(positions: Int32Array): void {
+  const tokens = positions.length;
   const last = tokens === 0 ? -1 : positions[tokens - 1];
   if (last !== tokens - 1) {
     throw new KvzUnsupportedError(
@@ -193,32 +223,4 @@ function requireContiguous({ positions, tokens }: KvCache): void {
         "use Codec.decompress and toTransformersJs, and pass position_ids",
     );
   }
-}
-
-/** The record of tensors, in main memory, on the GPU or wherever the caller puts them. */
-async function makeTensors<C>(cache: KvCache, options: RestoreCacheOptions<C>): Promise<Record<string, unknown>> {
-  const { transformers, device, makeTensor } = options;
-  if (device && makeTensor) throw new TypeError('Cannot use options "device" and "makeTensor" together');
-  const Tensor = transformers.Tensor as new (...args: unknown[]) => { ort_tensor?: object };
-  const blank = () => new Tensor("float32", new Float32Array(1), [1]);
-  const uploader = device && new GpuUploader(device, blank().ort_tensor?.constructor);
-  const make: MakeTensor = uploader
-    ? async (type, data, dims) => {
-      // Not `new Tensor(inner)`: builds for browsers hold two copies of onnxruntime's class and know only the other one.
-      const tensor = blank();
-      tensor.ort_tensor = await uploader.upload(type, data as ArrayBufferView<ArrayBuffer>, dims);
-      return tensor;
-    }
-    : makeTensor ?? ((type, data, dims) => new Tensor(type, data, dims));
-  const made = Object.entries(toTransformersJs(cache, { makeTensor: make }));
-  const results = await Promise.allSettled(made.map(([, tensor]) => tensor));
-  const record: Record<string, unknown> = {};
-  for (const [i, result] of results.entries()) {
-    if (result.status === "rejected") {
-      uploader?.free();
-      throw result.reason;
-    }
-    record[made[i][0]] = result.value;
-  }
-  return record;
 }

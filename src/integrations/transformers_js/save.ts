@@ -3,18 +3,26 @@
  *
  * @module
  */
+import type { GpuDeviceLike } from "../../adapters/gpu_buffers.ts";
 import { fromTransformersJs, type TensorLike } from "../../adapters/transformers_js.ts";
 import { castCache } from "../../cache/cast.ts";
+import type { Codec } from "../../codec/codec.ts";
+import { defaultRecipe } from "../../codec/encode.ts";
+import { fromGpuTensors } from "../../adapters/gpu_tensors.ts";
 import type { KvCache } from "../../cache/kv_cache.ts";
-import type { DType } from "../../cache/types.ts";
+import type { CacheSource, DType, ModelSpec } from "../../cache/types.ts";
 import type { CompressOptions, CompressReport } from "../../codec/options.ts";
 import { KvzUnsupportedError } from "../../errors.ts";
 import type { Profile } from "../../profile/types.ts";
 import { type CodecChoice, useCodec } from "./codec_choice.ts";
 import { modelSpec, requireContext, requireVocabulary, vocabularyFingerprint } from "./facts.ts";
-import { downloadTensors, type GpuDeviceLike } from "./gpu.ts";
+import { downloadTensors } from "./gpu.ts";
 import { addNote } from "./note.ts";
-import type { CacheLike, ModelLike, TokenizerLike } from "./types.ts";
+import { anyOnGpu, ortDevice, type PlaceReport, placeReport, whyHost } from "./place.ts";
+import type { CacheLike, ModelLike, OrtOwner, TokenizerLike } from "./types.ts";
+
+/** Figures of {@linkcode saveCache}. */
+export interface SaveReport extends CompressReport, PlaceReport {}
 
 /** Options of {@linkcode saveCache}; those of {@linkcode Codec.compress} (`ratio`, `window`, `user`, …) stand beside. */
 export interface SaveCacheOptions extends CompressOptions, CodecChoice {
@@ -39,10 +47,13 @@ export interface SaveCacheOptions extends CompressOptions, CodecChoice {
    */
   readonly lossless?: boolean;
   /**
-   * Device of the tensors that are in GPU buffers (`env.backends.onnx.webgpu.device`): they are copied and stay there.
-   * Without it they are moved to main memory by `getData(true)`; the model can go on with them all the same.
+   * Device of the tensors that are in GPU buffers (`env.backends.onnx.webgpu.device`). A codec that computes on it
+   * compresses them there, and `backend: "webgpu"` opens one; for others they are copied. They stay where they are. Without
+   * a device they are moved to main memory by `getData(true)`; the model can go on with them all the same.
    */
   readonly device?: GpuDeviceLike;
+  /** The namespace of Transformers.js (or onnxruntime-web): its device is taken where `device` is not given. */
+  readonly transformers?: OrtOwner;
 }
 
 /**
@@ -66,6 +77,12 @@ export interface SaveCacheOptions extends CompressOptions, CodecChoice {
  * console.log(`${report.bytesIn} bytes became ${report.bytesOut}`);
  * ```
  *
+ * @example On the GPU: the tensors are compressed where they are
+ * ```ts ignore
+ * const { bytes, report } = await saveCache(past_key_values, { model, profile, transformers, backend: "webgpu" });
+ * console.log(report.place, report.placeReason); // "gpu", or "host" and why
+ * ```
+ *
  * @throws {KvzUnsupportedError} More than one sequence, disposed tensors, tensors other than the float32 or float16 keys
  * and values of self-attention, or a model whose attention kvz does not know.
  * @throws {KvzMismatchError} Cache, model, profile and token ids do not belong together.
@@ -76,7 +93,7 @@ export interface SaveCacheOptions extends CompressOptions, CodecChoice {
 export async function saveCache(
   cache: CacheLike,
   options: SaveCacheOptions,
-): Promise<{ bytes: Uint8Array; report: CompressReport }> {
+): Promise<{ bytes: Uint8Array; report: SaveReport }> {
   const {
     model,
     modelId,
@@ -85,7 +102,8 @@ export async function saveCache(
     firstPosition,
     dtype,
     lossless = false,
-    device,
+    device: given,
+    transformers,
     codec: _codec,
     profile: _profile,
     backend: _backend,
@@ -96,33 +114,34 @@ export async function saveCache(
     user,
     ...compressOptions
   } = options;
-  const source = await readCache(cache, device, { model: modelSpec(model, modelId), inputIds, firstPosition });
-  requireContext(source.tokens, model, "save");
-  if (source.inputIds) requireVocabulary(source.inputIds, model, "save");
-  const pendingIds = Array.from(inputIds ?? [], Number).slice(source.tokens);
-  requireVocabulary(pendingIds, model, "save");
-  const vocabulary = tokenizer && await vocabularyFingerprint(tokenizer);
-  const note = {
-    pendingIds: options.tokenIds === false ? [] : pendingIds,
-    ...(vocabulary === undefined ? {} : { vocabulary }),
-  };
-  const stored = dtype === undefined ? source : castTo(source, dtype);
-  return await useCodec(options, (codec) =>
-    codec.compress(stored, {
+  // Own entries only: a DynamicCache has methods beside them.
+  const record: Record<string, TensorLike> = { ...cache };
+  requireAlive(record);
+  const facts = { model: modelSpec(model, modelId), inputIds, firstPosition };
+  const device = given ?? (transformers && await ortDevice(transformers));
+  return await useCodec(options, device, async (codec) => {
+    const why = anyOnGpu(record) ? whyThrough(record, codec, device, facts.model, options) : null;
+    const onGpu = anyOnGpu(record) && why === null;
+    const source = onGpu ? fromGpuTensors(record, facts) : await readCache(record, device, facts, dtype);
+    requireContext(source.tokens, model, "save");
+    if (source.inputIds) requireVocabulary(source.inputIds, model, "save");
+    const pendingIds = Array.from(inputIds ?? [], Number).slice(source.tokens);
+    requireVocabulary(pendingIds, model, "save");
+    const vocabulary = tokenizer && await vocabularyFingerprint(tokenizer);
+    const note = {
+      pendingIds: options.tokenIds === false ? [] : pendingIds,
+      ...(vocabulary === undefined ? {} : { vocabulary }),
+    };
+    const { bytes, report } = await codec.compress(source, {
       ...compressOptions,
       ...(lossless ? losslessOptions(compressOptions, source.tokens, codec.profile) : {}),
       user: addNote(user, note),
-    }));
+    });
+    return { bytes, report: { ...report, ...placeReport(onGpu, why) } };
+  });
 }
 
-/** The cache in main memory. */
-async function readCache(
-  cache: CacheLike,
-  device: GpuDeviceLike | undefined,
-  facts: Parameters<typeof fromTransformersJs>[1],
-): Promise<KvCache> {
-  // Own entries only: a DynamicCache has methods beside them.
-  const record: Record<string, TensorLike> = { ...cache };
+function requireAlive(record: Readonly<Record<string, TensorLike>>): void {
   for (const [name, { location }] of Object.entries(record)) {
     if (location === "none") {
       throw new KvzUnsupportedError(
@@ -130,7 +149,34 @@ async function readCache(
       );
     }
   }
-  return await fromTransformersJs(device ? await downloadTensors(record, device) : record, facts);
+}
+
+/** Why tensors on a GPU go through main memory; null where they do not. */
+function whyThrough(
+  record: Readonly<Record<string, TensorLike>>,
+  codec: Codec,
+  device: GpuDeviceLike | undefined,
+  model: ModelSpec,
+  { recipe = defaultRecipe(codec.profile), dtype, lossless }: SaveCacheOptions,
+): string | null {
+  const elsewhere = Object.entries(record).find(([, { location }]) => location !== "gpu-buffer");
+  if (elsewhere !== undefined) return `${elsewhere[0]} is not in a GPU buffer`;
+  const stored = Object.values(record)[0].type === "float16" ? "f16" : "f32";
+  const why = whyHost(codec, device, { recipe, model, dtype: stored });
+  if (why !== null) return why;
+  if (lossless) return 'option "lossless" keeps every element';
+  return dtype === undefined || dtype === stored ? null : `option "dtype" converts them to ${dtype}`;
+}
+
+/** The cache in main memory. */
+async function readCache(
+  record: Readonly<Record<string, TensorLike>>,
+  device: GpuDeviceLike | undefined,
+  facts: Parameters<typeof fromTransformersJs>[1],
+  dtype: DType | undefined,
+): Promise<CacheSource> {
+  const cache = await fromTransformersJs(device ? await downloadTensors(record, device) : record, facts);
+  return dtype === undefined ? cache : castTo(cache, dtype);
 }
 
 function castTo(cache: KvCache, dtype: DType): KvCache {

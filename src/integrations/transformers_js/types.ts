@@ -29,8 +29,14 @@ export interface TokenizerLike {
 /** A `DynamicCache` as `generate` returns and takes it, or any record `past_key_values.N.key|value` → tensor. */
 export type CacheLike = Readonly<Record<string, TensorLike>>;
 
+/** Who has onnxruntime's environment: the namespace of Transformers.js or of onnxruntime-web. */
+export interface OrtOwner {
+  /** `env` of either: `env.backends.onnx.webgpu.device` or `env.webgpu.device` is the device that sessions compute on. */
+  readonly env?: object;
+}
+
 /** The two classes that a restored cache is made of; the namespace of the package will do. */
-export interface TransformersLike<C> {
+export interface TransformersLike<C> extends OrtOwner {
   /** Class of the cache. */
   readonly DynamicCache: new (entries: never) => C;
   /** Class of its tensors: Transformers.js' own, not onnxruntime's. */

@@ -18,5 +18,10 @@ export interface DeviceFacts {
 export function deviceFacts(backend: Backend): DeviceFacts {
   const { adapter, device } = backend as { adapter?: string; device?: { facts?: { name: string } } };
   const name = device?.facts?.name ?? adapter ?? backend.name;
-  return { device: name, software: SOFTWARE.test(name) };
+  return namedDevice(name);
+}
+
+/** What a device's name tells. */
+export function namedDevice(device: string): DeviceFacts {
+  return { device, software: SOFTWARE.test(device) };
 }

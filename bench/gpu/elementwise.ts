@@ -24,7 +24,7 @@ const copy = await copyRate(timed, elements, rounds);
 const facts = { backend: backend.name, device, software };
 console.log(JSON.stringify({ benchmark: "copy", ...facts, ...copy }));
 const scratch = new Scratch(backend);
-for (const { kernel, bytes, run } of elementwiseCases(backend, scratch, elements)) {
+for (const { kernel, bytes, run } of elementwiseCases(backend, scratch, elements, timed.mostBound)) {
   const ms = await bestTime(timed, run, rounds);
   const rate = bytes / ms / 1e6;
   console.log(JSON.stringify({

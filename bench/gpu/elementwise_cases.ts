@@ -42,8 +42,16 @@ export interface ElementwiseCase {
   readonly run: () => void;
 }
 
-/** The kernels of a GPU on `elements` elements, a multiple of 2048 · 256. They share operands of each size. */
-export function elementwiseCases(backend: Backend, scratch: Scratch, elements: number): ElementwiseCase[] {
+/**
+ * The kernels of a GPU on `elements` elements, a multiple of 2048 · 64. They share operands of each size. Blocks and groups
+ * are bound as a whole: they have no more than `mostBound` bytes of binary32.
+ */
+export function elementwiseCases(
+  backend: Backend,
+  scratch: Scratch,
+  elements: number,
+  mostBound: number,
+): ElementwiseCase[] {
   const tokens = elements / WIDTH;
   const { entropy, integer, blocks, groups } = backend.gpu!;
   const shape = { dtype: "f16", blocks: BLOCKS, tokens, dim: DIM, rotaryDim: DIM } as const;
@@ -84,19 +92,20 @@ export function elementwiseCases(backend: Backend, scratch: Scratch, elements: n
     const run = () => integer.scatterSums(wide, shape, scales, tokenScales, rotation, mean, halfTo);
     cases.push(of("scatter of sums", 6 * elements, run));
   }
+  const whole = Math.min(elements, Math.floor(mostBound / 4 / WIDTH / 64) * 64 * WIDTH);
   if (blocks) {
     for (const type of ["q8_0", "q4_0"] as const) {
-      const coded = scratch.alloc(blockBytes(elements / BLOCK, type));
-      const bytes = 4 * elements + coded.byteLength;
-      cases.push(of(`quantize ${type}`, bytes, () => blocks.quantize(wide, elements / BLOCK, type, coded)));
-      cases.push(of(`restore ${type}`, bytes, () => blocks.dequantize(coded, elements / BLOCK, type, wideTo)));
+      const coded = scratch.alloc(blockBytes(whole / BLOCK, type));
+      const bytes = 4 * whole + coded.byteLength;
+      cases.push(of(`quantize ${type}`, bytes, () => blocks.quantize(wide, whole / BLOCK, type, coded)));
+      cases.push(of(`restore ${type}`, bytes, () => blocks.dequantize(coded, whole / BLOCK, type, wideTo)));
     }
   }
   if (groups) {
     const rest = { group: 32, rotated: false, bits: 4, leastRange: 0 };
-    const heads = { outer: BLOCKS, length: tokens, inner: DIM, ...rest };
+    const heads = { outer: BLOCKS, length: whole / WIDTH, inner: DIM, ...rest };
     const groupParams = scratch.alloc(2 * paramCount(heads));
-    const bytes = 5 * elements + groupParams.byteLength;
+    const bytes = 5 * whole + groupParams.byteLength;
     cases.push(of("quantize groups", bytes, () => groups.quantize(wide, heads, symbolsTo, groupParams)));
     cases.push(of("restore groups", bytes, () => groups.dequantize(symbolsTo, groupParams, heads, wideTo)));
   }

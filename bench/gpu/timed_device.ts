@@ -39,8 +39,8 @@ export interface TimedDevice extends DeviceFacts {
   readonly backend: Backend;
   /** Milliseconds of enqueued work on the device. */
   readonly time: (enqueue: () => void) => Promise<number>;
-  /** Bytes of the largest array that can be copied at once. */
-  readonly mostCopied: number;
+  /** Bytes of the largest array that a kernel can have. */
+  readonly mostBound: number;
   /** What copies: "driver" on CUDA, "shader" on WebGPU. */
   readonly copyBy: string;
   /** Enqueues a copy of whole buffers. */
@@ -55,7 +55,7 @@ export async function openTimed(name: string): Promise<TimedDevice> {
       ...deviceFacts(backend),
       backend,
       time: (enqueue) => backend.device.time(enqueue),
-      mostCopied: Infinity,
+      mostBound: Infinity,
       copyBy: "driver",
       copy: (from, to) => backend.copy(from, 0, to, 0, from.byteLength),
     };
@@ -71,7 +71,7 @@ export async function openTimed(name: string): Promise<TimedDevice> {
       const kernels = await backend.profile();
       return kernels.reduce((sum, { nanoseconds }) => sum + nanoseconds, 0) / 1e6;
     },
-    mostCopied: backend.device.mostBytes,
+    mostBound: backend.device.mostBytes,
     copyBy: "shader",
     copy: (from, to) => dispatchCopy(backend, from, to),
   };
@@ -115,7 +115,7 @@ export interface CopyRate {
 /** Measures it; `bytes` of an array, or more where that fits its caches. */
 export async function copyRate(device: TimedDevice, bytes: number, rounds: number): Promise<CopyRate> {
   const { backend, copyBy } = device;
-  const length = Math.min(Math.max(bytes, device.software ? FEW_BYTES : COPY_BYTES), device.mostCopied);
+  const length = Math.min(Math.max(bytes, device.software ? FEW_BYTES : COPY_BYTES), device.mostBound);
   const [from, to] = [backend.alloc(length), backend.alloc(length)];
   backend.write(from, new Uint32Array(1 << 16).fill(0x5eed));
   const took = await bestTime(device, () => device.copy(from, to), rounds);

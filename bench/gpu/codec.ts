@@ -3,8 +3,8 @@
  * and kvz, beside what their kernels take by the device's clock. What is over is the recipe's own: side information, tables,
  * packing and DEFLATE on the host, copies and waits.
  *
- *     deno run -A bench/gpu/codec.ts cuda|webgpu [--model nemo-12b] [--layers 8] [--heads 8] [--dim 128] [--tokens 4096]
- *         [--components 2048] [--kvz-components 512] [--ratio 16] [--rounds 3] [--recipes kvtc,kvz]     JSON lines
+ *     deno run -A bench/gpu/codec.ts cuda|webgpu [--model nemo-12b] [--layers 8] [--heads 8] [--dim 128] [--tokens 2048]
+ *         [--components 2048] [--kvz-components 512] [--ratio 16] [--rounds 2] [--recipes kvtc,kvz]     JSON lines
  *
  * Profile and cache are synthetic (codec_data.ts); kernels are timed in a run of their own. `error` is that of the first
  * layer's keys, relative to their spread.
@@ -34,7 +34,7 @@ const name = Deno.args[0];
 if (name !== "cuda" && name !== "webgpu") throw new Error("Cannot run: the first argument is cuda or webgpu");
 const number = (key: string, otherwise: number) => Number(option(key, String(otherwise)));
 const model = { ...modelOption(), ...(flag("layers") ? {} : { layers: LAYERS }) };
-const [tokens, rounds] = [number("tokens", 4096), number("rounds", 3)];
+const [tokens, rounds] = [number("tokens", 2048), number("rounds", 2)];
 
 type Profiled = Backend & { profile(): Promise<KernelTime[]> };
 

@@ -93,21 +93,24 @@ export function elementwiseCases(
     cases.push(of("scatter of sums", 6 * elements, run));
   }
   const whole = Math.min(elements, Math.floor(mostBound / 4 / WIDTH / 64) * 64 * WIDTH);
+  const part = backend.view(wide, 0, 4 * whole);
+  const partTo = backend.view(wideTo, 0, 4 * whole);
   if (blocks) {
     for (const type of ["q8_0", "q4_0"] as const) {
       const coded = scratch.alloc(blockBytes(whole / BLOCK, type));
       const bytes = 4 * whole + coded.byteLength;
-      cases.push(of(`quantize ${type}`, bytes, () => blocks.quantize(wide, whole / BLOCK, type, coded)));
-      cases.push(of(`restore ${type}`, bytes, () => blocks.dequantize(coded, whole / BLOCK, type, wideTo)));
+      cases.push(of(`quantize ${type}`, bytes, () => blocks.quantize(part, whole / BLOCK, type, coded)));
+      cases.push(of(`restore ${type}`, bytes, () => blocks.dequantize(coded, whole / BLOCK, type, partTo)));
     }
   }
   if (groups) {
     const rest = { group: 32, rotated: false, bits: 4, leastRange: 0 };
     const heads = { outer: BLOCKS, length: whole / WIDTH, inner: DIM, ...rest };
+    const codes = backend.view(symbolsTo, 0, whole);
     const groupParams = scratch.alloc(2 * paramCount(heads));
     const bytes = 5 * whole + groupParams.byteLength;
-    cases.push(of("quantize groups", bytes, () => groups.quantize(wide, heads, symbolsTo, groupParams)));
-    cases.push(of("restore groups", bytes, () => groups.dequantize(symbolsTo, groupParams, heads, wideTo)));
+    cases.push(of("quantize groups", bytes, () => groups.quantize(part, heads, codes, groupParams)));
+    cases.push(of("restore groups", bytes, () => groups.dequantize(codes, groupParams, heads, partTo)));
   }
   return cases;
 }

@@ -8,9 +8,9 @@ import type { ProductTimes } from "./table5_products.ts";
 /** Each way takes at most so many times the products alone, and so many milliseconds more. */
 const PRODUCTS = 1.25;
 const MORE_MILLISECONDS = 10;
-/** KVTC's own times are 379 and 267 ms. */
+/** What either way may take with few components. */
 export const MOST_MILLISECONDS = 165;
-/** Components of a kind up to which that is wanted. */
+/** So many of a kind are few. */
 export const FEW_COMPONENTS = 8000;
 
 /** One way, beside what is wanted. */

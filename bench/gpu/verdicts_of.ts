@@ -30,6 +30,8 @@ const NOT_MEASURED = "not measured";
 /** Components that the Table 5 point is wanted at, beside what the dynamic program keeps. */
 const TABLE5_COMPONENTS = ["10000", "dp", "8000"];
 const TABLE5_TOKENS = 65536;
+/** KVTC's own times there. */
+const PAPER_MILLISECONDS = { compress: 379, decompress: 267 };
 
 /** Three digits, or all before the point: so that 0.598 does not read 0.6. */
 function short(x: number): string {
@@ -72,9 +74,10 @@ function table5Verdicts(lines: readonly Result[]): Verdict[] {
     for (const way of ["compress", "decompress"] as const) {
       const goal: WayVerdict | undefined = line?.goals[way];
       const measured = goal === undefined ? NOT_MEASURED : `${short(goal.milliseconds)} ms`;
+      const wanted = `≤ ${MOST_MILLISECONDS} ms (paper: ${PAPER_MILLISECONDS[way]} ms)`;
       verdicts.push({
         what: `${what}, ${way}`,
-        wanted: `≤ ${MOST_MILLISECONDS} ms`,
+        wanted,
         measured,
         holds: goal?.within165 ?? null,
       });

@@ -65,6 +65,7 @@ step gemm_cuda 45 "${RUN[@]}" gemm.js cuda $(small --shapes 256x64 --tokens 64 -
 step restore 60 "${RUN[@]}" restore.js --profiles "$(ls samples/*.kvzp | paste -sd,)"
 step codec_webgpu 60 "${RUN[@]}" codec.js webgpu $(small --layers 1 --heads 1 --tokens 300 --components 32 --kvz-components 16 --rounds 1)
 step kvz_one 30 "${RUN[@]}" kvz.js cuda --tokens 512 --chunk 512 --batch 512
+step kvz_llama 60 "${RUN[@]}" kvz.js cuda --model llama-3.1-8b --components 1000,2000 --tokens 32768 --rounds 3
 step kvz_sample 45 "${RUN[@]}" kvz.js cuda --profile samples/smollm2-kvz.kvzp --cache samples/smollm2-256.safetensors --repeat 32
 step kvz_webgpu 40 "${RUN[@]}" kvz.js webgpu --only trellis
 step bench_cuda 45 "${RUN[@]}" kvz_cli.js bench --backend cuda --seconds 0.2

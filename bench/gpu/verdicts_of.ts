@@ -107,12 +107,20 @@ function boundVerdict(what: string, line: Result | undefined, way: "compress" | 
   return { what, wanted, measured: `${short(milliseconds)} ms: ${bound}`, holds: withinBound };
 }
 
+/** Streams of few rows are many, those of many rows few: a device is full with thousands. */
 function entropyVerdicts(lines: readonly Result[]): Verdict[] {
-  return ([["decode", DECODE_RATE], ["encode", ENCODE_RATE]] as const).map(([way, least]) => {
-    const large = lines.filter(({ mebibytes }) => mebibytes >= LARGE);
-    const rate = (line: Result) => line[way].gigabytesPerSecond as number;
-    const wanted = `≥ ${least} GB/s`;
-    return rangeVerdict(`rANS ${way}, ≥ ${LARGE} MiB of symbols`, wanted, large, rate, nameOfSet, least, " GB/s");
+  const large = lines.filter(({ mebibytes }) => mebibytes >= LARGE);
+  const heights = [...new Set(large.map(({ rows }) => rows as number))].sort((a, b) => a - b);
+  return ([["decode", DECODE_RATE], ["encode", ENCODE_RATE]] as const).flatMap(([way, least]) => {
+    const what = `rANS ${way}, ≥ ${LARGE} MiB of symbols`;
+    const verdict = (name: string, own: readonly Result[]) => {
+      const rate = (line: Result) => line[way].gigabytesPerSecond as number;
+      return rangeVerdict(name, `≥ ${least} GB/s`, own, rate, nameOfSet, least, " GB/s");
+    };
+    if (heights.length === 0) return [verdict(what, [])];
+    return heights.map((rows) =>
+      verdict(`${what}, streams of ${rows} rows`, large.filter((line) => line.rows === rows))
+    );
   });
 }
 

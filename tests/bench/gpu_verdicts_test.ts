@@ -89,6 +89,7 @@ Deno.test("rates and shares have to be reached by all that is measured, at sizes
     entropy("cuda", "q4", 16, 20, 10),
     entropy("cuda", "q4", 64, 400, 249),
     entropy("cuda", "q8", 256, 500, 300),
+    { ...entropy("cuda", "q8", 64, 399, 300), rows: 1024 },
     entropy("webgpu", "q4", 1, 10, 10),
     entropy("webgpu", "q4", 64, 200, 10),
     elementwise("cuda", "quantize", 0.7),
@@ -100,8 +101,9 @@ Deno.test("rates and shares have to be reached by all that is measured, at sizes
     product("project", "another", 10),
     product("integer multiply", "kvz", 1),
   ]);
-  assertEquals(find(verdicts, "rANS decode, ≥ 64").holds, true);
-  const encode = find(verdicts, "rANS encode, ≥ 64");
+  assertEquals(find(verdicts, "rANS decode, ≥ 64 MiB of symbols, streams of 16 rows").holds, true);
+  assertEquals(find(verdicts, "rANS decode, ≥ 64 MiB of symbols, streams of 1024 rows").holds, false);
+  const encode = find(verdicts, "rANS encode, ≥ 64 MiB of symbols, streams of 16 rows");
   assertEquals([encode.holds, encode.measured.includes("1 of 2")], [false, true]);
   assertEquals(find(verdicts, "quantize").holds, true);
   const kernels = find(verdicts, "WebGPU: kernels without products");

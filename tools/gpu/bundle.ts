@@ -71,7 +71,8 @@ for (const directory of TESTS) {
 }
 // Several may run at once.
 const unique = crypto.randomUUID().slice(0, 8);
-if (!Deno.args.includes("--no-tests")) {
+const withTests = !Deno.args.includes("--no-tests");
+if (withTests) {
   const imports = tests.sort().map((test) => `import "./${test}";\n`).join("");
   await bundleWritten([[`gpu_tests.${unique}.tmp.ts`, imports]], "tests");
 }
@@ -88,4 +89,4 @@ for (const bench of BENCHES) await bundle(bench, bench.replace(/.*\/|\.ts$/g, ""
 await bundle("cli/main.ts", "kvz_cli");
 for (const sample of SAMPLES) await Deno.copyFile(sample, `${folder}/${sample}`);
 await Deno.copyFile("tools/gpu/run.sh", `${folder}/run.sh`);
-console.error(`${folder}: ${tests.length + copies.length} test files, ${BENCHES.length} benchmarks`);
+console.error(`${folder}: ${(withTests ? tests.length : 0) + copies.length} test files, ${BENCHES.length} benchmarks`);

@@ -53,7 +53,7 @@ step elementwise_webgpu 40 "${RUN[@]}" elementwise.js webgpu $(small --mebibytes
 step entropy_webgpu 60 "${RUN[@]}" entropy.js webgpu $(small --mebibytes 0.0625 --rounds 1) --mebibytes 1,16,64
 step gemm_webgpu 50 "${RUN[@]}" gemm.js webgpu $(small --shapes 256x64 --tokens 64 --rounds 1)
 step kvz_cuda 80 "${RUN[@]}" kvz.js cuda --model nemo-12b $(small --features 512 --components 32 --tokens 64 --chunk 32 --batch 64 --rounds 1)
-step codec_cuda 80 "${RUN[@]}" codec.js cuda $(small --layers 1 --heads 1 --tokens 300 --components 32 --kvz-components 16 --rounds 1)
+step codec_cuda 80 "${RUN[@]}" codec.js cuda $(small --layers 1 --heads 1 --tokens 200 --components 32 --kvz-components 16 --rounds 1)
 step table5_llama 90 "${RUN[@]}" table5.js --backend "${TABLE5_BACKEND:-cuda}" --model llama-3.1-8b \
   $(small --layers 1 --heads 1 --tokens 256 --sequences 1 --components 64 --rounds 1) --sequences 4
 # These count our own kernels.
@@ -63,7 +63,7 @@ grep -E "=> " "$OUT/tests" 2> /dev/null | sort -u | head -n 40
 LINES_SHOWN=40
 step gemm_cuda 45 "${RUN[@]}" gemm.js cuda $(small --shapes 256x64 --tokens 64 --rounds 1)
 step restore 60 "${RUN[@]}" restore.js --profiles "$(ls samples/*.kvzp | paste -sd,)"
-step codec_webgpu 60 "${RUN[@]}" codec.js webgpu $(small --layers 1 --heads 1 --tokens 300 --components 32 --kvz-components 16 --rounds 1)
+step codec_webgpu 60 "${RUN[@]}" codec.js webgpu $(small --layers 1 --heads 1 --tokens 200 --components 32 --kvz-components 16 --rounds 1)
 step kvz_one 30 "${RUN[@]}" kvz.js cuda --tokens 512 --chunk 512 --batch 512
 step kvz_llama 60 "${RUN[@]}" kvz.js cuda --model llama-3.1-8b --components 1000,2000 --tokens 32768 --rounds 3
 step kvz_sample 45 "${RUN[@]}" kvz.js cuda --profile samples/smollm2-kvz.kvzp --cache samples/smollm2-256.safetensors --repeat 32

@@ -27,9 +27,10 @@ export function keptComponents(groups: readonly QuantGroup[]): number {
 }
 
 /**
- * A plan of exactly so many components: fp8, then int4, then int2, as calibrated plans are made. At least an eightieth of the
- * features is fp8; int4 goes as far as the ratio's bits do, and where all of the rest is int4, fp8 goes on. Groups have
- * 256 components, the last ones 64, 16 and 1. Where even fp8 for all takes less than the ratio's bits, the ratio is higher.
+ * A plan of exactly so many components: fp8, then int4, then int2, as calibrated plans are made. fp8 are an eightieth of the
+ * features in whole groups of 256, one at least; int4 goes as far as the ratio's bits do, and where all of the rest is
+ * int4, fp8 goes on. Groups have 256 components, the last ones 64, 16 and 1. Where even fp8 for all takes less than the
+ * ratio's bits, the ratio is higher.
  */
 export function planOf(features: number, components: number, ratio: number = 16): QuantGroup[] {
   const budget = ratioBudget(features, ratio);

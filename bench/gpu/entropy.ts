@@ -4,81 +4,25 @@
  *
  *     deno run -A bench/gpu/entropy.ts cuda|webgpu [--mebibytes 1,16,64,256] [--rounds 10]     JSON lines
  *
- * Times are the device's: events around a call on CUDA, timestamps of its kernels on WebGPU (copying there by the host's
- * clock, many copies at once).
+ * Times are the device's: events around a call on CUDA, timestamps of its kernels on WebGPU. Copying is the driver's, or a
+ * shader's on WebGPU, of arrays of 128 MiB or more. On a processor that plays a GPU one size, 1 MiB, is measured.
  *
  * @module
  */
-import type { Backend } from "../../src/backend/backend.ts";
-import { CudaBackend } from "../../src/backend/cuda/cuda_backend.ts";
 import { mostBytes } from "../../src/backend/gpu/entropy.ts";
-import { createWebGpuBackend } from "../../src/backend/webgpu/create.ts";
 import { option } from "../inputs.ts";
 import { type SymbolSet, symbolSets } from "./entropy_data.ts";
-
-/** A backend with its clock: milliseconds of enqueued work. */
-interface Timed {
-  readonly backend: Backend;
-  readonly device: string;
-  readonly time: (enqueue: () => void) => Promise<number>;
-  readonly timeCopy: (enqueue: () => void) => Promise<number>;
-}
-
-async function openTimed(name: string): Promise<Timed> {
-  if (name === "cuda") {
-    const backend = await CudaBackend.open();
-    const time = (enqueue: () => void) => backend.device.time(enqueue);
-    return { backend, device: backend.device.facts.name, time, timeCopy: time };
-  }
-  if (name !== "webgpu") throw new Error(`Cannot measure backend ${name}: expected cuda or webgpu`);
-  const backend = await createWebGpuBackend({ timeKernels: true });
-  const word = backend.alloc(16);
-  const time = async (enqueue: () => void) => {
-    await backend.profile();
-    enqueue();
-    const kernels = await backend.profile();
-    return kernels.reduce((sum, { nanoseconds }) => sum + nanoseconds, 0) / 1e6;
-  };
-  const timeCopy = async (enqueue: () => void) => {
-    const many = 10;
-    await backend.read(word, 0, 4);
-    const begin = performance.now();
-    for (let i = 0; i < many; i++) enqueue();
-    await backend.read(word, 0, 4);
-    return (performance.now() - begin) / many;
-  };
-  return { backend, device: backend.adapter, time, timeCopy };
-}
+import { bestTime, copyRate, openTimed, round4 } from "./timed_device.ts";
 
 const rounds = Number(option("rounds", "10"));
-const sizes = option("mebibytes", "1,16,64,256").split(",").map((size) => Number(size) * 2 ** 20);
 const timed = await openTimed(Deno.args[0]);
 using backend = timed.backend;
+const sizes = option("mebibytes", timed.software ? "1" : "1,16,64,256").split(",").map((size) =>
+  Number(size) * 2 ** 20
+);
 const entropy = backend.gpu?.entropy ?? null;
 if (entropy === null) throw new Error(`Cannot measure backend ${backend.name}: it has no entropy kernels`);
-
-async function best(time: Timed["time"], enqueue: () => void): Promise<number> {
-  let least = Infinity;
-  // The first compiles.
-  for (let round = 0; round <= rounds; round++) {
-    const took = await time(enqueue);
-    if (round > 0) least = Math.min(least, took);
-  }
-  return least;
-}
-
-/** GB/s of bytes read and written. */
-async function copyRate(): Promise<number> {
-  const bytes = Math.max(...sizes);
-  const [from, to] = [backend.alloc(bytes), backend.alloc(bytes)];
-  const took = await best(timed.timeCopy, () => backend.copy(from, 0, to, 0, bytes));
-  from.free(), to.free();
-  return 2 * bytes / took / 1e6;
-}
-
-function round3(x: number): number {
-  return Number(x.toPrecision(4));
-}
+const { device, software } = timed;
 
 async function measure({ name, rows, tokens, tile, contexts, tables }: SymbolSet, bytes: number, copy: number) {
   const streams = Math.floor(bytes / (rows * tokens));
@@ -94,7 +38,7 @@ async function measure({ name, rows, tokens, tile, contexts, tables }: SymbolSet
   const [begins, lengths, status] = [4, 0, 0].map((more) => backend.alloc(4 * streams + more));
   const encode = () => entropy!.encode(symbols, batch, onDevice, chosen, coded, begins, lengths);
   const decode = () => entropy!.decode(coded, begins, batch, onDevice, chosen, restored, status, lengths);
-  const took = { encode: await best(timed.time, encode), decode: await best(timed.time, decode) };
+  const took = { encode: await bestTime(timed, encode, rounds), decode: await bestTime(timed, decode, rounds) };
   const words = new Uint32Array((await backend.read(lengths)).buffer);
   const total = words.reduce((sum, length) => sum + length, 0);
   const failed = new Uint32Array((await backend.read(status)).buffer).findIndex((code) => code !== 0);
@@ -105,17 +49,18 @@ async function measure({ name, rows, tokens, tile, contexts, tables }: SymbolSet
   }
   const rates = Object.entries(took).map(([way, ms]) => {
     const rate = count / ms / 1e6;
-    return [way, { ms: round3(ms), gigabytesPerSecond: round3(rate), ofCopy: round3(rate / copy) }];
+    return [way, { ms: round4(ms), gigabytesPerSecond: round4(rate), ofCopy: round4(rate / copy) }];
   });
   console.log(JSON.stringify({
+    ...{ benchmark: "entropy", backend: backend.name, device, software },
     ...{ symbols: name, rows, tokens, streams, mebibytes: count / 2 ** 20, tables: onDevice.count },
-    ...{ ratio: round3(count / total), ...Object.fromEntries(rates) },
+    ...{ ratio: round4(count / total), ...Object.fromEntries(rates) },
   }));
   for (const it of [onDevice, chosen, symbols, restored, coded, begins, lengths, status]) it.free();
 }
 
-const copy = await copyRate();
-console.log(JSON.stringify({ backend: backend.name, device: timed.device, copyGigabytesPerSecond: round3(copy) }));
+const copy = await copyRate(timed, Math.max(...sizes), rounds);
+console.log(JSON.stringify({ benchmark: "copy", backend: backend.name, device, software, ...copy }));
 for (const set of symbolSets()) {
-  for (const size of sizes) await measure(set, size, copy);
+  for (const size of sizes) await measure(set, size, copy.copyGigabytesPerSecond);
 }

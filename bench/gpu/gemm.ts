@@ -11,6 +11,7 @@
  * @module
  */
 import { option } from "../inputs.ts";
+import { namedDevice } from "./device_facts.ts";
 import { cudaCases } from "./gemm_cuda.ts";
 import { webgpuCases } from "./gemm_webgpu.ts";
 
@@ -56,8 +57,9 @@ for (const shape of option("shapes", "5760x1024,32768x2048,32768x10000").split("
         if (round > 0 && performance.now() - begin > seconds * 1000) break;
       }
       console.log(JSON.stringify({
+        benchmark: "gemm",
         backend: name,
-        device: bench.device,
+        ...namedDevice(bench.device),
         what,
         by,
         tokens,

@@ -101,6 +101,7 @@ for (const path of profiles) {
   for (const row of rows) {
     const rate = (seconds: number) => seconds === Infinity ? null : Math.round(cache.tokens / seconds);
     console.log(JSON.stringify({
+      benchmark: "restore",
       recipe: profile.method,
       backend: row.backend,
       tokens: cache.tokens,

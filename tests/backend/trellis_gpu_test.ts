@@ -160,6 +160,67 @@ testTrellis("damaged symbols, escapes and levels give the reference's errors", a
   assertEquals(messages.size, 4);
 });
 
+testTrellis("whatever the buffers hold, nothing outside them is touched", async (backend, trellis) => {
+  const [chunks, components, tokens] = [4, 40, 70];
+  const whole = chunkOf(fallingModel(components, { sigma: 200 }), tokens, 4, 200);
+  const next = uniform(11);
+  const noise = (length: number) => Uint32Array.from({ length }, () => next() * 2 ** 32);
+  const models = trellis.uploadModels([whole.model, whole.model]);
+  const batch = { chunks, components, tokens };
+  for (let round = 0; round < 20; round++) {
+    await withScratch(backend, async (scratch) => {
+      const noisy = (what: number, length: number) =>
+        round % 4 === what || round % 5 === 4 ? noise(length) : new Uint32Array(length);
+      const side = {
+        models: scratch.upload(noisy(0, chunks)),
+        words: scratch.upload(noisy(1, chunks * tokens)),
+        offsets: scratch.upload(noise(chunks * components / 4)),
+      };
+      const begins = round % 4 === 3 ? Uint32Array.of(29, 3, 30, 0, 12) : noisy(2, chunks + 1);
+      const escapes = { values: scratch.upload(noise(30)), begins: scratch.upload(begins) };
+      // Many escapes.
+      const symbols = Uint8Array.from(
+        { length: chunks * components * tokens },
+        () => next() < 0.3 ? 254 : 256 * next(),
+      );
+      const quarters = scratch.alloc(chunks * tokens * levelStride(components) * 2);
+      const status = scratch.alloc(chunks * 8);
+      trellis.decode(models, batch, side, scratch.upload(symbols), escapes, quarters, status);
+      const [classes, kinds] = [scratch.alloc(chunks * components * 16), scratch.alloc(chunks * tokens)];
+      trellis.contexts(models, batch, side, classes, kinds);
+      const found = await Promise.all([backend.read(classes), backend.read(kinds)]);
+      assert(found[0].every((it) => it < 64) && found[1].every((it) => it < 16));
+      await backend.read(status);
+    });
+  }
+  models.free();
+  const [{ quarters }] = await decodeBatch(backend, trellis, [whole], tokens);
+  assertEquals(quarters, whole.code.reconstruction);
+});
+
+testTrellis("modes and energies that there are not stand for kinds that there are", async (backend, trellis) => {
+  const [components, tokens] = [40, 70];
+  const { model } = chunkOf(fallingModel(components, { sigma: 200 }), tokens, 4, 200);
+  const next = uniform(12);
+  const kinds = Uint8Array.from({ length: tokens }, () => 15 * next());
+  const modes = kinds.map(() => 256 * next());
+  const none = new Int16Array(tokens).fill(-1);
+  const offsets = new Int8Array(components);
+  const usual = { refs: none, modes: kinds.map((kind) => kind / 3), energies: kinds.map((kind) => kind % 3), offsets };
+  // The kind is 3 · mode + energy, of which four bits count.
+  const odd = { ...usual, modes, energies: kinds.map((kind, t) => (kind - 3 * modes[t] & 15) + 16 * (t % 16)) };
+  const symbols = Uint8Array.from({ length: components * tokens }, () => 254 * next());
+  const chunks = [usual, odd].map((side) => ({
+    model,
+    code: { ...side, s: 0, levels: new Int32Array(0), reconstruction: new Int16Array(0) },
+    symbols,
+    escapes: new Uint8Array(0),
+  }));
+  const [wanted, found] = await decodeBatch(backend, trellis, chunks, tokens);
+  assert(wanted.status !== TRELLIS_STATUS.ok);
+  assertEquals(found, wanted);
+});
+
 testTrellis("contexts are those of the entropy coder", async (backend, trellis) => {
   const [components, tokens] = [70, 301];
   await withScratch(backend, async (scratch) => {

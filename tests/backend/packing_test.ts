@@ -1,6 +1,7 @@
-import { assertEquals } from "deno-std/assert";
+import { assertEquals, assertThrows } from "deno-std/assert";
 import fc from "fast-check";
 import { packedLength, type QuantGroup, TYPE_BITS } from "../../src/backend/backend.ts";
+import { KvzLimitError } from "../../src/errors.ts";
 import { dirty, generator, testBackends, upload } from "./backends.ts";
 
 const plans = fc.array(
@@ -61,4 +62,15 @@ testBackends("pack writes the bits as specified and unpack reads them back", asy
     backend.unpack(packed, plan, tokens, back);
     assertEquals(await backend.read(back), symbols);
   }));
+});
+
+testBackends("packed bytes that the kernels cannot count are refused", (backend) => {
+  if (backend.name !== "webgpu") return;
+  // No buffer of this size is made: the check comes first.
+  const huge = { byteLength: 2 ** 50, free() {} };
+  for (const [size, tokens] of [[64, 2 ** 28], [1, 2 ** 31]]) {
+    const plan = backend.uploadPlan([{ first: 0, size, type: 3 }]);
+    assertThrows(() => backend.pack(huge, plan, tokens, huge), KvzLimitError, "at most 4294963200 go in a call");
+    assertThrows(() => backend.unpack(huge, plan, tokens, huge), KvzLimitError, "at most 4294963200 go in a call");
+  }
 });

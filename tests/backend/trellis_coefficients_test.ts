@@ -1,5 +1,5 @@
 /** Coefficients → sixteenths of a step on the GPU backends: the host's float64, bit by bit. */
-import { assert, assertEquals } from "deno-std/assert";
+import { assert, assertEquals, assertThrows } from "deno-std/assert";
 import fc from "fast-check";
 import type { Backend } from "../../src/backend/backend.ts";
 import { levelStride } from "../../src/backend/gpu/trellis.ts";
@@ -158,4 +158,17 @@ testTrellis("products are rounded to float64, then to integers", async (backend,
     }
   }
   assert(halves > 100, `${halves} halves met by rounding`);
+});
+
+testTrellis("batches beyond what grids and places take are refused", async (backend, { encoder }) => {
+  // No buffer of this size is made: the checks come first.
+  const huge = { byteLength: 2 ** 50, free() {} };
+  const coefficients = { first: huge, second: huge, stride: 8, gain: 1 };
+  for (const change of [{ chunks: 65536 }, { tokens: 65536 }, { tokens: 4097 }, { components: 0 }]) {
+    const batch = { chunks: 1, components: 8, tokens: 8, ...change };
+    const [name] = Object.keys(change);
+    assertThrows(() => encoder.magnitudes(coefficients, batch, huge), RangeError, `"${name}" is`);
+    assertThrows(() => encoder.substeps(coefficients, batch, 0, huge, huge), RangeError, `"${name}" is`);
+  }
+  await backend.read(backend.alloc(4));
 });

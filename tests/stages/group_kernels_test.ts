@@ -4,6 +4,7 @@ import { createBackend } from "../../src/backend/select.ts";
 import { supportsBuild } from "../../src/backend/wasm/detect.ts";
 import { WASM_BUILDS } from "../../src/backend/wasm/exports.ts";
 import { GroupsModule } from "../../src/backend/wasm/group_kernels.ts";
+import { KvzLimitError } from "../../src/errors.ts";
 import { f16ToNumber } from "../../src/cache/elements.ts";
 import { dequantizeBlocks, quantizeBlocks } from "../../src/stages/quantize/ggml_blocks.ts";
 import { type GroupKernels, openGroups } from "../../src/stages/quantize/group_kernels.ts";
@@ -148,6 +149,12 @@ for (const [label, options] of BACKENDS.filter(([label]) => label === "cuda" || 
     const shape: GroupShape = { outer: 2, length: 64, inner: 1, group: 64, bits: 4, leastRange: 0, rotated: true };
     for (const change of [{ length: 62 }, { group: 6 }, { inner: 3 }, { inner: 4 }, { length: 4096 }]) {
       assertThrows(() => kernels.quantize(long, { ...shape, ...change }, long, long), RangeError, "multiples of 4");
+    }
+    // No buffer of this size is made: the check comes first.
+    const huge = { byteLength: 2 ** 50, free() {} };
+    for (const outer of [2 ** 26, 2 ** 26 - 1]) {
+      assertThrows(() => kernels.quantize(huge, { ...shape, outer }, huge, huge), KvzLimitError, "go in a call");
+      assertThrows(() => kernels.dequantize(huge, huge, { ...shape, outer }, huge), KvzLimitError, "go in a call");
     }
     assertThrows(() => kernels.quantize(short, shape, long, long), RangeError, '"x" has 16 bytes');
     assertThrows(() => kernels.quantize(long, shape, short, long), RangeError, '"codes" has 16 bytes');

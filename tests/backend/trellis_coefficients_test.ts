@@ -9,6 +9,7 @@ import { toSubsteps } from "../../src/stages/quantize/trellis/substeps.ts";
 import { withScratch } from "../../src/stages/scratch.ts";
 import { normal, uniform } from "../stages/trellis/cases.ts";
 import { testTrellis } from "./trellis_gpus.ts";
+import { casesFor } from "../cases.ts";
 
 testTrellis("coefficients become the sixteenths that the host makes of them", async (backend, { encoder }) => {
   const [components, tokens, stride, gain] = [45, 70, 48, 4];
@@ -95,7 +96,7 @@ testTrellis("sums of magnitudes are those of float64", async (backend, { encoder
       }
       assertEquals([largest, sums], [most, mostSum]);
     }),
-    { numRuns: 40 },
+    { numRuns: casesFor(40) },
   );
   for (const bad of [NaN, Infinity, -Infinity]) {
     const values = new Float32Array(70).fill(1).with(33, bad);

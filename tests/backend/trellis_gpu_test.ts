@@ -17,6 +17,7 @@ import { withScratch } from "../../src/stages/scratch.ts";
 import { coefficients, COSTS, fallingModel, uniform } from "../stages/trellis/cases.ts";
 import { codeDifference, encodeBatch } from "./trellis_encoding.ts";
 import { testTrellis } from "./trellis_gpus.ts";
+import { casesFor } from "../cases.ts";
 
 interface Chunk {
   readonly model: TrellisModel;
@@ -111,6 +112,32 @@ testTrellis("decoding gives the reference's quarters, in batches of several mode
       assertEquals(largest, reconstruction.reduce((most, v) => Math.max(most, Math.abs(v)), 0));
     }
   }
+});
+
+const decodings = fc.record({
+  components: fc.oneof(fc.integer({ min: 1, max: 40 }), fc.constantFrom(64, 97)),
+  tokens: fc.oneof(fc.integer({ min: 1, max: 40 }), fc.constantFrom(64, 65, 130)),
+  sigma: fc.constantFrom(0.3, 4, 60, 900),
+  damage: fc.array(fc.tuple(fc.boolean(), fc.nat(), fc.nat(255)), { maxLength: 2 }),
+  seed: fc.nat(1e6),
+});
+
+testTrellis("decoding of any shape, whole or damaged, is the reference's", async (backend, trellis) => {
+  await fc.assert(
+    fc.asyncProperty(decodings, async ({ components, tokens, sigma, damage, seed }) => {
+      const whole = chunkOf(fallingModel(components, { sigma }), tokens, seed, sigma);
+      const [symbols, escapes] = [whole.symbols.slice(), whole.escapes.slice()];
+      for (const [ofEscapes, at, byte] of damage) {
+        if (!ofEscapes) symbols[at % symbols.length] = byte;
+        else if (escapes.length > 0) escapes[at % escapes.length] = byte;
+      }
+      const chunks = [whole, { ...whole, symbols, escapes }];
+      for (const [i, found] of (await decodeBatch(backend, trellis, chunks, tokens)).entries()) {
+        assertEquals(decoded(found), decodeReference(chunks[i], tokens), `chunk ${i}`);
+      }
+    }),
+    { numRuns: casesFor(12) },
+  );
 });
 
 testTrellis("damaged symbols, escapes and levels give the reference's errors", async (backend, trellis) => {
@@ -284,7 +311,7 @@ testTrellis("encoding gives the reference's integers, whole and after a prefix",
       const code = encodeTrellisReference(model, rest, tokens - first, lambda, prefix);
       assertEquals(codeDifference(grown, model, code), "");
     }),
-    { numRuns: Number(Deno.env.get("KVZ_CASES") ?? 12) },
+    { numRuns: casesFor(12) },
   );
 });
 

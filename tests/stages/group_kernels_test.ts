@@ -10,6 +10,7 @@ import { dequantizeBlocks, quantizeBlocks } from "../../src/stages/quantize/ggml
 import { type GroupKernels, openGroups } from "../../src/stages/quantize/group_kernels.ts";
 import { dequantizeGroups, type GroupShape, paramCount, quantizeGroups } from "../../src/stages/quantize/uniform.ts";
 import { hadamard } from "../../src/stages/transform/hadamard.ts";
+import { casesFor } from "../cases.ts";
 import { BACKENDS, firstDifference, generator, uniform } from "../backend/backends.ts";
 
 /** Numbers of sizes from 2^-spread to 2^spread, zeros of both signs among them. */
@@ -90,7 +91,7 @@ async function checkGroups(kernels: GroupKernels, numRuns: number): Promise<void
 for (const build of WASM_BUILDS.filter(supportsBuild)) {
   Deno.test(`groups, ${build}: codes, scales and restored values are the reference's, whatever the shape`, async () => {
     const kernels = await GroupsModule.open(build);
-    await checkGroups(kernels.groups, 300);
+    await checkGroups(kernels.groups, casesFor(300));
     assertEquals(kernels.bytesInUse, 0);
   });
 
@@ -126,7 +127,7 @@ for (const build of WASM_BUILDS.filter(supportsBuild)) {
           }
         }
       }),
-      { numRuns: 150 },
+      { numRuns: casesFor(150) },
     );
     const many = uniform(32 * 20_000, 3);
     assertEquals(firstDifference(blocks.quantize(many, "q4_0"), quantizeBlocks(many, "q4_0")), -1);
@@ -137,7 +138,7 @@ for (const [label, options] of BACKENDS) {
   Deno.test(`${label}: the quantizer of groups gives the reference's bits`, async () => {
     using backend = await createBackend(options);
     if (backend.gpu !== null && !await backend.gpu.groups!.exact()) console.error(`${label}: the host computes groups`);
-    await checkGroups(await openGroups(backend), 80);
+    await checkGroups(await openGroups(backend), casesFor(80));
   });
 }
 

@@ -1,9 +1,13 @@
 // Symbols → coefficients: escapes to their symbols, the trellis along a token's components, prediction along the tokens.
 // decodeTrellisReference and unescapeLevels define every integer. Token-major matrices are i16 [chunks][tokens][stride].
+// Models, words, places and values of escapes are bounded here: a file made them.
 #include "trellis.cuh"
 
 // Status words (src/backend/gpu/trellis.ts).
 constexpr u32 STATUS_OK = 0xffffffffu, STATUS_TOO_LARGE = 0xf0000001u, STATUS_SURPLUS = 0xf0000000u;
+
+// A chunk's model.
+__device__ __forceinline__ u64 modelOf(const u32* models, u32 chunk, u32 count) { return min(models[chunk], count - 1); }
 
 // ---- 1. where each row's groups of 32 tokens find their escapes
 
@@ -75,19 +79,20 @@ constexpr u32 WALK_COMPONENTS = 32;
 // Residuals in steps (beyond 16 bits: ±32,767, which no prediction brings back) to quarters, component after component.
 extern "C" __global__ void __launch_bounds__(128) trellisWalk(
     const u8* symbols, u32 components, u32 tokens, u32 stride, u32 groups, const u32* places, const u32* values,
-    const u32* begins, const u8* base, const u8* limits, const u32* models, const u32* words, const i8* offsets,
-    i16* quarters, u32* status) {
+    u32 valueEnd, const u32* begins, const u8* base, const u8* limits, const u32* models, u32 modelCount,
+    const u32* words, const i8* offsets, i16* quarters, u32* status) {
   // Limits of both quantizers' tables for every component of the tile and kind of token.
   KVZ_SHARED(u16, bounds, WALK_COMPONENTS * TOKEN_KINDS);
   KVZ_SHARED(u32, tile, WALK_TOKENS * (WALK_COMPONENTS / 2 + 1));
   u32 chunk = blockIdx.y, first = blockIdx.x * WALK_TOKENS, t = first + threadIdx.x, lane = threadIdx.x & 31;
   bool present = t < tokens;
   u32 word = present ? words[(u64)chunk * tokens + t] : 0;
-  u32 kind = ENERGIES * modeOf(word) + energyOf(word);
+  u32 kind = kindOf(word);
   const u8* row = symbols + (u64)chunk * components * tokens + t;
-  const u8* classes = base + (u64)models[chunk] * MODES * components;
+  const u8* classes = base + modelOf(models, chunk, modelCount) * MODES * components;
   const u32* place = places + (u64)chunk * components * groups + t / 32;
-  u32 valuesBegin = begins[chunk], valueCount = begins[chunk + 1] - valuesBegin;
+  u32 valuesBegin = min(begins[chunk], valueEnd), valueCount = min(begins[chunk + 1], valueEnd) - valuesBegin;
+  if (valueCount > valueEnd - valuesBegin) valueCount = 0;
   i16* out = quarters + (u64)chunk * tokens * stride;
   u32 state = 0, error = STATUS_OK;
   u32 symbolsAhead[WALK_COMPONENTS];
@@ -155,10 +160,10 @@ extern "C" __global__ void __launch_bounds__(128) trellisWalk(
 
 // Quarters of residuals → quarters, in place; a component's references are the thread's own.
 extern "C" __global__ void __launch_bounds__(128) trellisPredict(
-    u32 components, u32 tokens, u32 stride, const i8* rho32, const u32* models, const u32* words, i16* quarters,
-    u32* status) {
+    u32 components, u32 tokens, u32 stride, const i8* rho32, const u32* models, u32 modelCount, const u32* words,
+    i16* quarters, u32* status) {
   u32 chunk = blockIdx.y, c = 2 * (blockIdx.x * blockDim.x + threadIdx.x);
-  const i8* rho = rho32 + (u64)models[chunk] * MODES * components;
+  const i8* rho = rho32 + modelOf(models, chunk, modelCount) * MODES * components;
   const u32* word = words + (u64)chunk * tokens;
   i16* column = quarters + (u64)chunk * tokens * stride + c;
   i32 largest = 0;
@@ -174,10 +179,10 @@ extern "C" __global__ void __launch_bounds__(128) trellisPredict(
 #pragma unroll 4
     for (u32 t = 0; t < tokens; t++) {
       u32 w = word[t], residual = *(u32*)(column + (u64)t * stride);
-      i32 ref = refOf(w);
-      u32 mode = modeOf(w);
+      // None, or one that is not yet decoded: no prediction.
+      u32 ref = w & 0xffff, mode = min(modeOf(w), MODES - 1);
       u32 other = 0;
-      if (ref >= 0) other = ref + 1 == (i32)t ? previous : *(u32*)(column + (u64)ref * stride);
+      if (ref < t) other = ref + 1 == t ? previous : *(u32*)(column + (u64)ref * stride);
       i32 r0 = (i8)((mode == 4 ? last[0] : low[0] >> 8 * mode) & 255), r1 = (i8)((mode == 4 ? last[1] : low[1] >> 8 * mode) & 255);
       i32 a = predict(r0, (i16)(other & 0xffff)) + 4 * (i16)(residual & 0xffff);
       i32 b = predict(r1, (i16)(other >> 16)) + 4 * (i16)(residual >> 16);
@@ -201,15 +206,15 @@ extern "C" __global__ void __launch_bounds__(128) trellisPredict(
 
 // classes[chunk][c][16], kinds[chunk][t]; a thread each.
 extern "C" __global__ void trellisContexts(
-    u32 components, u32 tokens, const u8* base, const u32* models, const u32* words, const i8* offsets, u8* classes,
-    u8* kinds) {
+    u32 components, u32 tokens, const u8* base, const u32* models, u32 modelCount, const u32* words, const i8* offsets,
+    u8* classes, u8* kinds) {
   u32 i = blockIdx.x * blockDim.x + threadIdx.x, chunk = blockIdx.y;
   if (i < tokens) {
     u32 word = words[(u64)chunk * tokens + i];
-    kinds[(u64)chunk * tokens + i] = ENERGIES * modeOf(word) + energyOf(word);
+    kinds[(u64)chunk * tokens + i] = kindOf(word);
   }
   if (i >= components) return;
-  const u8* own = base + (u64)models[chunk] * MODES * components + i;
+  const u8* own = base + modelOf(models, chunk, modelCount) * MODES * components + i;
   i32 offset = offsets[(u64)chunk * components + i];
   u32 out[4] = {0, 0, 0, 0};
   for (u32 kind = 0; kind < MODES * ENERGIES; kind++) {

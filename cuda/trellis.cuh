@@ -32,6 +32,8 @@ __device__ __forceinline__ u32 zigzag(i32 level) { return level > 0 ? 2 * level 
 __device__ __forceinline__ i32 refOf(u32 word) { return (i16)(word & 0xffff); }
 __device__ __forceinline__ u32 modeOf(u32 word) { return word >> 16 & 255; }
 __device__ __forceinline__ u32 energyOf(u32 word) { return word >> 24; }
+// Mode and energy, within the kinds whatever the word holds.
+__device__ __forceinline__ u32 kindOf(u32 word) { return (ENERGIES * modeOf(word) + energyOf(word)) & (TOKEN_KINDS - 1); }
 __device__ __forceinline__ u32 wordOf(i32 ref, u32 mode, u32 energy) { return (ref & 0xffff) | mode << 16 | energy << 24; }
 
 // Bytes of a LEB128 number.

@@ -19,7 +19,10 @@
 #define __noinline__ __attribute__((noinline))
 #define __launch_bounds__(...)
 #define __align__(n) alignas(n)
-#define KVZ_SHARED(type, name, count) alignas(16) static type name[count]
+#define KVZ_SHARED(type, name, count)           \
+  alignas(16) static type name[count];          \
+  static unsigned long long kvzBlockOf_##name;  \
+  kvz::enterShared(name, sizeof name, kvzBlockOf_##name)
 #define KVZ_DYNAMIC_SHARED(type, name) type* name = (type*)kvz::dynamicShared
 
 struct uint3 { unsigned x, y, z; };
@@ -45,6 +48,8 @@ namespace kvz {
 extern uint3 thread, block;
 extern dim3 blockSize, gridSize;
 extern unsigned char* dynamicShared;
+// Before a block's first thread uses an array in shared memory: what it has not written is not zero, nor another's.
+void enterShared(void* array, size_t bytes, unsigned long long& block);
 
 // What the threads of a warp bring to a function they enter together: combine sees all, the last to come calls it.
 typedef void (*Combine)(void** lanes, unsigned mask);

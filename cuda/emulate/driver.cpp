@@ -27,9 +27,27 @@ enum {
 
 // What tests set, by kvzEmulate.
 static struct {
-  long long driverVersion = 12000, devices = 1, major = 9, memory = 1ll << 32, failAfter = -1, failWith = ILLEGAL_ADDRESS,
-            busy = 0, pools = 1;
+  long long driverVersion = 12000, devices = 1, capability = 0, memory = 1ll << 32, failAfter = -1,
+            failWith = ILLEGAL_ADDRESS, busy = 0, pools = 1;
 } machine;
+
+// Major and minor part of the compute capability in one number: 86 is 8.6.
+static int capability() {
+  if (machine.capability != 0) return (int)machine.capability;
+  const char* named = getenv("KVZ_EMULATED_CAPABILITY");
+  return named == nullptr ? 90 : (int)(atof(named) * 10 + 0.5);
+}
+
+// Shared memory that a block may have when it asks (CUDA C++ Programming Guide, "Compute Capabilities").
+static long long mostShared() {
+  switch (capability()) {
+    case 80: case 87: return 163 << 10;
+    case 86: case 89: case 120: case 121: return 99 << 10;
+    default: return 227 << 10;
+  }
+}
+// That of a block that does not ask.
+constexpr long long UNASKED_SHARED = 48 << 10;
 
 static Result lost;
 static void* context;
@@ -45,14 +63,14 @@ static long long allocated, objects, launches;
 
 // ---- for tests
 
-// "driverVersion", "devices", "major" (of the compute capability), "memory" (bytes), "failAfter" (launches; -1 never),
-// "failWith" (an error code), "busy" (how often an event says that it is not ready), "pools" (0: none); "reset" ends a
-// lost state. Returns -1 for an unknown name.
+// "driverVersion", "devices", "capability" (86 is 8.6; 0: what KVZ_EMULATED_CAPABILITY says, or 9.0), "memory" (bytes),
+// "failAfter" (launches; -1 never), "failWith" (an error code), "busy" (how often an event says that it is not ready),
+// "pools" (0: none); "reset" ends a lost state. Returns -1 for an unknown name.
 extern "C" __attribute__((visibility("default"))) int kvzEmulate(const char* name, long long value) {
   std::string n = name;
   if (n == "driverVersion") machine.driverVersion = value;
   else if (n == "devices") machine.devices = value;
-  else if (n == "major") machine.major = value;
+  else if (n == "capability") machine.capability = value;
   else if (n == "memory") machine.memory = value;
   else if (n == "failAfter") machine.failAfter = value;
   else if (n == "failWith") machine.failWith = value;
@@ -87,9 +105,9 @@ API cuDeviceGetName(char* name, int length, int) { snprintf(name, (size_t)length
 API cuDeviceGetAttribute(int* value, int attribute, int) {
   switch (attribute) {
     case 16: *value = 2; return SUCCESS;                      // multiprocessors
-    case 75: *value = (int)machine.major; return SUCCESS;     // compute capability
-    case 76: *value = 0; return SUCCESS;
-    case 97: *value = 232448; return SUCCESS;                 // shared memory of a block, by choice
+    case 75: *value = capability() / 10; return SUCCESS;      // compute capability
+    case 76: *value = capability() % 10; return SUCCESS;
+    case 97: *value = (int)mostShared(); return SUCCESS;      // shared memory of a block, by choice
     case 115: *value = (int)machine.pools; return SUCCESS;    // memory pools
     default: return INVALID_VALUE;
   }
@@ -125,7 +143,31 @@ API cuMemGetInfo_v2(size_t* free, size_t* total) {
 
 // ---- modules: texts of tools/build_cuda.ts, for whose names the host has functions
 
-struct Module { std::string name, text; };
+struct Function {
+  kvz::Kernel* kernel;
+  // Bytes of shared memory of its own, and of dynamic one that it may have; most threads of a block.
+  long long own, dynamic;
+  unsigned threads;
+};
+struct Module { std::string name, text; std::map<std::string, Function> functions; };
+
+// What PTX says of a kernel: .maxntid, and its variables in shared memory, each as if it began at a multiple of 16.
+static Function describe(const std::string& text, size_t entry, kvz::Kernel* kernel) {
+  size_t end = text.find(".entry ", entry + 1);
+  std::string body = text.substr(entry, end == std::string::npos ? end : end - entry);
+  Function function{kernel, 0, 0, 1024};
+  size_t most = body.find(".maxntid ");
+  if (most != std::string::npos) function.threads = (unsigned)atoi(body.c_str() + most + 9);
+  for (size_t at = body.find(".shared .align "); at != std::string::npos; at = body.find(".shared .align ", at + 1)) {
+    int align, bits, count = 1;
+    char name[512];
+    sscanf(body.c_str() + at, ".shared .align %d .%*c%d %511[^[;][%d]", &align, &bits, name, &count);
+    function.own += (bits / 8 * (long long)count + 15) / 16 * 16;
+  }
+  function.dynamic = UNASKED_SHARED - function.own;
+  return function;
+}
+
 API cuModuleLoadDataEx(void** module, const char* text, unsigned, const int*, void**) {
   ALIVE;
   const char mark[] = "// kvz module ";
@@ -144,27 +186,36 @@ API cuModuleUnload(void* module) {
 API cuModuleGetFunction(void** function, void* module, const char* name) {
   ALIVE;
   Module* m = (Module*)module;
-  if (m->text.find(std::string(".entry ") + name + "(") == std::string::npos) return NOT_FOUND;
+  size_t entry = m->text.find(std::string(".entry ") + name + "(");
+  if (entry == std::string::npos) return NOT_FOUND;
   for (kvz::Kernel* k = kvz::kernels; k != nullptr; k = k->next) {
     if (m->name != k->module || strcmp(k->name, name) != 0) continue;
-    *function = k;
+    *function = &m->functions.try_emplace(name, describe(m->text, entry, k)).first->second;
     return SUCCESS;
   }
   return NOT_FOUND;
 }
-API cuFuncSetAttribute(void*, int, int) { ALIVE; return SUCCESS; }
-API cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
+API cuFuncSetAttribute(void* handle, int attribute, int value) {
+  ALIVE;
+  Function* function = (Function*)handle;
+  // Most dynamic shared memory.
+  if (attribute != 8 || value < 0 || value + function->own > mostShared()) return INVALID_VALUE;
+  function->dynamic = value;
+  return SUCCESS;
+}
+API cuLaunchKernel(void* handle, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
                    unsigned shared, void*, void** parameters, void**) {
   ALIVE;
   if (gx == 0 || gy == 0 || gz == 0 || bx == 0 || by == 0 || bz == 0) return INVALID_VALUE;
   if (gx > 0x7fffffff || gy > 65535 || gz > 65535 || bx > 1024 || by > 1024 || bz > 64) return INVALID_VALUE;
-  if ((size_t)bx * by * bz > 1024 || shared > 232448) return INVALID_VALUE;
+  Function* function = (Function*)handle;
+  if ((size_t)bx * by * bz > function->threads || shared > function->dynamic) return INVALID_VALUE;
   launches++;
   if (machine.failAfter >= 0 && machine.failAfter-- == 0) {
     lost = (Result)machine.failWith;
     return SUCCESS;
   }
-  kvz::Kernel* kernel = (kvz::Kernel*)function;
+  kvz::Kernel* kernel = function->kernel;
   const char* why = kvz::run(kernel->run, parameters, {gx, gy, gz}, {bx, by, bz}, shared);
   if (why != nullptr) {
     fprintf(stderr, "emulated CUDA: kernel %s of module %s: %s\n", kernel->name, kernel->module, why);

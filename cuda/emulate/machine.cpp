@@ -83,6 +83,8 @@ void** parameters;
 int barrierTrue, barrierAll;
 char reason[256];
 sigjmp_buf failure;
+// Blocks run so far.
+unsigned long long blocks;
 thread_local volatile bool running;
 
 void finish() {
@@ -181,6 +183,12 @@ void onFault(int signal, siginfo_t* info, void* context) {
 
 }  // namespace
 
+void enterShared(void* array, size_t bytes, unsigned long long& block) {
+  if (block == blocks) return;
+  block = blocks;
+  memset(array, 0xff, bytes);
+}
+
 int lane() { return (int)((current - fibers.data()) & 31); }
 
 void fail(const char* why) {
@@ -275,6 +283,7 @@ const char* run(void (*entry)(void**), void** values, dim3 grid, dim3 size, size
           block = {x, y, z};
           // What a block has not written is not zero.
           memset(dynamicShared, 0xff, sharedBytes);
+          blocks++;
           runBlock();
         }
       }

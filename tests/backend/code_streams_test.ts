@@ -12,6 +12,7 @@ import type { WebGpuBackend } from "../../src/backend/webgpu/webgpu_backend.ts";
 import { splitCodes } from "../../src/stages/quantize/code_streams.ts";
 import { splitParams } from "../../src/stages/quantize/params_layout.ts";
 import { BACKENDS, dirty, firstDifference, generator, upload } from "./backends.ts";
+import { casesFor } from "../cases.ts";
 
 const groupsOf = fc.array(
   fc.record({
@@ -148,7 +149,7 @@ for (const form of ["packed", "bytes"] as const) {
           assert(found.subarray(chunks * bytes, chunks * bytes + 16).every((byte) => byte === 0xff));
           plan.free();
         }),
-        { numRuns: 40 },
+        { numRuns: casesFor(40) },
       );
     },
   );
@@ -177,7 +178,7 @@ testGpus("shifts and scales become their bytes", async (backend, kernels) => {
         assertEquals(await backend.read(found), Uint8Array.from(wanted), name);
       }
     }),
-    { numRuns: 40 },
+    { numRuns: casesFor(40) },
   );
   const [long, short] = [backend.alloc(64), backend.alloc(4)];
   const batch = { chunks: 2, tokens: 4 };

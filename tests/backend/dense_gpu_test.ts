@@ -12,6 +12,7 @@ import { GpuNet } from "../../src/stages/transform/dense_gpu.ts";
 import { HostNet } from "../../src/stages/transform/dense_host.ts";
 import { ReferenceNet } from "../../src/stages/transform/dense_reference.ts";
 import { BACKENDS, dirty, firstDifference, generator, uniform } from "./backends.ts";
+import { casesFor } from "../cases.ts";
 
 const GPUS = BACKENDS.filter(([label]) => label === "cuda" || label === "webgpu");
 
@@ -68,7 +69,7 @@ testGpus("dense layers give the reference's bits", async (backend, dense) => {
       using host = new ReferenceNet(layers);
       assertEquals(firstDifference(await gpu.run(x), host.run(x.slice())), -1);
     }),
-    { numRuns: 40 },
+    { numRuns: casesFor(40) },
   );
 });
 

@@ -1,6 +1,9 @@
 import { assert, assertEquals, assertThrows } from "deno-std/assert";
+import fc from "fast-check";
 import { type Backend, type BlockShape, paddedLength } from "../../src/backend/backend.ts";
-import { f16ToNumber, numberToF16 } from "../../src/cache/elements.ts";
+import { f16ToNumber, fromFloat32, numberToF16, toFloat32 } from "../../src/cache/elements.ts";
+import { BYTES_PER_ELEMENT, type DType } from "../../src/cache/types.ts";
+import { casesFor } from "../cases.ts";
 import { dirty, readFloats, testBackends, uniform, upload } from "./backends.ts";
 
 /**
@@ -10,6 +13,8 @@ import { dirty, readFloats, testBackends, uniform, upload } from "./backends.ts"
 const HALF = 2 ** -11;
 const SUM = 2 ** -22;
 const LEADING = 64;
+/** What rounding to an element type adds; the numbers here are above its subnormal ones, or far below the bound. */
+const ROUNDING: Readonly<Record<DType, number>> = { f32: 0, f16: 2 ** -11, bf16: 2 ** -8 };
 
 /** Tokens, components, blocks, dim: sizes below, at and beyond tiles (64, 128, 256), components with and without padding. */
 const SHAPES = [
@@ -39,73 +44,118 @@ async function gatherProject(
   components: number,
 ): Promise<Float32Array> {
   const basis = backend.uploadBasis(rows, components, shape.blocks * shape.dim);
+  const [from, middle] = [upload(backend, fromFloat32(source, shape.dtype)), upload(backend, mean)];
   const out = dirty(backend, shape.tokens * paddedLength(components) * 4);
-  backend.gatherProject(upload(backend, source), shape, null, upload(backend, mean), basis, out);
-  return await readFloats(backend, out);
+  backend.gatherProject(from, shape, null, middle, basis, out);
+  const found = await readFloats(backend, out);
+  for (const it of [basis, from, middle, out]) it.free();
+  return found;
+}
+
+/** gatherProject of random elements against float64. */
+async function checkGatherProject(
+  backend: Backend,
+  shape: BlockShape,
+  components: number,
+  seed: number,
+): Promise<void> {
+  const { dtype, blocks, tokens, dim } = shape;
+  const features = blocks * dim;
+  const source = toFloat32(fromFloat32(uniform(tokens * features, seed, 3), dtype), dtype);
+  const mean = uniform(features, seed + 20);
+  const rows = basisRows(components * features, seed + 40);
+  const found = await gatherProject(backend, source, shape, mean, rows, components);
+  const stride = paddedLength(components);
+  assertEquals(found.length, tokens * stride);
+  for (let t = 0; t < tokens; t++) {
+    for (let c = 0; c < stride; c++) {
+      let [sum, bound] = [0, 0];
+      for (let f = 0; f < (c < components ? features : 0); f++) {
+        const x = Math.fround(source[(Math.floor(f / dim) * tokens + t) * dim + f % dim] - mean[f]);
+        const b = f16ToNumber(rows[c * features + f]);
+        sum += x * b;
+        bound += Math.abs(b) * (Math.abs(x) * (HALF + (features + 1) * SUM) + 2 ** -25);
+      }
+      const error = Math.abs(found[t * stride + c] - sum);
+      assert(error <= bound, `[${t}][${c}] is ${found[t * stride + c]}, expected ${sum} ± ${bound}`);
+    }
+  }
+}
+
+/** reconstructScatter of random coefficients, features from `begin` on, against float64. */
+async function checkReconstructScatter(
+  backend: Backend,
+  shape: BlockShape,
+  components: number,
+  begin: number,
+  seed: number,
+): Promise<void> {
+  const { dtype, blocks, tokens, dim } = shape;
+  const n = blocks * dim;
+  const features = begin + n + 5;
+  const stride = paddedLength(components);
+  const y = uniform(tokens * stride, seed, 100);
+  // Falling as coefficients do, down to what binary16 has no normal numbers for.
+  for (let j = 0; j < y.length; j++) y[j] = j % stride < components ? y[j] / (1 + (j % stride) ** 2) : 0;
+  const mean = uniform(n, seed + 20);
+  const rows = basisRows(components * features, seed + 40);
+  const basis = backend.uploadBasis(rows, components, features);
+  const [from, middle] = [upload(backend, y), upload(backend, mean)];
+  const bytes = tokens * n * BYTES_PER_ELEMENT[dtype];
+  const out = dirty(backend, bytes);
+  backend.reconstructScatter(from, basis, begin, shape, null, middle, out);
+  const found = toFloat32(await backend.read(out, 0, bytes), dtype);
+  for (const it of [basis, from, middle, out]) it.free();
+  for (let t = 0; t < tokens; t++) {
+    for (let f = 0; f < n; f++) {
+      let [sum, bound] = [0, 0];
+      for (let c = 0; c < components; c++) {
+        const [a, b] = [y[t * stride + c], f16ToNumber(rows[c * features + begin + f])];
+        sum += a * b;
+        const half = c < LEADING ? 2 ** -21 : HALF;
+        bound += Math.abs(b) * (Math.abs(a) * (half + (components + LEADING + 1) * SUM) + 2 ** -20);
+      }
+      const wanted = sum + mean[f];
+      bound += (Math.abs(wanted) + bound) * (2 ** -23 + ROUNDING[dtype]);
+      const at = (Math.floor(f / dim) * tokens + t) * dim + f % dim;
+      const error = Math.abs(found[at] - wanted);
+      assert(error <= bound, `[${t}][${f}] from ${begin} is ${found[at]}, expected ${wanted} ± ${bound}`);
+    }
+  }
 }
 
 testBackends("gatherProject is within its bound of float64, its padding zero", async (backend) => {
   for (const [i, [tokens, components, blocks, dim]] of SHAPES.entries()) {
-    const features = blocks * dim;
-    const source = uniform(tokens * features, i, 3);
-    const mean = uniform(features, 20 + i);
-    const rows = basisRows(components * features, 40 + i);
-    const found = await gatherProject(backend, source, shapeOf(tokens, blocks, dim), mean, rows, components);
-    const stride = paddedLength(components);
-    assertEquals(found.length, tokens * stride);
-    for (let t = 0; t < tokens; t++) {
-      for (let c = 0; c < stride; c++) {
-        let [sum, bound] = [0, 0];
-        for (let f = 0; f < (c < components ? features : 0); f++) {
-          const x = Math.fround(source[(Math.floor(f / dim) * tokens + t) * dim + f % dim] - mean[f]);
-          const b = f16ToNumber(rows[c * features + f]);
-          sum += x * b;
-          bound += Math.abs(b) * (Math.abs(x) * (HALF + (features + 1) * SUM) + 2 ** -25);
-        }
-        const error = Math.abs(found[t * stride + c] - sum);
-        assert(error <= bound, `[${t}][${c}] of ${SHAPES[i]} is ${found[t * stride + c]}, expected ${sum} ± ${bound}`);
-      }
-    }
+    await checkGatherProject(backend, shapeOf(tokens, blocks, dim), components, i);
   }
 });
 
 testBackends("reconstructScatter is within its bound of float64, from any feature", async (backend) => {
   for (const [i, [tokens, components, blocks, dim]] of SHAPES.entries()) {
     for (const begin of [0, 8, 3]) {
-      const n = blocks * dim;
-      const features = begin + n + 5;
-      const stride = paddedLength(components);
-      const y = uniform(tokens * stride, i, 100);
-      // Falling as coefficients do, down to what binary16 has no normal numbers for.
-      for (let j = 0; j < y.length; j++) y[j] = j % stride < components ? y[j] / (1 + (j % stride) ** 2) : 0;
-      const mean = uniform(n, 20 + i);
-      const rows = basisRows(components * features, 40 + i);
-      const basis = backend.uploadBasis(rows, components, features);
-      const out = dirty(backend, tokens * n * 4);
-      const shape = shapeOf(tokens, blocks, dim);
-      backend.reconstructScatter(upload(backend, y), basis, begin, shape, null, upload(backend, mean), out);
-      const found = await readFloats(backend, out);
-      for (let t = 0; t < tokens; t++) {
-        for (let f = 0; f < n; f++) {
-          let [sum, bound] = [0, 0];
-          for (let c = 0; c < components; c++) {
-            const [a, b] = [y[t * stride + c], f16ToNumber(rows[c * features + begin + f])];
-            sum += a * b;
-            const half = c < LEADING ? 2 ** -21 : HALF;
-            bound += Math.abs(b) * (Math.abs(a) * (half + (components + LEADING + 1) * SUM) + 2 ** -20);
-          }
-          const wanted = sum + mean[f];
-          bound += Math.abs(wanted) * 2 ** -23;
-          const at = (Math.floor(f / dim) * tokens + t) * dim + f % dim;
-          const error = Math.abs(found[at] - wanted);
-          assert(
-            error <= bound,
-            `[${t}][${f}] of ${SHAPES[i]} from ${begin} is ${found[at]}, expected ${wanted} ± ${bound}`,
-          );
-        }
-      }
+      await checkReconstructScatter(backend, shapeOf(tokens, blocks, dim), components, begin, i);
     }
   }
+});
+
+testBackends("fused calls of any shape and type are within their bounds", async (backend) => {
+  const any = fc.record({
+    dtype: fc.constantFrom<DType>("f32", "f16", "bf16"),
+    tokens: fc.nat(20),
+    components: fc.oneof({ weight: 3, arbitrary: fc.nat(30) }, fc.constantFrom(64, 72, 136)),
+    blocks: fc.nat(3),
+    dim: fc.oneof(fc.integer({ min: 1, max: 20 }), fc.constantFrom(24, 32, 64)),
+    begin: fc.oneof(fc.nat(20), fc.constantFrom(0, 8, 64)),
+    seed: fc.nat(1 << 20),
+  });
+  await fc.assert(
+    fc.asyncProperty(any, async ({ components, begin, seed, ...rest }) => {
+      const shape = { ...rest, rotaryDim: 0 };
+      await checkGatherProject(backend, shape, components, seed);
+      await checkReconstructScatter(backend, shape, components, begin, seed);
+    }),
+    { numRuns: casesFor(25) },
+  );
 });
 
 testBackends("fused calls keep NaN in its token and out of the padding", async (backend) => {

@@ -21,6 +21,7 @@ import {
 import { GpuCodedTensor } from "../../src/stages/entropy/huffman_gpu.ts";
 import { codedCase } from "../stages/huffman_cases.ts";
 import { BACKENDS, generator, uniform } from "./backends.ts";
+import { casesFor } from "../cases.ts";
 
 /** Registers a test for every backend of a GPU. */
 function testGpus(name: string, test: (backend: Backend, huffman: GpuHuffman) => Promise<void> | void): void {
@@ -70,7 +71,7 @@ testGpus("products are the reference's", async (backend, huffman) => {
         found.forEach((value, i) => assert(Math.abs(value - wanted[i]) <= 2 ** -24 * 128 * 128 * alphabet));
       }
     }),
-    { numRuns: 25 },
+    { numRuns: casesFor(25) },
   );
 });
 
@@ -110,7 +111,7 @@ testGpus("damaged codes are refused as by the reference", async (backend, huffma
           );
         },
       ),
-      { numRuns: 30 },
+      { numRuns: casesFor(30) },
     );
   }
 });

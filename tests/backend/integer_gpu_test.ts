@@ -1,9 +1,11 @@
 import { assert, assertEquals, assertThrows } from "deno-std/assert";
+import fc from "fast-check";
 import { type Backend, type BlockShape, paddedLength } from "../../src/backend/backend.ts";
 import type { GpuInteger } from "../../src/backend/gpu/integer.ts";
 import { createBackend } from "../../src/backend/select.ts";
 import { rotationTable } from "../../src/cache/rope.ts";
-import { BYTES_PER_ELEMENT } from "../../src/cache/types.ts";
+import { BYTES_PER_ELEMENT, type DType } from "../../src/cache/types.ts";
+import { casesFor } from "../cases.ts";
 import { BACKENDS, dirty, firstDifference, generator, uniform, upload } from "./backends.ts";
 
 const MAX_LEVEL = 32639;
@@ -83,10 +85,10 @@ async function multiply(
   { basis, levels, stride }: ReturnType<typeof operands>,
 ): Promise<Int32Array> {
   const uploaded = integer.uploadBasis(basis, components, features);
-  const out = dirty(backend, tokens * paddedLength(end - begin) * 4);
-  integer.multiply(uploaded, upload(backend, levels), stride, tokens, begin, end, out);
+  const [from, out] = [upload(backend, levels), dirty(backend, tokens * paddedLength(end - begin) * 4)];
+  integer.multiply(uploaded, from, stride, tokens, begin, end, out);
   const sums = new Int32Array((await backend.read(out)).buffer);
-  uploaded.free();
+  for (const it of [uploaded, from, out]) it.free();
   return sums;
 }
 
@@ -96,6 +98,37 @@ testGpus("integer sums are exact, their padding zero", async (backend, integer) 
     const found = await multiply(backend, integer, it, given);
     assertEquals(firstDifference(found, reference(it, given)), -1, JSON.stringify(it));
   }
+});
+
+const SIZES = fc.oneof({ weight: 4, arbitrary: fc.nat(40) }, fc.constantFrom(63, 64, 65, 129));
+
+testGpus("integer sums of any shape are exact, of all components or of leading ones", async (backend, integer) => {
+  const any = fc.record({
+    tokens: SIZES,
+    components: SIZES,
+    features: SIZES,
+    cut: fc.tuple(fc.nat(), fc.nat()),
+    large: fc.constantFrom(0, 0.001, 0.3, 1),
+    sixteens: fc.nat(9),
+    seed: fc.nat(),
+  });
+  await fc.assert(
+    fc.asyncProperty(any, async ({ tokens, components, features, cut, large, sixteens, seed }) => {
+      const begin = cut[0] % (features + 1);
+      const range = [begin, begin + cut[1] % (features - begin + 1)] as const;
+      const stride = 16 * sixteens;
+      const it: Case = { tokens, components, features, range, large };
+      const { basis, levels: all, stride: from } = operands(it, seed);
+      const levels = new Int16Array(tokens * stride);
+      for (let t = 0; t < tokens; t++) {
+        levels.set(all.subarray(t * from, t * from + Math.min(from, stride)), t * stride);
+      }
+      const found = await multiply(backend, integer, it, { basis, levels, stride });
+      const leading = Math.min(components, stride);
+      assertEquals(firstDifference(found, reference({ ...it, components: leading }, { basis, levels, stride })), -1);
+    }),
+    { numRuns: casesFor(25) },
+  );
 });
 
 testGpus("integer sums of the leading components alone, where levels have no more", async (backend, integer) => {
@@ -150,43 +183,73 @@ const SHAPES: readonly BlockShape[] = [
   { dtype: "f32", blocks: 2, tokens: 3, dim: 6, rotaryDim: 2 },
 ];
 
+/** scatterSums of random sums, and what the reference makes of the same numbers. */
+async function scattered(
+  host: Backend,
+  backend: Backend,
+  integer: GpuInteger,
+  shape: BlockShape,
+  turned: boolean,
+  seed: number,
+) {
+  const { dtype, blocks, tokens, dim, rotaryDim } = shape;
+  const features = blocks * dim;
+  const stride = paddedLength(features);
+  const next = generator(seed);
+  const sums = Int32Array.from({ length: tokens * stride }, () => Math.floor((next() * 2 - 1) * 2 ** (31 * next())));
+  const scales = uniform(features, seed + 10, 2 ** -20);
+  const tokenScales = uniform(tokens, seed + 20, 3);
+  const mean = uniform(features, seed + 30, 2);
+  const positions = Int32Array.from({ length: tokens }, (_, t) => 3 * t);
+  const table = rotaryDim === 0 || !turned
+    ? null
+    : rotationTable({ dim: rotaryDim, theta: 10000, pairing: "half-split" }, positions, "redo");
+  const rows = new Float32Array(sums.length);
+  for (let t = 0; t < tokens; t++) {
+    for (let f = 0; f < features; f++) {
+      const factor = Math.fround(scales[f] * tokenScales[t]);
+      rows[t * stride + f] = Math.fround(Math.fround(sums[t * stride + f]) * factor);
+    }
+  }
+  const bytes = features * tokens * BYTES_PER_ELEMENT[dtype];
+  const turns = (of: Backend) => table === null ? null : upload(of, table);
+  const wanted = dirty(host, bytes);
+  host.scatter(upload(host, rows), shape, turns(host), upload(host, mean), wanted);
+  const out = dirty(backend, bytes);
+  const own = [sums, scales, tokenScales, mean].map((data) => upload(backend, data));
+  const rotation = turns(backend);
+  integer.scatterSums(own[0], shape, own[1], own[2], rotation, own[3], out);
+  const both = [await backend.read(out, 0, bytes), await host.read(wanted, 0, bytes)];
+  for (const it of [...own, out, wanted]) it.free();
+  rotation?.free();
+  return both;
+}
+
 testGpus("scatterSums gives the reference's bits", async (backend, integer) => {
   using host = await createBackend({ backend: "reference" });
   for (const [i, shape] of SHAPES.entries()) {
-    for (const rotated of [false, true]) {
-      const { dtype, blocks, tokens, dim, rotaryDim } = shape;
-      const features = blocks * dim;
-      const stride = paddedLength(features);
-      const next = generator(i);
-      const sums = Int32Array.from(
-        { length: tokens * stride },
-        () => Math.floor((next() * 2 - 1) * 2 ** (31 * next())),
-      );
-      const scales = uniform(features, 10 + i, 2 ** -20);
-      const tokenScales = uniform(tokens, 20 + i, 3);
-      const mean = uniform(features, 30 + i, 2);
-      const positions = Int32Array.from({ length: tokens }, (_, t) => 3 * t);
-      const table = rotaryDim === 0 || !rotated
-        ? null
-        : rotationTable({ dim: rotaryDim, theta: 10000, pairing: "half-split" }, positions, "redo");
-      const rows = new Float32Array(sums.length);
-      for (let t = 0; t < tokens; t++) {
-        for (let f = 0; f < features; f++) {
-          const factor = Math.fround(scales[f] * tokenScales[t]);
-          rows[t * stride + f] = Math.fround(Math.fround(sums[t * stride + f]) * factor);
-        }
-      }
-      const bytes = features * tokens * BYTES_PER_ELEMENT[dtype];
-      const wanted = dirty(host, bytes);
-      const turns = (of: Backend) => table === null ? null : upload(of, table);
-      host.scatter(upload(host, rows), shape, turns(host), upload(host, mean), wanted);
-      const out = dirty(backend, bytes);
-      const [s, u, v, m] = [sums, scales, tokenScales, mean].map((data) => upload(backend, data));
-      integer.scatterSums(s, shape, u, v, turns(backend), m, out);
-      const [found, expected] = [await backend.read(out), await host.read(wanted, 0, bytes)];
-      assertEquals(firstDifference(found, expected), -1, `${JSON.stringify(shape)}, rotated: ${rotated}`);
+    for (const turned of [false, true]) {
+      const [found, expected] = await scattered(host, backend, integer, shape, turned, i);
+      assertEquals(firstDifference(found, expected), -1, `${JSON.stringify(shape)}, rotated: ${turned}`);
     }
   }
+  const any = fc.record({
+    dtype: fc.constantFrom<DType>("f32", "f16", "bf16"),
+    blocks: fc.nat(4),
+    tokens: fc.nat(20),
+    dim: fc.oneof(fc.integer({ min: 1, max: 27 }), fc.constantFrom(16, 24, 32, 64)),
+    half: fc.nat(32),
+    turned: fc.boolean(),
+    seed: fc.nat(1 << 20),
+  });
+  await fc.assert(
+    fc.asyncProperty(any, async ({ half, turned, seed, ...rest }) => {
+      const shape = { ...rest, rotaryDim: 2 * Math.min(half, rest.dim >> 1) };
+      const [found, expected] = await scattered(host, backend, integer, shape, turned, seed);
+      assertEquals(firstDifference(found, expected), -1);
+    }),
+    { numRuns: casesFor(25) },
+  );
 });
 
 testGpus("integer kernels refuse what does not fit", (backend, integer) => {

@@ -17,6 +17,8 @@ import { BYTES_PER_ELEMENT, type DType } from "../../src/cache/types.ts";
 import { blockChecks } from "./blocks_suite.ts";
 import { denseChecks } from "./dense_suite.ts";
 import { entropyChecks } from "./entropy_suite.ts";
+import { groupChecks } from "./groups_suite.ts";
+import { huffmanChecks } from "./huffman_suite.ts";
 import { integerChecks } from "./integer_suite.ts";
 import { trellisChecks } from "./trellis_suite.ts";
 
@@ -257,7 +259,8 @@ export async function checkKernels(backend: Backend): Promise<Checked[]> {
     const difference = first === wanted ? "" : `element ${first}, expected ${wanted}`;
     checked.push({ kernel: `find what is not finite, ${bad.length} elements`, difference });
   }
-  const more = [entropyChecks, integerChecks, trellisChecks, denseChecks, blockChecks];
+  const coders = [entropyChecks, integerChecks, trellisChecks, huffmanChecks];
+  const more = [...coders, denseChecks, blockChecks, groupChecks];
   for (const [kernel, run] of more.flatMap((checks) => checks(backend))) {
     checked.push({ kernel, difference: await run() });
   }

@@ -5,6 +5,7 @@ import { fromFloat32, toFloat32 } from "../../src/cache/elements.ts";
 import { BYTES_PER_ELEMENT, type DType } from "../../src/cache/types.ts";
 import { createBackend } from "../../src/backend/select.ts";
 import { BACKENDS, dirty, firstDifference, readFloats, testBackends, uniform, upload } from "./backends.ts";
+import { casesFor } from "../cases.ts";
 
 const EPS = 2 ** -24;
 
@@ -85,71 +86,83 @@ function rowsOf({ shape: { blocks, tokens, dim }, seed }: Case): Float32Array {
 }
 
 testBackends("gather is within 4 roundings of float64, its padding zero", async (backend) => {
-  await fc.assert(fc.asyncProperty(cases, async (one) => {
-    const { dtype, blocks, tokens, dim, rotaryDim } = one.shape;
-    const source = sourceOf(one);
-    const x = toFloat32(source, dtype);
-    const { rotation, mean } = tables(one);
-    const found = await gather(backend, one, source);
-    const stride = paddedLength(blocks * dim);
-    assertEquals(found.length, tokens * stride);
-    for (let t = 0; t < tokens; t++) {
-      for (let f = 0; f < stride; f++) {
-        const [block, i] = [Math.floor(f / dim), f % dim];
-        const head = (j: number) => x[(block * tokens + t) * dim + j];
-        const { value, weight } = f < blocks * dim
-          ? rotated(head, i, rotation, t * rotaryDim, rotaryDim)
-          : { value: 0, weight: 0 };
-        const mu = f < blocks * dim ? mean?.[f] ?? 0 : 0;
-        const error = Math.abs(found[t * stride + f] - (value - mu));
-        assert(error <= 4 * EPS * (weight + Math.abs(mu)), `[${t}][${f}] is off by ${error}`);
+  await fc.assert(
+    fc.asyncProperty(cases, async (one) => {
+      const { dtype, blocks, tokens, dim, rotaryDim } = one.shape;
+      const source = sourceOf(one);
+      const x = toFloat32(source, dtype);
+      const { rotation, mean } = tables(one);
+      const found = await gather(backend, one, source);
+      const stride = paddedLength(blocks * dim);
+      assertEquals(found.length, tokens * stride);
+      for (let t = 0; t < tokens; t++) {
+        for (let f = 0; f < stride; f++) {
+          const [block, i] = [Math.floor(f / dim), f % dim];
+          const head = (j: number) => x[(block * tokens + t) * dim + j];
+          const { value, weight } = f < blocks * dim
+            ? rotated(head, i, rotation, t * rotaryDim, rotaryDim)
+            : { value: 0, weight: 0 };
+          const mu = f < blocks * dim ? mean?.[f] ?? 0 : 0;
+          const error = Math.abs(found[t * stride + f] - (value - mu));
+          assert(error <= 4 * EPS * (weight + Math.abs(mu)), `[${t}][${f}] is off by ${error}`);
+        }
       }
-    }
-  }));
+    }),
+    { numRuns: casesFor(100) },
+  );
 });
 
 testBackends("scatter is within 4 roundings and one of the element type of float64", async (backend) => {
-  await fc.assert(fc.asyncProperty(cases, async (one) => {
-    const { dtype, blocks, tokens, dim, rotaryDim } = one.shape;
-    const rows = rowsOf(one);
-    const { rotation, mean } = tables(one);
-    const found = toFloat32(await scatter(backend, one, rows), dtype);
-    const stride = paddedLength(blocks * dim);
-    const unit = { f32: EPS, f16: 2 ** -11, bf16: 2 ** -8 }[dtype];
-    for (let block = 0; block < blocks; block++) {
-      for (let t = 0; t < tokens; t++) {
-        for (let i = 0; i < dim; i++) {
-          const head = (j: number) => rows[t * stride + block * dim + j] + (mean?.[block * dim + j] ?? 0);
-          const { value, weight } = rotated(head, i, rotation, t * rotaryDim, rotaryDim);
-          const error = Math.abs(found[(block * tokens + t) * dim + i] - value);
-          // The sums of small terms are rounded before they are rotated, relative to the terms.
-          const bound = 4 * EPS * (weight + 14) + unit * Math.abs(value) * 1.001 + 2 ** -25;
-          assert(error <= bound, `[${block}][${t}][${i}] is off by ${error}, bound ${bound}`);
+  await fc.assert(
+    fc.asyncProperty(cases, async (one) => {
+      const { dtype, blocks, tokens, dim, rotaryDim } = one.shape;
+      const rows = rowsOf(one);
+      const { rotation, mean } = tables(one);
+      const found = toFloat32(await scatter(backend, one, rows), dtype);
+      const stride = paddedLength(blocks * dim);
+      const unit = { f32: EPS, f16: 2 ** -11, bf16: 2 ** -8 }[dtype];
+      for (let block = 0; block < blocks; block++) {
+        for (let t = 0; t < tokens; t++) {
+          for (let i = 0; i < dim; i++) {
+            const head = (j: number) => rows[t * stride + block * dim + j] + (mean?.[block * dim + j] ?? 0);
+            const { value, weight } = rotated(head, i, rotation, t * rotaryDim, rotaryDim);
+            const error = Math.abs(found[(block * tokens + t) * dim + i] - value);
+            // The sums of small terms are rounded before they are rotated, relative to the terms.
+            const bound = 4 * EPS * (weight + 14) + unit * Math.abs(value) * 1.001 + 2 ** -25;
+            assert(error <= bound, `[${block}][${t}][${i}] is off by ${error}, bound ${bound}`);
+          }
         }
       }
-    }
-  }));
+    }),
+    { numRuns: casesFor(100) },
+  );
 });
 
 testBackends("without rotation and mean, scatter undoes gather bit for bit", async (backend) => {
-  await fc.assert(fc.asyncProperty(cases, async (one) => {
-    const plain = { ...one, rotated: false, centred: false };
-    const { dtype, blocks, tokens, dim } = one.shape;
-    const bytes = Uint8Array.from(uniform(blocks * tokens * dim * BYTES_PER_ELEMENT[dtype], one.seed, 256));
-    const back = await scatter(backend, plain, await gather(backend, plain, bytes));
-    const [before, after] = [toFloat32(bytes, dtype), toFloat32(back, dtype)];
-    assertEquals(firstDifference(after, before), -1);
-  }));
+  await fc.assert(
+    fc.asyncProperty(cases, async (one) => {
+      const plain = { ...one, rotated: false, centred: false };
+      const { dtype, blocks, tokens, dim } = one.shape;
+      const bytes = Uint8Array.from(uniform(blocks * tokens * dim * BYTES_PER_ELEMENT[dtype], one.seed, 256));
+      const back = await scatter(backend, plain, await gather(backend, plain, bytes));
+      const [before, after] = [toFloat32(bytes, dtype), toFloat32(back, dtype)];
+      assertEquals(firstDifference(after, before), -1);
+    }),
+    { numRuns: casesFor(100) },
+  );
 });
 
 Deno.test("gather and scatter agree bit for bit over all backends and builds", async () => {
   const builds = await Promise.all(BACKENDS.map(([, options]) => createBackend(options)));
-  await fc.assert(fc.asyncProperty(cases, async (one) => {
-    const gathered = await Promise.all(builds.map((backend) => gather(backend, one, sourceOf(one))));
-    const scattered = await Promise.all(builds.map((backend) => scatter(backend, one, rowsOf(one))));
-    for (const other of gathered) assertEquals(firstDifference(other, gathered[0]), -1);
-    for (const other of scattered) assertEquals(firstDifference(other, scattered[0]), -1);
-  }));
+  await fc.assert(
+    fc.asyncProperty(cases, async (one) => {
+      const gathered = await Promise.all(builds.map((backend) => gather(backend, one, sourceOf(one))));
+      const scattered = await Promise.all(builds.map((backend) => scatter(backend, one, rowsOf(one))));
+      for (const other of gathered) assertEquals(firstDifference(other, gathered[0]), -1);
+      for (const other of scattered) assertEquals(firstDifference(other, scattered[0]), -1);
+    }),
+    { numRuns: casesFor(100) },
+  );
   for (const backend of builds) backend[Symbol.dispose]();
 });
 

@@ -1,6 +1,8 @@
 import { assert, assertEquals, assertThrows } from "deno-std/assert";
+import fc from "fast-check";
 import { type Backend, type BlockShape, paddedLength } from "../../src/backend/backend.ts";
 import { f16ToNumber, numberToF16 } from "../../src/cache/elements.ts";
+import { casesFor } from "../cases.ts";
 import { dirty, firstDifference, generator, readFloats, testBackends, uniform, upload } from "./backends.ts";
 
 /** Unit roundoff of float32. */
@@ -173,6 +175,49 @@ testBackends("reconstruct is within (r + 1) · 2⁻²⁴ · Σ|y||b| of float64,
     }
   }
 });
+
+testBackends(
+  "products of any shape, of leading components or a range of features, are within their bounds",
+  async (backend) => {
+    const any = fc.record({
+      tokens: fc.oneof({ weight: 3, arbitrary: fc.nat(12) }, fc.constantFrom(63, 65, 130)),
+      components: fc.oneof({ weight: 3, arbitrary: fc.nat(30) }, fc.constantFrom(64, 129)),
+      features: fc.oneof({ weight: 3, arbitrary: fc.nat(40) }, fc.constantFrom(64, 257)),
+      cut: fc.tuple(fc.nat(), fc.nat()),
+      eights: fc.nat(),
+      seed: fc.nat(1 << 20),
+    });
+    await fc.assert(
+      fc.asyncProperty(any, async ({ tokens, components, features, cut, eights, seed }) => {
+        const rows = basisRows(components * features, seed);
+        const [x, y] = [rowsOf(tokens, features, seed + 1), rowsOf(tokens, components, seed + 2)];
+        const leading = Math.min(components, 8 * (eights % (components / 8 + 2 | 0)));
+        const begin = cut[0] % (features + 1);
+        const end = begin + cut[1] % (features - begin + 1);
+        const basis = backend.uploadBasis(rows, components, features);
+        const [from, back] = [upload(backend, x), upload(backend, y)];
+        const out = dirty(backend, tokens * paddedLength(leading) * 4);
+        const restored = dirty(backend, tokens * paddedLength(end - begin) * 4);
+        backend.project(from, tokens, basis, out, leading);
+        backend.reconstruct(back, tokens, basis, begin, end, restored);
+        checkProduct(
+          await readFloats(backend, out),
+          [tokens, features, leading],
+          (t, k) => x[t * paddedLength(features) + k],
+          (k, c) => f16ToNumber(rows[c * features + k]),
+        );
+        checkProduct(
+          await readFloats(backend, restored),
+          [tokens, components, end - begin],
+          (t, k) => y[t * paddedLength(components) + k],
+          (k, f) => f16ToNumber(rows[k * features + begin + f]),
+        );
+        for (const it of [basis, from, back, out, restored]) it.free();
+      }),
+      { numRuns: casesFor(25) },
+    );
+  },
+);
 
 testBackends("a token's result does not depend on the other tokens", async (backend) => {
   const [tokens, components, features] = [263, 21, 270];

@@ -15,6 +15,7 @@ import {
   withBackends,
 } from "./backends.ts";
 import { COEFFICIENTS, E4M3_VALUES, PACKED, PARAMS, PLAN, RESTORED, SYMBOLS } from "./golden.ts";
+import { casesFor } from "../cases.ts";
 
 /** Groups with gaps, of the recipe's sizes and of others. */
 const plans: fc.Arbitrary<QuantGroup[]> = fc.array(
@@ -97,7 +98,7 @@ Deno.test("equal coefficients give equal codes, shifts and scales on every backe
           assertEquals(firstDifference(found.symbols, wanted.symbols), -1, `${name}: symbols`);
         }
       }),
-      { numRuns: 300 },
+      { numRuns: casesFor(300) },
     )
   );
 });
@@ -109,59 +110,65 @@ Deno.test("equal codes give equal coefficients on every backend", async () => {
     scales: fc.array(fc.nat(0xffff), { minLength: 1 }),
   });
   await withBackends((backends) =>
-    fc.assert(fc.asyncProperty(runs, async ({ one: { groups, tokens, slack }, codes, scales }) => {
-      const stride = end(groups) + slack;
-      const restored = await onAll(backends, async (backend) => {
-        const plan = backend.uploadPlan(groups);
-        const symbols = Uint8Array.from({ length: tokens * plan.components }, (_, i) => codes[i % codes.length]);
-        const params = Uint16Array.from({ length: tokens * groups.length * 2 }, (_, i) => scales[i % scales.length]);
-        const out = dirty(backend, tokens * stride * 4);
-        const [from, pairs] = [upload(backend, symbols), upload(backend, params)];
-        backend.dequantize(from, pairs, plan, tokens, out, stride);
-        const found = await readFloats(backend, out);
-        for (const it of [plan, from, pairs, out]) it.free();
-        return found;
-      });
-      for (const [name, found] of restored) assertEquals(firstDifference(found, restored[0][1]), -1, name);
-    }))
+    fc.assert(
+      fc.asyncProperty(runs, async ({ one: { groups, tokens, slack }, codes, scales }) => {
+        const stride = end(groups) + slack;
+        const restored = await onAll(backends, async (backend) => {
+          const plan = backend.uploadPlan(groups);
+          const symbols = Uint8Array.from({ length: tokens * plan.components }, (_, i) => codes[i % codes.length]);
+          const params = Uint16Array.from({ length: tokens * groups.length * 2 }, (_, i) => scales[i % scales.length]);
+          const out = dirty(backend, tokens * stride * 4);
+          const [from, pairs] = [upload(backend, symbols), upload(backend, params)];
+          backend.dequantize(from, pairs, plan, tokens, out, stride);
+          const found = await readFloats(backend, out);
+          for (const it of [plan, from, pairs, out]) it.free();
+          return found;
+        });
+        for (const [name, found] of restored) assertEquals(firstDifference(found, restored[0][1]), -1, name);
+      }),
+      { numRuns: casesFor(100) },
+    )
   );
 });
 
 testBackends(
   "codes err by at most half a step and what rounding shift and scale adds; the rest is zero",
   async (backend) => {
-    await fc.assert(fc.asyncProperty(cases, async (one) => {
-      const { groups, tokens } = one;
-      const { x, stride } = fill({ ...one, values: one.values.filter((v) => Math.abs(v) <= 1000).concat(1) });
-      const plan = backend.uploadPlan(groups);
-      const symbols = backend.alloc(tokens * plan.components);
-      const params = backend.alloc(tokens * groups.length * 4);
-      const out = dirty(backend, tokens * stride * 4);
-      backend.quantize(upload(backend, x), stride, tokens, plan, symbols, params);
-      backend.dequantize(symbols, params, plan, tokens, out, stride);
-      const found = await readFloats(backend, out);
-      const pairs = await readHalves(backend, params, tokens * groups.length * 2);
-      const inGroup = new Uint8Array(stride);
-      for (let t = 0; t < tokens; t++) {
-        groups.forEach(({ first, size, type }, g) => {
-          const row = x.subarray(t * stride + first, t * stride + first + size);
-          const [low, high] = [Math.min(...row), Math.max(...row)];
-          const largest = Math.max(Math.abs(low), Math.abs(high));
-          const scale = f16ToNumber(pairs[(t * groups.length + g) * 2 + 1]);
-          const levels = type === 1 ? 3 : 15;
-          inGroup.fill(1, first, first + size);
-          row.forEach((value, i) => {
-            const error = Math.abs(found[t * stride + first + i] - value);
-            // Half a step; f16 rounding of the shift (2^-11 of it or 2^-25), and of the scale, at every level.
-            const bound = type === 3
-              ? largest * 2 ** -4 + 449 * (2 ** -25 + scale * 2 ** -10)
-              : scale / 2 + largest * 2 ** -10 + (levels + 1) * (2 ** -25 + scale * 2 ** -11);
-            assert(error <= bound, `type ${type}: ${value} comes back off by ${error}, bound ${bound}`);
+    await fc.assert(
+      fc.asyncProperty(cases, async (one) => {
+        const { groups, tokens } = one;
+        const { x, stride } = fill({ ...one, values: one.values.filter((v) => Math.abs(v) <= 1000).concat(1) });
+        const plan = backend.uploadPlan(groups);
+        const symbols = backend.alloc(tokens * plan.components);
+        const params = backend.alloc(tokens * groups.length * 4);
+        const out = dirty(backend, tokens * stride * 4);
+        backend.quantize(upload(backend, x), stride, tokens, plan, symbols, params);
+        backend.dequantize(symbols, params, plan, tokens, out, stride);
+        const found = await readFloats(backend, out);
+        const pairs = await readHalves(backend, params, tokens * groups.length * 2);
+        const inGroup = new Uint8Array(stride);
+        for (let t = 0; t < tokens; t++) {
+          groups.forEach(({ first, size, type }, g) => {
+            const row = x.subarray(t * stride + first, t * stride + first + size);
+            const [low, high] = [Math.min(...row), Math.max(...row)];
+            const largest = Math.max(Math.abs(low), Math.abs(high));
+            const scale = f16ToNumber(pairs[(t * groups.length + g) * 2 + 1]);
+            const levels = type === 1 ? 3 : 15;
+            inGroup.fill(1, first, first + size);
+            row.forEach((value, i) => {
+              const error = Math.abs(found[t * stride + first + i] - value);
+              // Half a step; f16 rounding of the shift (2^-11 of it or 2^-25), and of the scale, at every level.
+              const bound = type === 3
+                ? largest * 2 ** -4 + 449 * (2 ** -25 + scale * 2 ** -10)
+                : scale / 2 + largest * 2 ** -10 + (levels + 1) * (2 ** -25 + scale * 2 ** -11);
+              assert(error <= bound, `type ${type}: ${value} comes back off by ${error}, bound ${bound}`);
+            });
           });
-        });
-        for (let c = 0; c < stride; c++) if (!inGroup[c]) assertEquals(found[t * stride + c], 0);
-      }
-    }));
+          for (let c = 0; c < stride; c++) if (!inGroup[c]) assertEquals(found[t * stride + c], 0);
+        }
+      }),
+      { numRuns: casesFor(100) },
+    );
   },
 );
 

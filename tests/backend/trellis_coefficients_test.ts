@@ -1,5 +1,5 @@
 /** Coefficients → sixteenths of a step on the GPU backends: the host's float64, bit by bit. */
-import { assert, assertEquals } from "deno-std/assert";
+import { assert, assertEquals, assertThrows } from "deno-std/assert";
 import fc from "fast-check";
 import type { Backend } from "../../src/backend/backend.ts";
 import { levelStride } from "../../src/backend/gpu/trellis.ts";
@@ -9,6 +9,7 @@ import { toSubsteps } from "../../src/stages/quantize/trellis/substeps.ts";
 import { withScratch } from "../../src/stages/scratch.ts";
 import { normal, uniform } from "../stages/trellis/cases.ts";
 import { testTrellis } from "./trellis_gpus.ts";
+import { casesFor } from "../cases.ts";
 
 testTrellis("coefficients become the sixteenths that the host makes of them", async (backend, { encoder }) => {
   const [components, tokens, stride, gain] = [45, 70, 48, 4];
@@ -95,7 +96,7 @@ testTrellis("sums of magnitudes are those of float64", async (backend, { encoder
       }
       assertEquals([largest, sums], [most, mostSum]);
     }),
-    { numRuns: 40 },
+    { numRuns: casesFor(40) },
   );
   for (const bad of [NaN, Infinity, -Infinity]) {
     const values = new Float32Array(70).fill(1).with(33, bad);
@@ -158,4 +159,17 @@ testTrellis("products are rounded to float64, then to integers", async (backend,
     }
   }
   assert(halves > 100, `${halves} halves met by rounding`);
+});
+
+testTrellis("batches beyond what grids and places take are refused", async (backend, { encoder }) => {
+  // No buffer of this size is made: the checks come first.
+  const huge = { byteLength: 2 ** 50, free() {} };
+  const coefficients = { first: huge, second: huge, stride: 8, gain: 1 };
+  for (const change of [{ chunks: 65536 }, { tokens: 65536 }, { tokens: 4097 }, { components: 0 }]) {
+    const batch = { chunks: 1, components: 8, tokens: 8, ...change };
+    const [name] = Object.keys(change);
+    assertThrows(() => encoder.magnitudes(coefficients, batch, huge), RangeError, `"${name}" is`);
+    assertThrows(() => encoder.substeps(coefficients, batch, 0, huge, huge), RangeError, `"${name}" is`);
+  }
+  await backend.read(backend.alloc(4));
 });

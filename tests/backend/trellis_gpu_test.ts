@@ -17,6 +17,7 @@ import { withScratch } from "../../src/stages/scratch.ts";
 import { coefficients, COSTS, fallingModel, uniform } from "../stages/trellis/cases.ts";
 import { codeDifference, encodeBatch } from "./trellis_encoding.ts";
 import { testTrellis } from "./trellis_gpus.ts";
+import { casesFor } from "../cases.ts";
 
 interface Chunk {
   readonly model: TrellisModel;
@@ -113,6 +114,32 @@ testTrellis("decoding gives the reference's quarters, in batches of several mode
   }
 });
 
+const decodings = fc.record({
+  components: fc.oneof(fc.integer({ min: 1, max: 40 }), fc.constantFrom(64, 97)),
+  tokens: fc.oneof(fc.integer({ min: 1, max: 40 }), fc.constantFrom(64, 65, 130)),
+  sigma: fc.constantFrom(0.3, 4, 60, 900),
+  damage: fc.array(fc.tuple(fc.boolean(), fc.nat(), fc.nat(255)), { maxLength: 2 }),
+  seed: fc.nat(1e6),
+});
+
+testTrellis("decoding of any shape, whole or damaged, is the reference's", async (backend, trellis) => {
+  await fc.assert(
+    fc.asyncProperty(decodings, async ({ components, tokens, sigma, damage, seed }) => {
+      const whole = chunkOf(fallingModel(components, { sigma }), tokens, seed, sigma);
+      const [symbols, escapes] = [whole.symbols.slice(), whole.escapes.slice()];
+      for (const [ofEscapes, at, byte] of damage) {
+        if (!ofEscapes) symbols[at % symbols.length] = byte;
+        else if (escapes.length > 0) escapes[at % escapes.length] = byte;
+      }
+      const chunks = [whole, { ...whole, symbols, escapes }];
+      for (const [i, found] of (await decodeBatch(backend, trellis, chunks, tokens)).entries()) {
+        assertEquals(decoded(found), decodeReference(chunks[i], tokens), `chunk ${i}`);
+      }
+    }),
+    { numRuns: casesFor(12) },
+  );
+});
+
 testTrellis("damaged symbols, escapes and levels give the reference's errors", async (backend, trellis) => {
   const [components, tokens] = [40, 70];
   const model = fallingModel(components, { sigma: 200 });
@@ -158,6 +185,67 @@ testTrellis("damaged symbols, escapes and levels give the reference's errors", a
     if (typeof wanted === "string") messages.add(wanted);
   }
   assertEquals(messages.size, 4);
+});
+
+testTrellis("whatever the buffers hold, nothing outside them is touched", async (backend, trellis) => {
+  const [chunks, components, tokens] = [4, 40, 70];
+  const whole = chunkOf(fallingModel(components, { sigma: 200 }), tokens, 4, 200);
+  const next = uniform(11);
+  const noise = (length: number) => Uint32Array.from({ length }, () => next() * 2 ** 32);
+  const models = trellis.uploadModels([whole.model, whole.model]);
+  const batch = { chunks, components, tokens };
+  for (let round = 0; round < 20; round++) {
+    await withScratch(backend, async (scratch) => {
+      const noisy = (what: number, length: number) =>
+        round % 4 === what || round % 5 === 4 ? noise(length) : new Uint32Array(length);
+      const side = {
+        models: scratch.upload(noisy(0, chunks)),
+        words: scratch.upload(noisy(1, chunks * tokens)),
+        offsets: scratch.upload(noise(chunks * components / 4)),
+      };
+      const begins = round % 4 === 3 ? Uint32Array.of(29, 3, 30, 0, 12) : noisy(2, chunks + 1);
+      const escapes = { values: scratch.upload(noise(30)), begins: scratch.upload(begins) };
+      // Many escapes.
+      const symbols = Uint8Array.from(
+        { length: chunks * components * tokens },
+        () => next() < 0.3 ? 254 : 256 * next(),
+      );
+      const quarters = scratch.alloc(chunks * tokens * levelStride(components) * 2);
+      const status = scratch.alloc(chunks * 8);
+      trellis.decode(models, batch, side, scratch.upload(symbols), escapes, quarters, status);
+      const [classes, kinds] = [scratch.alloc(chunks * components * 16), scratch.alloc(chunks * tokens)];
+      trellis.contexts(models, batch, side, classes, kinds);
+      const found = await Promise.all([backend.read(classes), backend.read(kinds)]);
+      assert(found[0].every((it) => it < 64) && found[1].every((it) => it < 16));
+      await backend.read(status);
+    });
+  }
+  models.free();
+  const [{ quarters }] = await decodeBatch(backend, trellis, [whole], tokens);
+  assertEquals(quarters, whole.code.reconstruction);
+});
+
+testTrellis("modes and energies that there are not stand for kinds that there are", async (backend, trellis) => {
+  const [components, tokens] = [40, 70];
+  const { model } = chunkOf(fallingModel(components, { sigma: 200 }), tokens, 4, 200);
+  const next = uniform(12);
+  const kinds = Uint8Array.from({ length: tokens }, () => 15 * next());
+  const modes = kinds.map(() => 256 * next());
+  const none = new Int16Array(tokens).fill(-1);
+  const offsets = new Int8Array(components);
+  const usual = { refs: none, modes: kinds.map((kind) => kind / 3), energies: kinds.map((kind) => kind % 3), offsets };
+  // The kind is 3 · mode + energy, of which four bits count.
+  const odd = { ...usual, modes, energies: kinds.map((kind, t) => (kind - 3 * modes[t] & 15) + 16 * (t % 16)) };
+  const symbols = Uint8Array.from({ length: components * tokens }, () => 254 * next());
+  const chunks = [usual, odd].map((side) => ({
+    model,
+    code: { ...side, s: 0, levels: new Int32Array(0), reconstruction: new Int16Array(0) },
+    symbols,
+    escapes: new Uint8Array(0),
+  }));
+  const [wanted, found] = await decodeBatch(backend, trellis, chunks, tokens);
+  assert(wanted.status !== TRELLIS_STATUS.ok);
+  assertEquals(found, wanted);
 });
 
 testTrellis("contexts are those of the entropy coder", async (backend, trellis) => {
@@ -223,7 +311,7 @@ testTrellis("encoding gives the reference's integers, whole and after a prefix",
       const code = encodeTrellisReference(model, rest, tokens - first, lambda, prefix);
       assertEquals(codeDifference(grown, model, code), "");
     }),
-    { numRuns: Number(Deno.env.get("KVZ_CASES") ?? 12) },
+    { numRuns: casesFor(12) },
   );
 });
 

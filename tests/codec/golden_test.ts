@@ -4,7 +4,7 @@ import { openFile, readGroup } from "../../src/codec/groups.ts";
 import { openCodec } from "../../src/codec/open.ts";
 import { decodeStream } from "../../src/stages/entropy/deflate.ts";
 import { syntheticCache, syntheticProfile } from "../synthetic.ts";
-import { BACKENDS } from "./backends.ts";
+import { BACKENDS } from "../backend/backends.ts";
 import golden from "./golden.json" with { type: "json" };
 
 const fromBase64 = (text: string) => Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
@@ -52,7 +52,7 @@ for (const [name, options] of BACKENDS) {
         stream.forEach((byte, i) => different += Number(byte !== wanted[i]));
       }
     }
-    // Rounding ties of the f32 transform may turn a code or the last bit of a scale.
-    assertLess(different / bytes, name === "reference" ? Number.MIN_VALUE : 0.01);
+    // Rounding ties of the f32 transform may turn a code or the last bit of a scale; on CUDA its rows are binary16.
+    assertLess(different / bytes, name === "reference" ? Number.MIN_VALUE : name === "cuda" ? 0.04 : 0.01);
   });
 }

@@ -8,6 +8,7 @@ import { GpuBlockKernels } from "../../src/stages/quantize/blocks_gpu.ts";
 import { BLOCK, dequantizeBlocks, quantizeBlocks } from "../../src/stages/quantize/ggml_blocks.ts";
 import { openBlocks } from "../../src/stages/quantize/group_kernels.ts";
 import { BACKENDS, firstDifference } from "../backend/backends.ts";
+import { casesFor } from "../cases.ts";
 import { awkwardBlocks } from "../backend/blocks_suite.ts";
 
 const TYPES = ["q8_0", "q4_0"] as const;
@@ -31,7 +32,7 @@ for (const [label, options] of BACKENDS) {
           assertEquals(firstDifference(await kernels.dequantize(some, type), dequantizeBlocks(some, type)), -1);
         }
       }),
-      { numRuns: 60 },
+      { numRuns: casesFor(60) },
     );
   });
 }

@@ -12,6 +12,7 @@ import { GpuForms } from "../../src/stages/quantize/coded_streams_gpu.ts";
 import { faultOf, type RowForm } from "../../src/stages/quantize/row_forms.ts";
 import { dirty, generator, upload } from "../backend/backends.ts";
 import { GPU_BACKENDS, outcome } from "./rans_cases.ts";
+import { casesFor } from "../cases.ts";
 
 const host = await openRans(await createBackend({ backend: "wasm" }));
 
@@ -60,7 +61,7 @@ for (const [name, options] of GPU_BACKENDS) {
           rows.free(), back.free();
         }));
       }),
-      { numRuns: 25 },
+      { numRuns: casesFor(25) },
     );
   });
 
@@ -86,7 +87,7 @@ for (const [name, options] of GPU_BACKENDS) {
         assertEquals(found, wanted);
         back.free();
       }),
-      { numRuns: 40 },
+      { numRuns: casesFor(40) },
     );
   });
 

@@ -8,6 +8,7 @@ import { type DenseLayer, productLayer } from "../../src/stages/transform/dense.
 import { decodeLatents, encodeLatents } from "../../src/stages/quantize/latent_int8.ts";
 import { HostNet } from "../../src/stages/transform/dense_host.ts";
 import { ReferenceNet } from "../../src/stages/transform/dense_reference.ts";
+import { casesFor } from "../cases.ts";
 import { random } from "../synthetic.ts";
 
 /** Numbers of sizes from 2^-spread to 1, some zero. */
@@ -57,7 +58,7 @@ Deno.test("dense layers: every build gives the reference's bits, whatever the si
         // Twice: what the first left in memory must not matter.
         for (let i = 0; i < 2; i++) assertEquals(bits(host.run(x, { from, into })), bits(wanted));
       }),
-      { numRuns: 100 },
+      { numRuns: casesFor(100) },
     );
     assertEquals(kernels.bytesInUse, 0);
   }
@@ -80,7 +81,7 @@ Deno.test("dense layers: rows of binary16 and results as binary16 are what conve
         assertEquals(host.runToHalves(x, { from, into, saturate }), wanted);
         assertEquals(bits(host.run(x, { from })), bits(new ReferenceNet(layers).run(x, { from })));
       }),
-      { numRuns: 100 },
+      { numRuns: casesFor(100) },
     );
   }
 });
@@ -152,7 +153,7 @@ Deno.test("int8 rows: every build gives the reference's codes, limits and result
         assertEquals(bits(there.run(wanted)), bits(new ReferenceNet(back).run(wanted)));
         assertEquals(there.runToHalves(wanted), new ReferenceNet(back).runToHalves(wanted));
       }),
-      { numRuns: 100 },
+      { numRuns: casesFor(100) },
     );
   }
 });
@@ -191,7 +192,7 @@ Deno.test("int8 rows: any numbers, halves and zeros of both signs included", asy
           assert(Object.is(restored[i], back[i]), `${restored[i]}, expected ${back[i]}`);
         }
       }),
-      { numRuns: 1000 },
+      { numRuns: casesFor(1000) },
     );
   }
 });

@@ -8,6 +8,7 @@ import { escapeLevelsOn, unescapeLevelsOn } from "../../src/stages/entropy/rans_
 import type { RansContexts } from "../../src/stages/entropy/rans_contexts.ts";
 import { generator } from "../backend/backends.ts";
 import { NEXT, randomContexts } from "./rans_cases.ts";
+import { casesFor } from "../cases.ts";
 
 interface LevelCase {
   readonly rows: number;
@@ -56,11 +57,14 @@ const ESCAPERS: readonly (readonly [string, () => Promise<{ escape: Escape; unes
 for (const [label, open] of ESCAPERS) {
   Deno.test(`escapes ${label}: levels come back, coded as the reference does`, async () => {
     const { escape, unescape } = await open();
-    fc.assert(fc.property(levelCases, ({ rows, tokens, levels, contexts, limits }) => {
-      const { symbols, escapes } = escape(levels, rows, tokens, contexts, limits);
-      assertEquals({ symbols, escapes }, escapeLevels(levels, rows, tokens, contexts, limits));
-      assertEquals(unescape(symbols, escapes, rows, tokens, contexts, limits), levels);
-    }));
+    fc.assert(
+      fc.property(levelCases, ({ rows, tokens, levels, contexts, limits }) => {
+        const { symbols, escapes } = escape(levels, rows, tokens, contexts, limits);
+        assertEquals({ symbols, escapes }, escapeLevels(levels, rows, tokens, contexts, limits));
+        assertEquals(unescape(symbols, escapes, rows, tokens, contexts, limits), levels);
+      }),
+      { numRuns: casesFor(100) },
+    );
   });
 
   Deno.test(`escapes ${label}: truncated and surplus escapes are refused`, async () => {
@@ -75,7 +79,7 @@ for (const [label, open] of ESCAPERS) {
         const longer = Uint8Array.of(...escapes, 0);
         assertThrows(() => unescape(symbols, longer, rows, tokens, contexts, limits), KvzFormatError);
       }),
-      { numRuns: 40 },
+      { numRuns: casesFor(40) },
     );
   });
 
@@ -87,24 +91,27 @@ for (const [label, open] of ESCAPERS) {
       few: fc.boolean(),
       escapes: fc.uint8Array({ maxLength: 400 }),
     });
-    fc.assert(fc.property(noise, ({ base, symbols, few, escapes }) => {
-      const { rows, tokens, contexts, limits } = base;
-      const count = rows * tokens;
-      const some = symbols.slice(0, count).map((symbol) => few && symbol < 250 ? symbol & 1 : symbol);
-      const outcome = (run: Unescape): Int32Array | string => {
-        try {
-          return run(some, escapes, rows, tokens, contexts, limits);
-        } catch (error) {
-          if (!(error instanceof KvzFormatError)) throw error;
-          return error.message;
+    fc.assert(
+      fc.property(noise, ({ base, symbols, few, escapes }) => {
+        const { rows, tokens, contexts, limits } = base;
+        const count = rows * tokens;
+        const some = symbols.slice(0, count).map((symbol) => few && symbol < 250 ? symbol & 1 : symbol);
+        const outcome = (run: Unescape): Int32Array | string => {
+          try {
+            return run(some, escapes, rows, tokens, contexts, limits);
+          } catch (error) {
+            if (!(error instanceof KvzFormatError)) throw error;
+            return error.message;
+          }
+        };
+        const levels = outcome(unescape);
+        assertEquals(levels, outcome(unescapeLevels));
+        if (typeof levels !== "string") {
+          assertEquals(escape(levels, rows, tokens, contexts, limits), { symbols: some, escapes });
         }
-      };
-      const levels = outcome(unescape);
-      assertEquals(levels, outcome(unescapeLevels));
-      if (typeof levels !== "string") {
-        assertEquals(escape(levels, rows, tokens, contexts, limits), { symbols: some, escapes });
-      }
-    }));
+      }),
+      { numRuns: casesFor(100) },
+    );
   });
 
   Deno.test(`escapes ${label}: known codes, and what is refused`, async () => {

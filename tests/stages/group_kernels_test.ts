@@ -4,11 +4,13 @@ import { createBackend } from "../../src/backend/select.ts";
 import { supportsBuild } from "../../src/backend/wasm/detect.ts";
 import { WASM_BUILDS } from "../../src/backend/wasm/exports.ts";
 import { GroupsModule } from "../../src/backend/wasm/group_kernels.ts";
+import { KvzLimitError } from "../../src/errors.ts";
 import { f16ToNumber } from "../../src/cache/elements.ts";
 import { dequantizeBlocks, quantizeBlocks } from "../../src/stages/quantize/ggml_blocks.ts";
 import { type GroupKernels, openGroups } from "../../src/stages/quantize/group_kernels.ts";
 import { dequantizeGroups, type GroupShape, paramCount, quantizeGroups } from "../../src/stages/quantize/uniform.ts";
 import { hadamard } from "../../src/stages/transform/hadamard.ts";
+import { casesFor } from "../cases.ts";
 import { BACKENDS, firstDifference, generator, uniform } from "../backend/backends.ts";
 
 /** Numbers of sizes from 2^-spread to 2^spread, zeros of both signs among them. */
@@ -89,7 +91,7 @@ async function checkGroups(kernels: GroupKernels, numRuns: number): Promise<void
 for (const build of WASM_BUILDS.filter(supportsBuild)) {
   Deno.test(`groups, ${build}: codes, scales and restored values are the reference's, whatever the shape`, async () => {
     const kernels = await GroupsModule.open(build);
-    await checkGroups(kernels.groups, 300);
+    await checkGroups(kernels.groups, casesFor(300));
     assertEquals(kernels.bytesInUse, 0);
   });
 
@@ -125,7 +127,7 @@ for (const build of WASM_BUILDS.filter(supportsBuild)) {
           }
         }
       }),
-      { numRuns: 150 },
+      { numRuns: casesFor(150) },
     );
     const many = uniform(32 * 20_000, 3);
     assertEquals(firstDifference(blocks.quantize(many, "q4_0"), quantizeBlocks(many, "q4_0")), -1);
@@ -136,7 +138,7 @@ for (const [label, options] of BACKENDS) {
   Deno.test(`${label}: the quantizer of groups gives the reference's bits`, async () => {
     using backend = await createBackend(options);
     if (backend.gpu !== null && !await backend.gpu.groups!.exact()) console.error(`${label}: the host computes groups`);
-    await checkGroups(await openGroups(backend), 80);
+    await checkGroups(await openGroups(backend), casesFor(80));
   });
 }
 
@@ -148,6 +150,12 @@ for (const [label, options] of BACKENDS.filter(([label]) => label === "cuda" || 
     const shape: GroupShape = { outer: 2, length: 64, inner: 1, group: 64, bits: 4, leastRange: 0, rotated: true };
     for (const change of [{ length: 62 }, { group: 6 }, { inner: 3 }, { inner: 4 }, { length: 4096 }]) {
       assertThrows(() => kernels.quantize(long, { ...shape, ...change }, long, long), RangeError, "multiples of 4");
+    }
+    // No buffer of this size is made: the check comes first.
+    const huge = { byteLength: 2 ** 50, free() {} };
+    for (const outer of [2 ** 26, 2 ** 26 - 1]) {
+      assertThrows(() => kernels.quantize(huge, { ...shape, outer }, huge, huge), KvzLimitError, "go in a call");
+      assertThrows(() => kernels.dequantize(huge, huge, { ...shape, outer }, huge), KvzLimitError, "go in a call");
     }
     assertThrows(() => kernels.quantize(short, shape, long, long), RangeError, '"x" has 16 bytes');
     assertThrows(() => kernels.quantize(long, shape, short, long), RangeError, '"codes" has 16 bytes');

@@ -21,6 +21,7 @@ import type { KvCompShape } from "../../src/stages/kvcomp/shape.ts";
 import { alphabetOf, type Grouping } from "../../src/stages/quantize/relative.ts";
 import { random } from "../synthetic.ts";
 import { codedCase } from "./huffman_cases.ts";
+import { casesFor } from "../cases.ts";
 
 const anyCase = fc.record({
   layers: fc.integer({ min: 1, max: 2 }),
@@ -72,7 +73,7 @@ Deno.test("products are sums over decoded symbols", () => {
       }
       assertEquals(dots, wanted);
     }),
-    { numRuns: 40 },
+    { numRuns: casesFor(40) },
   );
 });
 
@@ -96,7 +97,7 @@ for (const build of WASM_BUILDS) {
           assertEquals(tensor.dots(call), reference.dots(call));
         }
       }),
-      { numRuns: 60 },
+      { numRuns: casesFor(60) },
     );
     assertEquals(kernels.bytesInUse, 0);
   });
@@ -138,7 +139,7 @@ for (const build of WASM_BUILDS) {
             );
           },
         ),
-        { numRuns: 200 },
+        { numRuns: casesFor(200) },
       );
     }
   });

@@ -10,6 +10,7 @@ import { KvzFormatError } from "../../src/errors.ts";
 import { IntegerTransform, openIntegerTransform } from "../../src/stages/transform/integer.ts";
 import type { IntegerBasis, IntegerGeometry } from "../../src/stages/transform/integer_basis.ts";
 import { uniform } from "./trellis/cases.ts";
+import { casesFor } from "../cases.ts";
 
 const builds = await Promise.all(WASM_BUILDS.map((build) => createWasmBackend({ build })));
 const backends = [new ReferenceBackend(), ...builds];
@@ -103,7 +104,7 @@ Deno.test("reconstruction is the same bits on every backend, whole and layer by 
         transform[Symbol.dispose]();
       }
     }),
-    { numRuns: 60 },
+    { numRuns: casesFor(60) },
   );
 });
 

@@ -9,6 +9,7 @@ import { ReferenceLossless, symbolValue } from "../../src/stages/lossless/refere
 import { headsOf, rowGroups, rowOrder } from "../../src/stages/lossless/shape.ts";
 import { sampledTokens } from "../../src/stages/lossless/kernels.ts";
 import { joinBlocks, LOOPS, losslessCases, random } from "./lossless_cases.ts";
+import { casesFor } from "../cases.ts";
 
 const reference = new ReferenceLossless();
 
@@ -25,20 +26,23 @@ function anyModel(rows: number, seed: number): RowModel {
 for (const [name, open] of LOOPS) {
   Deno.test(`${name}: elements split and joined are the same, as the reference splits them`, async () => {
     const loops = await open();
-    fc.assert(fc.property(losslessCases(), (chunk) => {
-      const { data, shape, tokens } = chunk;
-      const rows = rowOrder(shape);
-      const expected = reference.split(headsOf(data, shape.blocks), shape, tokens, rows);
-      const parts = loops.split(headsOf(data, shape.blocks), shape, tokens, rows);
-      assertEquals({ ...parts }, { ...expected });
-      assertEquals(joinBlocks(loops, expected, shape, tokens, rows), data);
-      const begin = shape.blocks >> 1;
-      const perBlock = data.length / shape.blocks;
-      assertEquals(
-        joinBlocks(loops, expected, shape, tokens, rows, begin),
-        data.subarray(begin * perBlock),
-      );
-    }));
+    fc.assert(
+      fc.property(losslessCases(), (chunk) => {
+        const { data, shape, tokens } = chunk;
+        const rows = rowOrder(shape);
+        const expected = reference.split(headsOf(data, shape.blocks), shape, tokens, rows);
+        const parts = loops.split(headsOf(data, shape.blocks), shape, tokens, rows);
+        assertEquals({ ...parts }, { ...expected });
+        assertEquals(joinBlocks(loops, expected, shape, tokens, rows), data);
+        const begin = shape.blocks >> 1;
+        const perBlock = data.length / shape.blocks;
+        assertEquals(
+          joinBlocks(loops, expected, shape, tokens, rows, begin),
+          data.subarray(begin * perBlock),
+        );
+      }),
+      { numRuns: casesFor(100) },
+    );
   });
 
   Deno.test(`${name}: chunks of one shape whose greatest exponents differ are split as the reference splits them`, async () => {
@@ -79,71 +83,80 @@ for (const [name, open] of LOOPS) {
       }),
       { minLength: 2, maxLength: 6 },
     );
-    fc.assert(fc.property(fc.constantFrom<DType>("bf16", "f32"), chunks, (dtype, list) => {
-      const shape = { blocks: 3, dim: 17, dtype, turns: new Uint32Array(0) };
-      const rows = rowOrder(shape);
-      let octave = 0;
-      for (const chunk of list) {
-        // Mostly near the one before, where symbols are moved.
-        octave = chunk.near ? octave + chunk.octave % 3 : chunk.octave;
-        const next = random(chunk.seed);
-        const values = Float32Array.from(
-          { length: 3 * 17 * 5 },
-          () => (next() < 0.5 ? -1 : 1) * (1 + next()) * 2 ** (octave - Math.floor(chunk.spread * next())),
-        );
-        for (const [at, value] of chunk.odd) values[at] = value;
-        const heads = headsOf(fromFloat32(values, dtype), shape.blocks);
-        assertEquals({ ...loops.split(heads, shape, 5, rows) }, { ...reference.split(heads, shape, 5, rows) });
-      }
-    }));
+    fc.assert(
+      fc.property(fc.constantFrom<DType>("bf16", "f32"), chunks, (dtype, list) => {
+        const shape = { blocks: 3, dim: 17, dtype, turns: new Uint32Array(0) };
+        const rows = rowOrder(shape);
+        let octave = 0;
+        for (const chunk of list) {
+          // Mostly near the one before, where symbols are moved.
+          octave = chunk.near ? octave + chunk.octave % 3 : chunk.octave;
+          const next = random(chunk.seed);
+          const values = Float32Array.from(
+            { length: 3 * 17 * 5 },
+            () => (next() < 0.5 ? -1 : 1) * (1 + next()) * 2 ** (octave - Math.floor(chunk.spread * next())),
+          );
+          for (const [at, value] of chunk.odd) values[at] = value;
+          const heads = headsOf(fromFloat32(values, dtype), shape.blocks);
+          assertEquals({ ...loops.split(heads, shape, 5, rows) }, { ...reference.split(heads, shape, 5, rows) });
+        }
+      }),
+      { numRuns: casesFor(100) },
+    );
   });
 
   Deno.test(`${name}: sums, map and counts are the reference's, bit by bit`, async () => {
     const loops = await open();
-    fc.assert(fc.property(losslessCases(), fc.integer(), (chunk, seed) => {
-      const { data, shape, tokens, positions } = chunk;
-      if (tokens === 0) return;
-      const rows = rowOrder(shape);
-      const model = anyModel(rows.length, seed);
-      const results = [loops, reference].map((some) => {
-        const { symbols } = some.split(headsOf(data, shape.blocks), shape, tokens, rows);
-        const original = symbols.slice();
-        const sums = new Float32Array(3 * rows.length);
-        const counts = new Uint32Array(64 * 256);
-        const groups = rowGroups(shape, positions);
-        some.measure(symbols, tokens, groups, sums);
-        some.normalize(symbols, tokens, groups, model, counts);
-        const mapped = symbols.slice();
-        assertEquals(some.denormalize(mapped.slice(), tokens, groups, model), original);
-        return { sums: new Uint32Array(sums.buffer), counts, mapped };
-      });
-      assertEquals(results[0], results[1]);
-      assertEquals(results[0].counts.reduce((sum, n) => sum + n), rows.length * tokens);
-    }));
+    fc.assert(
+      fc.property(losslessCases(), fc.integer(), (chunk, seed) => {
+        const { data, shape, tokens, positions } = chunk;
+        if (tokens === 0) return;
+        const rows = rowOrder(shape);
+        const model = anyModel(rows.length, seed);
+        const results = [loops, reference].map((some) => {
+          const { symbols } = some.split(headsOf(data, shape.blocks), shape, tokens, rows);
+          const original = symbols.slice();
+          const sums = new Float32Array(3 * rows.length);
+          const counts = new Uint32Array(64 * 256);
+          const groups = rowGroups(shape, positions);
+          some.measure(symbols, tokens, groups, sums);
+          some.normalize(symbols, tokens, groups, model, counts);
+          const mapped = symbols.slice();
+          assertEquals(some.denormalize(mapped.slice(), tokens, groups, model), original);
+          return { sums: new Uint32Array(sums.buffer), counts, mapped };
+        });
+        assertEquals(results[0], results[1]);
+        assertEquals(results[0].counts.reduce((sum, n) => sum + n), rows.length * tokens);
+      }),
+      { numRuns: casesFor(100) },
+    );
   });
 
   Deno.test(`${name}: codes, classes and maps of rows are the reference's`, async () => {
     const loops = await open();
-    fc.assert(fc.property(losslessCases(), fc.integer(), (chunk, seed) => {
-      const { shape, tokens, positions } = chunk;
-      if (tokens === 0) return;
-      const next = random(seed);
-      const rows = rowOrder(shape).length;
-      const groups = rowGroups(shape, positions);
-      // Any sums, those of rows that are zero or alike too: what follows may not depend on how they came about.
-      const kinds = [() => 0, () => 1, () => next() - 0.5, () => (next() - 0.5) * 2 ** (48 * next() - 8)];
-      const sums = Float32Array.from(
-        { length: 3 * rows },
-        (_, i) => i % 3 < 2 ? kinds[4 * next() | 0]() : 2 ** (40 * next() - 8),
-      );
-      const results = [loops, reference].map((some) => {
-        const codes = { scales: new Uint8Array(rows), means: new Uint8Array(rows) };
-        some.choose(sums, tokens, groups, codes);
-        const { classes, flips, octaves } = some.model(codes, tokens, groups);
-        return { codes, classes: classes.slice(), flips: flips.slice(), octaves: octaves.slice() };
-      });
-      assertEquals(results[0], results[1]);
-    }));
+    fc.assert(
+      fc.property(losslessCases(), fc.integer(), (chunk, seed) => {
+        const { shape, tokens, positions } = chunk;
+        if (tokens === 0) return;
+        const next = random(seed);
+        const rows = rowOrder(shape).length;
+        const groups = rowGroups(shape, positions);
+        // Any sums, those of rows that are zero or alike too: what follows may not depend on how they came about.
+        const kinds = [() => 0, () => 1, () => next() - 0.5, () => (next() - 0.5) * 2 ** (48 * next() - 8)];
+        const sums = Float32Array.from(
+          { length: 3 * rows },
+          (_, i) => i % 3 < 2 ? kinds[4 * next() | 0]() : 2 ** (40 * next() - 8),
+        );
+        const results = [loops, reference].map((some) => {
+          const codes = { scales: new Uint8Array(rows), means: new Uint8Array(rows) };
+          some.choose(sums, tokens, groups, codes);
+          const { classes, flips, octaves } = some.model(codes, tokens, groups);
+          return { codes, classes: classes.slice(), flips: flips.slice(), octaves: octaves.slice() };
+        });
+        assertEquals(results[0], results[1]);
+      }),
+      { numRuns: casesFor(100) },
+    );
   });
 
   Deno.test(`${name}: of many symbols some are counted, and each that occurs at least once`, async () => {
@@ -254,19 +267,22 @@ Deno.test("the more symbols, the smaller the share that is counted, never fewer 
 });
 
 Deno.test("ranges hold counted symbols only, the most frequent one in them, and go on from 127 to 0", () => {
-  fc.assert(fc.property(fc.integer(), fc.double({ min: 0, max: 1, noNaN: true }), (seed, share) => {
-    const next = random(seed);
-    const counts = Uint32Array.from({ length: 64 * 256 }, () => next() < share ? 1 + 100 * next() : 0);
-    const ranges = countedRanges(counts);
-    for (let half = 0; half < 128; half++) {
-      const own = Array.from(counts.subarray(128 * half, 128 * (half + 1)));
-      const [first, size] = ranges.subarray(2 * half, 2 * half + 2);
-      const inside = Array.from({ length: size }, (_, i) => (first + i) % 128);
-      assert(inside.every((magnitude) => own[magnitude] > 0));
-      const top = own.indexOf(Math.max(...own));
-      assertEquals(inside.includes(top), own[top] > 0);
-      if (size === 0 || size === 128) continue;
-      assertEquals([own[(first + 127) % 128], own[(first + size) % 128]], [0, 0]);
-    }
-  }));
+  fc.assert(
+    fc.property(fc.integer(), fc.double({ min: 0, max: 1, noNaN: true }), (seed, share) => {
+      const next = random(seed);
+      const counts = Uint32Array.from({ length: 64 * 256 }, () => next() < share ? 1 + 100 * next() : 0);
+      const ranges = countedRanges(counts);
+      for (let half = 0; half < 128; half++) {
+        const own = Array.from(counts.subarray(128 * half, 128 * (half + 1)));
+        const [first, size] = ranges.subarray(2 * half, 2 * half + 2);
+        const inside = Array.from({ length: size }, (_, i) => (first + i) % 128);
+        assert(inside.every((magnitude) => own[magnitude] > 0));
+        const top = own.indexOf(Math.max(...own));
+        assertEquals(inside.includes(top), own[top] > 0);
+        if (size === 0 || size === 128) continue;
+        assertEquals([own[(first + 127) % 128], own[(first + size) % 128]], [0, 0]);
+      }
+    }),
+    { numRuns: casesFor(100) },
+  );
 });

@@ -14,6 +14,7 @@ import { openRans, type RansFactory } from "../../src/stages/entropy/rans_factor
 import { ReferenceRans } from "../../src/stages/entropy/rans_reference.ts";
 import type { Rans } from "../../src/stages/entropy/rans_stream.ts";
 import { normalizeTables, type RansBits, type RansTables } from "../../src/stages/entropy/rans_tables.ts";
+import { casesFor } from "../cases.ts";
 import { BACKENDS, generator } from "../backend/backends.ts";
 
 /** A coder under test: its name and how one is made; the one made before is given back. */
@@ -57,11 +58,9 @@ export const CODERS: readonly CoderUnderTest[] = [
   }),
 ];
 
-/** How many cases of a property are tried: KVZ_CASES, or fewer where a GPU's emulator runs them. */
-export function casesFor(name: string): number {
-  const wanted = Deno.env.get("KVZ_CASES");
-  if (wanted !== undefined) return Number(wanted);
-  return GPU_BACKENDS.some(([gpu]) => gpu === name) ? 40 : 100;
+/** How many cases of a property are tried (tests/cases.ts): fewer where a GPU's emulator runs them, or a case is long. */
+export function coderCases(name: string, share: number = 1): number {
+  return casesFor(share * (GPU_BACKENDS.some(([gpu]) => gpu === name) ? 40 : 100));
 }
 
 /** What a call gives: the bytes, or the error's name and message. */

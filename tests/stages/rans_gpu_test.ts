@@ -8,7 +8,7 @@ import type { RansContexts } from "../../src/stages/entropy/rans_contexts.ts";
 import { ReferenceRans } from "../../src/stages/entropy/rans_reference.ts";
 import { normalizeTables } from "../../src/stages/entropy/rans_tables.ts";
 import { dirty, generator, upload } from "../backend/backends.ts";
-import { cases, casesFor, CODERS, GPU_BACKENDS, NEXT, outcome } from "./rans_cases.ts";
+import { cases, coderCases, CODERS, GPU_BACKENDS, NEXT, outcome } from "./rans_cases.ts";
 import {
   batches,
   decodeBatch,
@@ -59,7 +59,7 @@ testEntropy("streams are the reference's, one after the other, and decode again"
       const through = await throughDevice(backend, kernels, batch);
       assertEquals(through, { symbols: batch.symbols, status: new Uint32Array(batch.streams) });
     }),
-    { numRuns: casesFor(label) },
+    { numRuns: coderCases(label) },
   );
 });
 
@@ -104,7 +104,7 @@ testEntropy("damaged streams have the reference's status, the others are decoded
         assertEquals(part, i === which ? message : batch.symbols.subarray(i * count, (i + 1) * count));
       }
     }),
-    { numRuns: casesFor(label) },
+    { numRuns: coderCases(label) },
   );
 });
 
@@ -300,6 +300,6 @@ Deno.test("every coder decodes what every other coder encodes", async () => {
         }
       }
     }),
-    { numRuns: GPU_BACKENDS.length > 0 ? casesFor(GPU_BACKENDS[0][0]) : 100 },
+    { numRuns: coderCases(GPU_BACKENDS[0]?.[0] ?? "reference") },
   );
 });

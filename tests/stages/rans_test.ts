@@ -10,7 +10,7 @@ import { encodingBytes, WasmRans } from "../../src/stages/entropy/rans.ts";
 import { ReferenceRans } from "../../src/stages/entropy/rans_reference.ts";
 import { normalizeTables } from "../../src/stages/entropy/rans_tables.ts";
 import { generator } from "../backend/backends.ts";
-import { cases, casesFor, CODERS, GPU_BACKENDS, NEXT, outcome, randomCase } from "./rans_cases.ts";
+import { cases, coderCases, CODERS, GPU_BACKENDS, NEXT, outcome, randomCase } from "./rans_cases.ts";
 
 /** A typed refusal of the bytes, or a whole matrix; anything else fails. */
 async function decodesOrRefuses(decode: () => Uint8Array | Promise<Uint8Array>, count: number): Promise<void> {
@@ -46,7 +46,7 @@ for (const [label, open] of CODERS) {
         assertEquals(await rans.decode(bytes, rows, tokens, contexts, out), out);
         assertEquals(out, symbols);
       }),
-      { numRuns: casesFor(label) },
+      { numRuns: coderCases(label) },
     );
   });
 
@@ -87,7 +87,7 @@ for (const [label, open] of CODERS) {
           await outcome(() => new ReferenceRans(tables).decode(bytes, rows, tokens, contexts)),
         );
       }),
-      { numRuns: casesFor(label) },
+      { numRuns: coderCases(label) },
     );
   });
 
@@ -104,7 +104,7 @@ for (const [label, open] of CODERS) {
           await outcome(() => reference.decode(bytes, rows, tokens, contexts)),
         );
       }),
-      { numRuns: casesFor(label) },
+      { numRuns: coderCases(label) },
     );
   });
 

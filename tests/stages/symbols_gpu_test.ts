@@ -1,10 +1,10 @@
 import { assertEquals } from "deno-std/assert";
 import fc from "fast-check";
 import { dirty, generator, upload } from "../backend/backends.ts";
-import { casesFor } from "./rans_cases.ts";
 import { testEntropy, words } from "./rans_gpu_cases.ts";
+import { casesFor } from "../cases.ts";
 
-testEntropy("counts are those of plain loops", async (backend, kernels, label) => {
+testEntropy("counts are those of plain loops", async (backend, kernels) => {
   const sizes = fc.record({
     rows: fc.nat(20),
     tokens: fc.oneof(fc.nat(70), fc.constantFrom(256, 4097, 70_001)),
@@ -25,11 +25,11 @@ testEntropy("counts are those of plain loops", async (backend, kernels, label) =
       assertEquals(await words(backend, counts, wanted.length), wanted);
       from.free(), counts.free();
     }),
-    { numRuns: Math.min(60, casesFor(label)) },
+    { numRuns: casesFor(40) },
   );
 });
 
-testEntropy("rows of tokens and rows of streams are each other's transpose", async (backend, kernels, label) => {
+testEntropy("rows of tokens and rows of streams are each other's transpose", async (backend, kernels) => {
   const sizes = fc.record({
     tokens: fc.oneof(fc.nat(150), fc.constantFrom(64, 128, 132, 256)),
     rows: fc.oneof(fc.nat(100), fc.constantFrom(64, 68)),
@@ -61,7 +61,7 @@ testEntropy("rows of tokens and rows of streams are each other's transpose", asy
       assertEquals(await backend.read(back), restored);
       from.free(), to.free(), back.free();
     }),
-    { numRuns: Math.min(60, casesFor(label)) },
+    { numRuns: casesFor(40) },
   );
 });
 
@@ -90,7 +90,7 @@ testEntropy(
         assertEquals(await backend.read(to), wanted);
         from.free(), to.free();
       }),
-      { numRuns: Math.min(60, casesFor(label)) },
+      { numRuns: casesFor(40) },
     );
   },
 );

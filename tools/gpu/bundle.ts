@@ -14,7 +14,14 @@ import { DENO } from "../exec.ts";
 
 /** Tests of kernels and coders on every backend, and of recipes on GPUs. */
 const TESTS = ["tests/backend", "tests/stages", "tests/stages/trellis"];
-const MORE_TESTS = ["tests/codec/kvz_gpu_test.ts", "tests/codec/kvtc_gpu_test.ts", "tests/codec/tensor_gpu_test.ts"];
+const LIGHT = Deno.args.includes("--light");
+const MORE_TESTS = [
+  ...["kvz_gpu", "kvtc_gpu", "tensor_gpu", "damage_gpu", "kvz_golden", "golden", "rans_batches", "coded_attention"],
+  // Reads the large profile.
+  ...(LIGHT ? [] : ["kvtc_rans"]),
+].map((name) => `tests/codec/${name}_test.ts`);
+/** Golden files that tests read from beside them. */
+const GOLDEN = "tests/codec/kvz_golden";
 /** Tests of the host alone, or that need the repository around them. */
 const LEFT_OUT = /select_test|lossless|allocate_test|row_classes_test|gain_test|rans_tables_test/;
 /** Tests that the emulator's settings and counters are made for; on a real driver others stand for these. */
@@ -34,7 +41,7 @@ const BENCHES = [
 const SAMPLES = [
   "samples/smollm2-256.safetensors",
   "samples/smollm2-kvz.kvzp",
-  ...(Deno.args.includes("--light") ? [] : ["samples/smollm2-demo.kvzp"]),
+  ...(LIGHT ? [] : ["samples/smollm2-demo.kvzp"]),
 ];
 
 const at = Deno.args.indexOf("-o");
@@ -68,6 +75,10 @@ for (const directory of TESTS) {
     // Golden vectors that tests read from beside them.
     if (isFile && name.endsWith(".json")) await Deno.copyFile(`${directory}/${name}`, `${folder}/${name}`);
   }
+}
+await Deno.mkdir(`${folder}/kvz_golden`, { recursive: true });
+for await (const { name } of Deno.readDir(GOLDEN)) {
+  await Deno.copyFile(`${GOLDEN}/${name}`, `${folder}/kvz_golden/${name}`);
 }
 // Several may run at once.
 const unique = crypto.randomUUID().slice(0, 8);

@@ -16,10 +16,8 @@ import {
   requireTranspose,
 } from "../gpu/entropy_check.ts";
 import type { CudaDevice, KernelArgument } from "./device.ts";
-import { CudaContexts, CudaTables, type Lookup } from "./entropy_uploads.ts";
+import { CudaContexts, CudaTables, type Lookup, RING_BYTES } from "./entropy_uploads.ts";
 
-/** Bytes of the ring in which a decoding warp keeps its next words. */
-const RING_BYTES = 1024;
 /** Bytes of tables that a block copies to shared memory for 16 warps; more are worth it for 32. */
 const FEW_TABLE_BYTES = 16384;
 /** Most bytes of tables by symbol in shared memory: beyond, the symbols that occur often are in the cache. */

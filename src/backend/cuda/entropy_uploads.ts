@@ -14,12 +14,26 @@ import type { CudaDevice, KernelArgument } from "./device.ts";
 /** How a decoder finds a slot's symbol (cuda/rans_decode.cu). */
 export type Lookup = "shared" | "sought" | "cached";
 
-/** Most bytes of tables by slot in shared memory, and of the sought ones: the warps' rings must fit beside them. */
+/** Bytes of the ring in which a decoding warp keeps its next words, and of those of the 32 warps that a block may have. */
+export const RING_BYTES = 1024;
+const RINGS_BYTES = 32 * RING_BYTES;
+/** Most bytes of tables by slot in shared memory, and of the sought ones, where blocks have little of it. */
 const SHARED_BYTES = 48 << 10;
 const SOUGHT_BYTES = 64 << 10;
-/** The same from compute capability 9.0 on. */
+/** The same where they may have 224 KiB: compute capability 9.0 and 10.x, but not 12.x. */
 const LARGE_SHARED_BYTES = 128 << 10;
 const LARGE_SOUGHT_BYTES = 192 << 10;
+
+/**
+ * Most bytes of tables that decoding blocks keep in shared memory, beside their warps' rings.
+ *
+ * @param blockBytes what a block may have
+ */
+export function mostTableBytes(blockBytes: number): { readonly shared: number; readonly sought: number } {
+  const room = Math.max(0, blockBytes - RINGS_BYTES);
+  if (room >= LARGE_SOUGHT_BYTES) return { shared: LARGE_SHARED_BYTES, sought: LARGE_SOUGHT_BYTES };
+  return { shared: Math.min(SHARED_BYTES, room), sought: Math.min(SOUGHT_BYTES, room) };
+}
 
 /** Tables, uploaded in the form of a direction when it first needs them. */
 export class CudaTables implements DeviceTables {
@@ -61,13 +75,13 @@ export class CudaTables implements DeviceTables {
   }
 
   #uploadDecoding(tables: RansTables): DecodingTables {
-    const large = this.#device.computeCapability[0] >= 9;
+    const most = mostTableBytes(this.#device.facts.sharedBytes);
     const bySlot = (4 * this.count) << this.bits;
-    if (bySlot <= (large ? LARGE_SHARED_BYTES : SHARED_BYTES)) {
+    if (bySlot <= most.shared) {
       return { buffer: upload(this.#device, entriesBySlot(tables)), lookup: "shared", sharedBytes: bySlot };
     }
     const sought = soughtEntries(tables);
-    if (sought.byteLength <= (large ? LARGE_SOUGHT_BYTES : SOUGHT_BYTES)) {
+    if (sought.byteLength <= most.sought) {
       return { buffer: upload(this.#device, sought), lookup: "sought", sharedBytes: sought.byteLength };
     }
     return { buffer: upload(this.#device, entriesBySlot(tables)), lookup: "cached", sharedBytes: 0 };

@@ -79,6 +79,7 @@ export class CudaTrellis implements GpuTrellis {
     const stride = levelStride(components);
     const groups = tokenGroups(tokens);
     const counts = [{ u32: components }, { u32: tokens }];
+    const modelCount = { u32: models.count };
     const places = device.alloc(chunks * components * groups * 4);
     try {
       device.launch("trellis", "trellisCountEscapes", {
@@ -99,10 +100,12 @@ export class CudaTrellis implements GpuTrellis {
         { u32: groups },
         places,
         escapes.values,
+        { u32: Math.min(Math.floor(escapes.values.byteLength / 4), 0xffffffff) },
         escapes.begins,
         base,
         limits,
         side.models,
+        modelCount,
         side.words,
         side.offsets,
         quarters,
@@ -117,6 +120,7 @@ export class CudaTrellis implements GpuTrellis {
           { u32: stride },
           rho32,
           side.models,
+          modelCount,
           side.words,
           quarters,
           status,
@@ -145,6 +149,7 @@ export class CudaTrellis implements GpuTrellis {
       { u32: tokens },
       (models as CudaModels).base,
       side.models,
+      { u32: models.count },
       side.words,
       side.offsets,
       classes,

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { KvzLimitError } from "../../errors.ts";
 import type { GroupShape } from "../../stages/quantize/uniform.ts";
 import type { DeviceBuffer } from "../backend.ts";
 import { requireBytes } from "../check.ts";
@@ -20,13 +21,19 @@ export interface GpuGroups {
 /** Longest row that is rotated. */
 export const MOST_ROTATED = 2048;
 
+/** Most values of a call: kernels count them in 32 bits, and the last block counts beyond the end. */
+const MOST_VALUES = 2 ** 32 - 2 ** 12;
+
 /** Whether the kernels take a shape: codes by four, rows of heads. Others are the host's. */
 export function takesGroups({ length, inner, group, rotated }: GroupShape): boolean {
   if (rotated && (inner !== 1 || length > MOST_ROTATED)) return false;
   return inner === 1 ? group % 4 === 0 && length % 4 === 0 : inner % 4 === 0;
 }
 
-/** @throws {RangeError} when the kernels do not take a shape, or a buffer is too short. */
+/**
+ * @throws {RangeError} when the kernels do not take a shape, or a buffer is too short.
+ * @throws {KvzLimitError} when there are more values than a call takes.
+ */
 export function requireGroups(shape: GroupShape, x: DeviceBuffer, codes: DeviceBuffer, params: DeviceBuffer): void {
   const what = "quantize groups";
   const { outer, length, inner, group } = shape;
@@ -36,6 +43,9 @@ export function requireGroups(shape: GroupShape, x: DeviceBuffer, codes: DeviceB
     );
   }
   const count = outer * length * inner;
+  if (count > MOST_VALUES) {
+    throw new KvzLimitError(`Cannot ${what}: there are ${count} values, at most ${MOST_VALUES} go in a call`);
+  }
   requireBytes(what, "x", x.byteLength, 4 * count);
   requireBytes(what, "codes", codes.byteLength, count);
   requireBytes(what, "params", params.byteLength, 4 * outer * Math.ceil(length / group) * inner);

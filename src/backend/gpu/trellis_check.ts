@@ -54,13 +54,8 @@ export function joined<T extends Int8Array | Uint8Array>(parts: readonly T[], to
   return to;
 }
 
-/**
- * Checks what all calls have in common.
- *
- * @throws {RangeError} when a count is out of range, or a buffer too short.
- */
-export function requireTrellis(what: string, models: DeviceModels, batch: TrellisBatch, side: SideBuffers): void {
-  const { chunks, components, tokens } = batch;
+/** @throws {RangeError} when a batch has more than kernels and their grids take. */
+function requireBatch(what: string, { chunks, components, tokens }: TrellisBatch): void {
   requireCounts(what, { chunks, components, tokens });
   for (const [name, value] of Object.entries({ components, tokens })) {
     if (value < 1 || value > MAX_TRELLIS) {
@@ -68,6 +63,16 @@ export function requireTrellis(what: string, models: DeviceModels, batch: Trelli
     }
   }
   if (chunks > 65535) throw new RangeError(`Cannot ${what}: "chunks" is ${chunks}, expected at most 65535`);
+}
+
+/**
+ * Checks what all calls have in common.
+ *
+ * @throws {RangeError} when a count is out of range, or a buffer too short.
+ */
+export function requireTrellis(what: string, models: DeviceModels, batch: TrellisBatch, side: SideBuffers): void {
+  requireBatch(what, batch);
+  const { chunks, components, tokens } = batch;
   if (components !== models.components) {
     throw new RangeError(
       `Cannot ${what}: "components" is ${components}, expected those of the models, ${models.components}`,
@@ -127,7 +132,8 @@ export function requireWeight(weight: number): void {
 export function requireCoefficients(what: string, coefficients: CoefficientBuffers, batch: TrellisBatch): void {
   const { first, second, stride } = coefficients;
   const { chunks, components, tokens } = batch;
-  requireCounts(what, { chunks, components, tokens, stride });
+  requireBatch(what, batch);
+  requireCounts(what, { stride });
   if (stride < components) {
     throw new RangeError(`Cannot ${what}: "stride" is ${stride}, expected ${components} or more`);
   }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { KvzLimitError } from "../../errors.ts";
 import { type DeviceBuffer, packedLength } from "../backend.ts";
 import type { WebGpuDevice } from "./device.ts";
 import type { WebGpuPlan } from "./plan.ts";
@@ -15,6 +16,9 @@ const TOKEN_STEP = 16;
 /** A workgroup's tile. */
 const [TILE_TOKENS, TILE_COMPONENTS] = [128, 64];
 
+/** Most packed bytes, and most bits of a component: kernels count both in 32 bits. */
+const MOST = 2 ** 32 - 2 ** 12;
+
 /** What both kernels run over: a range of packed bytes, and a range of tokens. */
 interface Part {
   readonly packedBegin: number;
@@ -23,9 +27,13 @@ interface Part {
   readonly tokenEnd: number;
 }
 
+/** @throws {KvzLimitError} when the kernels cannot count the packed bytes. */
 function parts(device: WebGpuDevice, plan: WebGpuPlan, tokens: number): Part[] {
   const most = device.mostBytes;
   const bytes = packedLength(plan.groups, tokens);
+  if (Math.max(bytes, 4 * tokens) > MOST) {
+    throw new KvzLimitError(`Cannot pack ${tokens} tokens: they take ${bytes} bytes, at most ${MOST} go in a call`);
+  }
   const packedStep = Math.floor(most / 4) * 4;
   const tokenStep = Math.max(TOKEN_STEP, Math.floor(most / plan.components / TOKEN_STEP) * TOKEN_STEP);
   const list: Part[] = [];

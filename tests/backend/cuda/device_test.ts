@@ -10,6 +10,7 @@ import type { DType } from "../../../src/cache/types.ts";
 import { KvzBackendError } from "../../../src/errors.ts";
 import { uniform, upload } from "../backends.ts";
 import { testEmulated } from "./emulator.ts";
+import { casesFor } from "../../cases.ts";
 
 function bytes(length: number, seed: number): Uint8Array<ArrayBuffer> {
   const data = new Uint8Array(length);
@@ -132,20 +133,23 @@ testEmulated("the first element that is no number is found, wherever it is", {},
     at: fc.array(fc.nat(6000), { maxLength: 4 }),
     value: fc.constantFrom(NaN, Infinity, -Infinity),
   });
-  await fc.assert(fc.asyncProperty(cases, async ({ dtype, length, at, value }) => {
-    // Beyond the elements searched there may be anything.
-    const values = new Float32Array(length + 16).fill(60000);
-    values.fill(NaN, length);
-    for (const i of at) values[i] = value;
-    const src = upload(backend, fromFloat32(values, dtype));
-    const found = backend.alloc(4);
-    backend.gpu.memory!.findNonFinite(src, dtype, length, found);
-    const [index] = new Uint32Array((await backend.read(found)).buffer);
-    const wanted = values.subarray(0, length).findIndex((x) => !Number.isFinite(x));
-    assertEquals(index, wanted < 0 ? 0xffffffff : wanted);
-    src.free();
-    found.free();
-  }));
+  await fc.assert(
+    fc.asyncProperty(cases, async ({ dtype, length, at, value }) => {
+      // Beyond the elements searched there may be anything.
+      const values = new Float32Array(length + 16).fill(60000);
+      values.fill(NaN, length);
+      for (const i of at) values[i] = value;
+      const src = upload(backend, fromFloat32(values, dtype));
+      const found = backend.alloc(4);
+      backend.gpu.memory!.findNonFinite(src, dtype, length, found);
+      const [index] = new Uint32Array((await backend.read(found)).buffer);
+      const wanted = values.subarray(0, length).findIndex((x) => !Number.isFinite(x));
+      assertEquals(index, wanted < 0 ? 0xffffffff : wanted);
+      src.free();
+      found.free();
+    }),
+    { numRuns: casesFor(100) },
+  );
 });
 
 testEmulated("gatherHalf is gather rounded to binary16", {}, async () => {

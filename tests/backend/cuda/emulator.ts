@@ -9,7 +9,8 @@ import { emulatorPath } from "../cuda_library.ts";
 const DEFAULTS = {
   driverVersion: 12000,
   devices: 1,
-  major: 9,
+  /** 86 is 8.6; 0: what KVZ_EMULATED_CAPABILITY says, or 9.0. */
+  capability: 0,
   memory: 2 ** 32,
   failAfter: -1,
   failWith: 700,

@@ -8,6 +8,7 @@ import { MODES, type StepSet, TABLES } from "../../../src/stages/quantize/trelli
 import { MAX_S } from "../../../src/stages/quantize/trellis/side.ts";
 import { BACKENDS } from "../../backend/backends.ts";
 import { uniform } from "./cases.ts";
+import { casesFor } from "../../cases.ts";
 
 /** A table with codes below `limit` and both escapes, one of which has all that is left; sums to 2048. */
 function table(limit: number, heaviest: number): Uint16Array {
@@ -96,7 +97,7 @@ Deno.test("adversarial tables and step sets: every backend codes alike, and give
       }
       for (const other of made.slice(1)) assertEquals(other, made[0]);
     }),
-    { numRuns: Number(Deno.env.get("KVZ_CASES") ?? 60) },
+    { numRuns: casesFor(60) },
   );
   for (const backend of backends) backend[Symbol.dispose]();
 });

@@ -10,6 +10,7 @@ import { decodeSide, encodeSide } from "../../../src/stages/quantize/trellis/sid
 import { reconstruct } from "../../../src/stages/quantize/trellis/states.ts";
 import { decodeTrellis, encodeTrellis } from "../../../src/stages/quantize/trellis/trellis.ts";
 import { coefficients, COSTS, fallingModel } from "./cases.ts";
+import { casesFor } from "../../cases.ts";
 
 const kernels = await Promise.all(WASM_BUILDS.map((build) => TrellisKernels.open(build)));
 
@@ -55,7 +56,7 @@ Deno.test("kernels of every build give the reference's integers, whole and after
       const back = unescapeLevels(symbols, escapes, components, tokens, trellisContexts(model, grown), COSTS.limits);
       assertEquals(back, grown.levels);
     }),
-    { numRuns: Number(Deno.env.get("KVZ_CASES") ?? 60) },
+    { numRuns: casesFor(60) },
   );
 });
 

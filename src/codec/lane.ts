@@ -81,16 +81,17 @@ export class InlineLane implements Lane {
   }
 
   async load(setup: Setup): Promise<void> {
-    await this.#attempt(() => this.#load(setup));
+    await this.attempt(() => this.#load(setup));
   }
 
   async run(job: Job): Promise<JobResult> {
     // What is in the memory of a device that failed cannot be had elsewhere.
     const onDevice = "source" in job && job.source !== undefined || "sink" in job && job.sink !== undefined;
-    return onDevice ? await this.#run(job) : await this.#attempt(() => this.#run(job));
+    return onDevice ? await this.#run(job) : await this.attempt(() => this.#run(job));
   }
 
-  async #attempt<T>(task: () => Promise<T>): Promise<T> {
+  /** Does a task; when the backend fails and may be replaced, once more after that. */
+  async attempt<T>(task: () => Promise<T>): Promise<T> {
     const begunOn = this.#backend;
     try {
       return await task();

@@ -103,6 +103,29 @@ testEmulated("what was freed or is of another device is refused", {}, async () =
   await assertRejects(() => backend.read(part), KvzBackendError, "freed");
 });
 
+testEmulated("a read of memory that is not there fails alone", {}, async () => {
+  const backend = await CudaBackend.open();
+  const wrapped = backend.gpu.memory!.wrap({ pointer: 0x1000n, byteLength: 64 });
+  const mine = upload(backend, new Uint8Array(9_000_000).fill(7));
+  // Before it, after it, and longer than the ring.
+  const results = await Promise.allSettled([mine, wrapped, mine, wrapped].map((buffer) => backend.read(buffer)));
+  for (const [i, result] of results.entries()) {
+    if (i % 2 === 0) {
+      assert(result.status === "fulfilled", `${(result as PromiseRejectedResult).reason}`);
+      assertEquals(result.value.findIndex((byte) => byte !== 7), -1);
+    } else {
+      assert(result.status === "rejected" && result.reason instanceof KvzBackendError);
+      assertStringIncludes(result.reason.message, "Cannot read on the cuda backend: CUDA_ERROR_INVALID_VALUE (1)");
+    }
+  }
+  await assertRejects(() => backend.read(wrapped), KvzBackendError, "CUDA_ERROR_INVALID_VALUE (1)");
+  backend.write(mine, Uint8Array.of(8));
+  fp8(backend)();
+  assertEquals([...await backend.read(mine, 0, 2)], [8, 7]);
+  mine.free();
+  backend[Symbol.dispose]();
+});
+
 testEmulated("10,000 calls leave the memory in use as it was", {}, async (emulator) => {
   using backend = await open();
   const run = fp8(backend);

@@ -42,6 +42,16 @@ export function serves(key: string, setup: Setup): boolean {
   return key === setup.key || key === setup.within;
 }
 
+/** What a call throws; null when it does not. */
+function messageOf(call: () => void): string | null {
+  try {
+    call();
+    return null;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
+
 /** A lane in the calling thread. */
 export class InlineLane implements Lane {
   #backend: Backend;
@@ -111,8 +121,9 @@ export class InlineLane implements Lane {
   async #replaceBackend(reason: string): Promise<void> {
     const replace = this.#replace!;
     this.#replace = null;
-    this.close();
-    this.#backend = await replace(reason);
+    // A backend that failed may fail in giving back what it holds as well: the work goes on all the same.
+    const kept = messageOf(() => this.close());
+    this.#backend = await replace(reason + (kept === null ? "" : `; what it held could not be given back (${kept})`));
     if (this.#setup !== null) await this.#load(this.#setup);
   }
 
@@ -142,8 +153,12 @@ export class InlineLane implements Lane {
   }
 
   close(): void {
-    this.#loaded?.codec[Symbol.dispose]();
+    const loaded = this.#loaded;
     this.#loaded = null;
-    this.backend[Symbol.dispose]();
+    try {
+      loaded?.codec[Symbol.dispose]();
+    } finally {
+      this.backend[Symbol.dispose]();
+    }
   }
 }

@@ -4,7 +4,16 @@
  * @module
  */
 import { KvzBackendError } from "../../errors.ts";
-import { CudaDriver, type DeviceFacts, errorName, isSticky, NOT_READY, OUT_OF_MEMORY, SUCCESS } from "./driver.ts";
+import {
+  adviceAfter,
+  CudaDriver,
+  type DeviceFacts,
+  errorName,
+  isSticky,
+  NOT_READY,
+  OUT_OF_MEMORY,
+  SUCCESS,
+} from "./driver.ts";
 import type { Calls } from "./symbols.ts";
 
 /** CU_STREAM_NON_BLOCKING: no order with the legacy default stream. */
@@ -44,7 +53,7 @@ export class CudaContext {
   readonly #events: number[] = [];
   readonly #modules: number[] = [];
   #state: "open" | "lost" | "closed" = "open";
-  #lostBy = "";
+  #lostBy = 0;
 
   private constructor(driver: CudaDriver, facts: DeviceFacts) {
     this.driver = driver;
@@ -104,7 +113,7 @@ export class CudaContext {
     if (!isSticky(code)) throw new KvzBackendError(`Cannot ${what} on the cuda backend: ${errorName(code)}`);
     if (this.#state === "open") {
       this.#state = "lost";
-      this.#lostBy = errorName(code);
+      this.#lostBy = code;
     }
     throw this.#lost();
   }
@@ -128,12 +137,28 @@ export class CudaContext {
     return address;
   }
 
-  /** Gives device memory back, after the work enqueued so far. */
+  /**
+   * Gives device memory back, after the work enqueued so far. That the device is lost, and all memory with it, is not said
+   * here but by the next call.
+   *
+   * @throws {KvzBackendError} when the driver does not take it.
+   */
   free(address: number): void {
     this.#bytesInUse -= this.#memory.get(address) ?? 0;
     if (!this.#memory.delete(address) || this.#state !== "open") return;
-    this.enter();
-    this.check(this.#release(address), "free");
+    this.unlessLost(() => {
+      this.enter();
+      this.check(this.#release(address), "free");
+    });
+  }
+
+  /** Runs calls whose results nobody needs once the device is lost. */
+  unlessLost(run: () => void): void {
+    try {
+      run();
+    } catch (error) {
+      if (this.#state === "open") throw error;
+    }
   }
 
   /** Pinned host memory. */
@@ -251,7 +276,7 @@ export class CudaContext {
 
   #lost(): KvzBackendError {
     return new KvzBackendError(
-      `Cannot use the cuda backend: the device was lost by ${this.#lostBy}; dispose of it and make a new one`,
+      `Cannot use the cuda backend: the device was lost by ${errorName(this.#lostBy)}; ${adviceAfter(this.#lostBy)}`,
     );
   }
 }

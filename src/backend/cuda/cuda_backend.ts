@@ -213,7 +213,10 @@ export class CudaBackend implements Backend {
   }
 
   [Symbol.dispose](): void {
-    this.#products[Symbol.dispose]();
-    this.device[Symbol.dispose]();
+    try {
+      this.#products[Symbol.dispose]();
+    } finally {
+      this.device[Symbol.dispose]();
+    }
   }
 }

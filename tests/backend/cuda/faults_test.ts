@@ -57,7 +57,7 @@ testEmulated("a device that is lost says so in every call, and disposing of it e
   // Read before the fault: it may come either way, but it comes.
   await pending.catch((error) => assert(error instanceof KvzBackendError));
   for (const call of [run, () => backend.alloc(8), () => backend.write(buffer, new Uint8Array(1))]) {
-    assertThrows(call, KvzBackendError, "make a new one");
+    assertThrows(call, KvzBackendError, "start the process anew");
   }
   buffer.free();
   backend[Symbol.dispose]();

@@ -60,8 +60,9 @@ export function addDoctor(program: Command, context: CliContext): void {
         ["workers", said(workers)],
       ]),
       "",
-      ...backends.flatMap(({ name, build, available, reason, host = [] }) => [
+      ...backends.flatMap(({ name, build, available, reason, host = [], cublasLt }) => [
         `${available ? "yes" : "no "}  ${name.padEnd(9)} ${build.padEnd(8)} ${reason}`,
+        ...(cublasLt === undefined ? [] : [`${" ".repeat(24)}cuBLASLt: ${cublasLt}`]),
         ...(host.length === 0 ? [] : [`${" ".repeat(24)}not with the host's bits, so in WASM: ${host.join(", ")}`]),
       ]),
     ]);
@@ -82,14 +83,14 @@ async function probe(check: () => Promise<string>): Promise<Probe> {
   }
 }
 
-/** A backend, and what WebAssembly computes beside it. */
-type TriedBackend = BackendStatus & { readonly host?: readonly string[] };
+/** A backend, what WebAssembly computes beside it, and of cuda the cuBLASLt that it multiplies with, or why none. */
+type TriedBackend = BackendStatus & { readonly host?: readonly string[]; readonly cublasLt?: string };
 
 /** What a backend says of itself is tried: kernels are loaded, memory is taken, a GPU's roundings are compared. */
 async function tryBackend(status: BackendStatus): Promise<TriedBackend> {
   if (!status.available) return status;
   const named = { backend: status.name, ...(status.name === "wasm" ? { build: status.build } : {}) };
-  let host: readonly string[] | undefined;
+  let facts: Pick<TriedBackend, "host" | "cublasLt"> = {};
   const { ok, detail } = await probe(() =>
     scoped(async (scope) => {
       const backend = scope.use(await createBackend(named as BackendOptions));
@@ -97,12 +98,13 @@ async function tryBackend(status: BackendStatus): Promise<TriedBackend> {
       if (backend.gpu !== null) {
         await openNets(backend);
         await openGroups(backend);
-        host = hostWorkOf(backend) ?? [];
+        const { cublasLt } = backend as { readonly cublasLt?: string };
+        facts = { host: hostWorkOf(backend) ?? [], ...(cublasLt === undefined ? {} : { cublasLt }) };
       }
       return "";
     })
   );
-  return ok ? { ...status, ...(host && { host }) } : { ...status, available: false, reason: detail };
+  return ok ? { ...status, ...facts } : { ...status, available: false, reason: detail };
 }
 
 /** DEFLATE there and back through the platform. */

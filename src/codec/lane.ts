@@ -103,19 +103,23 @@ export class InlineLane implements Lane {
   /** Does a task; when the backend fails and may be replaced, once more after that. */
   async attempt<T>(task: () => Promise<T>): Promise<T> {
     const begunOn = this.#backend;
+    const alreadyReplaced = this.#replaced !== null;
     try {
-      return await task();
+      const result = await task();
+      // What a device gave while it failed another job is not trusted.
+      if (alreadyReplaced || this.#replaced === null) return result;
+      await this.#replaced;
     } catch (error) {
       if (!(error instanceof KvzBackendError)) throw error;
       // Of several jobs that fail with a device, the first replaces it.
       this.#replaced ??= this.#replace && begunOn === this.#backend ? this.#replaceBackend(error.message) : null;
       await this.#replaced;
       if (begunOn === this.#backend) throw error;
-      // The other backend may take one job at a time.
-      const again = this.#repeated.catch(() => {}).then(task);
-      this.#repeated = again;
-      return await again;
     }
+    // The other backend may take one job at a time.
+    const again = this.#repeated.catch(() => {}).then(task);
+    this.#repeated = again;
+    return await again;
   }
 
   async #replaceBackend(reason: string): Promise<void> {

@@ -5,6 +5,7 @@ import type { GpuKernels } from "../../src/backend/gpu/kernels.ts";
 import { ReferenceBackend } from "../../src/backend/reference/reference_backend.ts";
 import { type BackendOptions, createBackend, listBackends } from "../../src/backend/select.ts";
 import { Codec } from "../../src/codec/codec.ts";
+import { InlineLane } from "../../src/codec/lane.ts";
 import { Lanes } from "../../src/codec/lanes.ts";
 import { openCodec } from "../../src/codec/open.ts";
 import { KvzBackendError } from "../../src/errors.ts";
@@ -101,6 +102,26 @@ Deno.test("recipe kvz: planning that failed is done anew, by another codec of th
   assertEquals((await second).report.fallback, undefined);
   await assertRejects(() => failing.compress(part, { step: 0.01 }), KvzBackendError, "its device is lost");
   assertEquals((await host.compress(part)).report.backend, "wasm");
+});
+
+Deno.test("what a backend gave while it failed is computed anew", async () => {
+  const lane = new InlineLane(new FailingGpu(0), () => createBackend({ backend: "wasm" }));
+  let open = () => {};
+  const gate = new Promise<void>((resolve) => open = resolve);
+  const begun: string[] = [];
+  const slow = lane.attempt(async () => {
+    begun.push(lane.info.backend);
+    await gate;
+    return lane.info.backend;
+  });
+  const failing = lane.attempt(async () => {
+    if (lane.info.backend === "reference") await lane.backend.read(lane.backend.alloc(4));
+    return "done";
+  });
+  await Promise.resolve().then(open);
+  assertEquals(await Promise.all([slow, failing]), ["wasm", "done"]);
+  assertEquals(begun, ["reference", "wasm"]);
+  lane.close();
 });
 
 Deno.test("a GPU asked for by name is not replaced", async () => {

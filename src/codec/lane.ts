@@ -5,7 +5,7 @@
  * @module
  */
 import type { Backend } from "../backend/backend.ts";
-import { fallbackOf } from "../backend/fallback.ts";
+import { fallbackOf, isOfBackend } from "../backend/fallback.ts";
 import { forgetHostWork, hostWorkOf } from "../backend/host_work.ts";
 import { KvzBackendError } from "../errors.ts";
 import type { ChunkCodec, Job, Setup, TaggedStream } from "../recipes/recipe.ts";
@@ -110,7 +110,7 @@ export class InlineLane implements Lane {
       if (alreadyReplaced || this.#replaced === null) return result;
       await this.#replaced;
     } catch (error) {
-      if (!(error instanceof KvzBackendError)) throw error;
+      if (!isOfBackend(error)) throw error;
       // Of several jobs that fail with a device, the first replaces it.
       this.#replaced ??= this.#replace && begunOn === this.#backend ? this.#replaceBackend(error.message) : null;
       await this.#replaced;

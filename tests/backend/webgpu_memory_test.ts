@@ -1,11 +1,13 @@
 /** The WebGPU backend when the device has no memory left, on a device that says so of buffers beyond a size. */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "deno-std/assert";
 import { type BackendOptions, createBackend } from "../../src/backend/select.ts";
-import { findAdapter } from "../../src/backend/webgpu/adapter.ts";
+import { findAdapter, openDevice } from "../../src/backend/webgpu/adapter.ts";
 import { createWebGpuBackend } from "../../src/backend/webgpu/create.ts";
+import { WebGpuDevice } from "../../src/backend/webgpu/device.ts";
+import { WebGpuBackend } from "../../src/backend/webgpu/webgpu_backend.ts";
 import { Codec } from "../../src/codec/codec.ts";
 import { Lanes } from "../../src/codec/lanes.ts";
-import { KvzBackendError } from "../../src/errors.ts";
+import { KvzBackendError, KvzLimitError } from "../../src/errors.ts";
 import { smallKvzProfile } from "../codec/kvz_profile.ts";
 import { syntheticCache, syntheticProfile } from "../synthetic.ts";
 import { BACKENDS } from "./backends.ts";
@@ -132,6 +134,22 @@ testWebGpu("freed buffers are kept up to a limit, whether anything was computed 
   }
   await backend.read(kept);
   assert(small.held <= 260 << 20, `${small.held} bytes held`);
+});
+
+testWebGpu("a codec goes on in wasm where the device's buffers are too small for it", async () => {
+  const cache = syntheticCache(300);
+  const open = async (options: BackendOptions) => {
+    if (options.backend === "wasm") return await createBackend(options);
+    const limits = { maxBufferSize: 1 << 13 };
+    return new WebGpuBackend(new WebGpuDevice(await openDevice(await findAdapter()), { limits }));
+  };
+  await using codec = new Codec(PROFILES[0], await Lanes.open({}, open));
+  const { report } = await codec.compress(cache);
+  assertEquals(report.backend, "wasm");
+  assertStringIncludes(report.fallback!, "buffers of this WebGPU device have at most 8192");
+  // By its name it is not replaced.
+  await using named = new Codec(PROFILES[0], await Lanes.open({ backend: "webgpu" }, open));
+  await assertRejects(() => named.compress(cache), KvzLimitError, "at most 8192");
 });
 
 const PROFILES = [syntheticProfile(), await smallKvzProfile()];

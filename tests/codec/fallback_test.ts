@@ -130,6 +130,15 @@ Deno.test("a GPU asked for by name is not replaced", async () => {
   assertEquals(codec.info.fallback, undefined);
 });
 
+Deno.test("what is no device of WebGPU is refused", async () => {
+  for (const device of [{}, null, "0", { lost: Promise.resolve(), queue: {} }]) {
+    for (const backend of ["auto", "webgpu"] as const) {
+      const options = { backend, device } as unknown as BackendOptions;
+      await assertRejects(() => openCodec(profile, options), KvzBackendError, "expected a GPUDevice");
+    }
+  }
+});
+
 Deno.test("several threads take no GPU", async () => {
   await using codec = await openCodec(profile, { threads: 2 });
   assertEquals(codec.info.backend, "wasm");
@@ -171,6 +180,21 @@ Deno.test("an adapter without a device, and a device that is lost", async (test)
       assertEquals(codec.info.backend, "wasm");
       assertStringIncludes(codec.info.fallback!, "no memory left");
       await assertRejects(() => openCodec(profile, { backend: "webgpu" }), KvzBackendError, "no memory left");
+    });
+  });
+  await test.step("looking for an adapter fails", async () => {
+    const rejecting = { requestAdapter: () => Promise.reject(new Error("driver crashed")) };
+    await withGpu(rejecting, async () => {
+      for (let i = 0; i < 2; i++) {
+        await using codec = await openCodec(profile);
+        assertEquals(codec.info.backend, "wasm");
+        assertStringIncludes(codec.info.fallback!, "Cannot use the webgpu backend: its runtime finds no adapter");
+        assertStringIncludes(codec.info.fallback!, "driver crashed");
+      }
+      await assertRejects(() => openCodec(profile, { backend: "webgpu" }), KvzBackendError, "driver crashed");
+      const listed = (await listBackends()).find(({ name }) => name === "webgpu")!;
+      assertEquals(listed.available, false);
+      assertStringIncludes(listed.reason, "driver crashed");
     });
   });
   if (!adapter) return;

@@ -4,6 +4,7 @@
  * @module
  */
 import { KvzBackendError } from "../../errors.ts";
+import { FailedBackendError } from "../fallback.ts";
 import { openLibrary } from "./library.ts";
 import type { NativeLibrary } from "./native.ts";
 import type { Calls, DriverTable } from "./symbols.ts";
@@ -147,7 +148,9 @@ export class CudaDriver {
     if (found === 100 || (found === SUCCESS && out[0] === 0)) {
       throw new KvzBackendError("Cannot use the cuda backend: the driver finds no device");
     }
-    driver.require(found, "initialize the driver");
+    if (found !== SUCCESS) {
+      throw new FailedBackendError(`Cannot use the cuda backend: its driver does not start: ${errorName(found)}`);
+    }
     return driver;
   }
 
@@ -201,6 +204,6 @@ export class CudaDriver {
 
   /** @throws {KvzBackendError} when a call failed. */
   require(code: number, what: string): void {
-    if (code !== SUCCESS) throw new KvzBackendError(`Cannot ${what}: ${errorName(code)}`);
+    if (code !== SUCCESS) throw new FailedBackendError(`Cannot ${what}: ${errorName(code)}`);
   }
 }

@@ -47,8 +47,11 @@ export async function openBestGpu(options: BackendOptions): Promise<{ backend: B
   for (const { name, find, open } of GPU_CANDIDATES) {
     if (absent.has(name)) continue;
     try {
-      if ((await find()).fast) return { backend: await open(options), reason: "" };
-      absent.add(name);
+      const { fast, failure } = await find();
+      if (fast) return { backend: await open(options), reason: "" };
+      // What failed may work the next time.
+      if (failure === undefined) absent.add(name);
+      else failures.push(failure);
     } catch (error) {
       if (!(error instanceof KvzBackendError)) throw error;
       failures.push(error.message);

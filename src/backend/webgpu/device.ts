@@ -4,7 +4,8 @@
  *
  * @module
  */
-import { KvzBackendError, KvzLimitError } from "../../errors.ts";
+import { KvzBackendError } from "../../errors.ts";
+import { DeviceLimitError } from "../fallback.ts";
 import type { DeviceBuffer } from "../backend.ts";
 import { LIMITS, type OpenedDevice } from "./adapter.ts";
 import { separateAliases } from "./aliases.ts";
@@ -341,7 +342,7 @@ export class WebGpuDevice {
     // Whole vectors: memory of ours is padded to 16 bytes.
     const size = Math.min(Math.max(16, Math.ceil(byteLength / 16) * 16), gpuBuffer.size - offset);
     const most = this.limits.maxStorageBufferBindingSize;
-    if (size > most) throw new KvzLimitError(`Cannot bind ${size} bytes: this WebGPU device binds at most ${most}`);
+    if (size > most) throw new DeviceLimitError(`Cannot bind ${size} bytes: this WebGPU device binds at most ${most}`);
     return { buffer: gpuBuffer, offset, size };
   }
 

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { KvzLimitError } from "../../errors.ts";
+import { DeviceLimitError } from "../fallback.ts";
 import type { Faults } from "./faults.ts";
 import { STORAGE_USAGE } from "./flags.ts";
 
@@ -43,7 +43,7 @@ export class Memory {
   take(byteLength: number): GPUBuffer {
     const size = Math.max(16, Math.ceil(byteLength / 16) * 16);
     if (size > this.#mostBytes) {
-      throw new KvzLimitError(
+      throw new DeviceLimitError(
         `Cannot allocate ${byteLength} bytes: buffers of this WebGPU device have at most ${this.#mostBytes}`,
       );
     }

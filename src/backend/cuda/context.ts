@@ -11,6 +11,7 @@ import {
   errorName,
   isSticky,
   NOT_READY,
+  NOT_SUPPORTED,
   OUT_OF_MEMORY,
   SUCCESS,
 } from "./driver.ts";
@@ -65,15 +66,18 @@ export class CudaContext {
     this.#device = handle[0];
     driver.require(calls.cuDevicePrimaryCtxRetain(this.#out, this.#device), `open device ${facts.ordinal}`);
     this.#context = Number(this.#out[0]);
+    let stream = 0;
     try {
       driver.require(calls.cuCtxSetCurrent(this.#context), `open device ${facts.ordinal}`);
       driver.require(calls.cuStreamCreate(this.#out, NON_BLOCKING), "make a stream");
+      stream = Number(this.#out[0]);
+      if (facts.memoryPools) this.#pool = this.#createPool();
     } catch (error) {
+      if (stream !== 0) calls.cuStreamDestroy_v2(stream);
       calls.cuDevicePrimaryCtxRelease_v2(this.#device);
       throw error;
     }
-    this.stream = Number(this.#out[0]);
-    if (facts.memoryPools) this.#pool = this.#createPool();
+    this.stream = stream;
   }
 
   /**
@@ -255,15 +259,23 @@ export class CudaContext {
     return this.#pool !== 0 ? this.calls.cuMemFreeAsync(address, this.stream) : this.calls.cuMemFree_v2(address);
   }
 
-  /** A pool of our own, which keeps some of what is freed for the next allocation: others may need the device too. */
+  /**
+   * A pool of our own, which keeps some of what is freed for the next allocation: others may need the device too. 0 where
+   * the driver has none after all, as under some virtual machines: then memory comes from the device itself.
+   */
   #createPool(): number {
+    const { calls } = this;
     // CUmemPoolProps: allocType PINNED (1), handleTypes 0, location { DEVICE (1), ordinal }, the rest 0.
     const props = new Int32Array(32);
     props.set([1, 0, 1, this.facts.ordinal]);
-    this.check(this.calls.cuMemPoolCreate(this.#out, props), "make a memory pool");
+    const made = calls.cuMemPoolCreate(this.#out, props);
+    if (made === NOT_SUPPORTED) return 0;
+    this.check(made, "make a memory pool");
     const pool = Number(this.#out[0]);
     const threshold = BigUint64Array.of(BigInt(Math.floor(this.facts.totalBytes / KEPT_SHARE)));
-    this.check(this.calls.cuMemPoolSetAttribute(pool, RELEASE_THRESHOLD, threshold), "make a memory pool");
+    const set = calls.cuMemPoolSetAttribute(pool, RELEASE_THRESHOLD, threshold);
+    if (set !== SUCCESS) calls.cuMemPoolDestroy(pool);
+    this.check(set, "make a memory pool");
     return pool;
   }
 

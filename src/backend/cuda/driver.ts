@@ -20,6 +20,8 @@ export const SUCCESS = 0;
 export const NOT_READY = 600;
 /** CUresult: no memory. */
 export const OUT_OF_MEMORY = 2;
+/** CUresult: the device or its driver has not what is asked for. */
+export const NOT_SUPPORTED = 801;
 
 /** Names of errors that users meet (cuda.h, CUresult). */
 const NAMES: Readonly<Record<number, string>> = {

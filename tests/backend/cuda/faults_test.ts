@@ -31,6 +31,32 @@ testEmulated("a module that is damaged is refused by name", {}, async () => {
   assertEquals([...await backend.read(buffer)], [1, 2, 3]);
 });
 
+testEmulated("refused modules leave nothing behind while the device is open", {}, async (emulator) => {
+  const texts = new Map(await loadTexts());
+  texts.set("quantize", texts.get("quantize")!.slice(100));
+  using backend = new CudaBackend(await CudaDevice.open(0, { texts }));
+  const run = fp8(backend);
+  const before = emulator.count("objects");
+  for (let i = 0; i < 5; i++) assertThrows(run, KvzBackendError, "load kernels quantize");
+  assertEquals(emulator.count("objects"), before);
+});
+
+testEmulated("without pools of memory, though the device names them, it comes from the device itself", {
+  poolError: 801,
+}, async () => {
+  using backend = await open();
+  const buffer = upload(backend, Uint8Array.of(1, 2, 3));
+  assertEquals([...await backend.read(buffer)], [1, 2, 3]);
+  buffer.free();
+});
+
+testEmulated("a pool that cannot be made is an error that leaves nothing open", { poolError: 2 }, async (emulator) => {
+  for (let i = 0; i < 3; i++) {
+    await assertRejects(open, KvzBackendError, "Cannot make a memory pool on the cuda backend: CUDA_ERROR_OUT_OF_MEM");
+    assertEquals(emulator.count("objects"), 0);
+  }
+});
+
 testEmulated("a kernel or module that is not there is refused by name", {}, async () => {
   using device = await CudaDevice.open();
   const one = { grid: [1, 1, 1], block: [1, 1, 1] } as const;

@@ -104,9 +104,15 @@ function absent(path: string, cause: unknown): KvzBackendError {
 }
 
 function inDeno(deno: typeof Deno, path: string, table: NativeTable): Opened {
-  const granted = deno.permissions.querySync({ name: "ffi" }).state === "granted" ||
-    deno.permissions.querySync({ name: "ffi", path }).state === "granted";
-  if (!granted) throw new KvzBackendError(`loading ${path} needs permission; run with --allow-ffi`);
+  // Pointers, by which memory of the library is read, need the permission for all libraries.
+  if (deno.permissions.querySync({ name: "ffi" }).state !== "granted") {
+    const forThis = deno.permissions.querySync({ name: "ffi", path }).state === "granted";
+    throw new KvzBackendError(
+      forThis
+        ? `loading ${path} and reading its memory needs --allow-ffi without a path`
+        : `loading ${path} needs permission; run with --allow-ffi`,
+    );
+  }
   const functions: Record<string, Deno.ForeignFunction & { optional: true }> = {};
   for (const [name, parameters] of Object.entries(table)) {
     functions[name] = { parameters, result: "i32", optional: true };

@@ -121,6 +121,12 @@ testEmulated("Deno without the permission is told the flag, and asks nobody", {}
     // Without leave to read the variable the driver itself is looked for.
     const { out: other } = await exec([DENO, "run", "--no-check", file], { env });
     assertStringIncludes(other, "loading libcuda.so.1 needs permission");
+    // One for this library alone loads it, but does not let its memory be read.
+    const partly = [DENO, "run", "--no-check", "--allow-env", "--allow-sys", `--allow-ffi=${emulator.path}`, file];
+    const { out: third } = await exec(partly, { env });
+    for (const line of third.trim().split("\n")) {
+      assertStringIncludes(line, `loading ${emulator.path} and reading its memory needs --allow-ffi without a path`);
+    }
   } finally {
     await Deno.remove(file);
   }

@@ -6,6 +6,7 @@
 import type { Command } from "commander";
 import { availableParallelism } from "node:os";
 import process from "node:process";
+import { fallbackOf } from "../../src/backend/fallback.ts";
 import { detectBuild, supportsBuild } from "../../src/backend/wasm/detect.ts";
 import { WASM_BUILDS } from "../../src/backend/wasm/exports.ts";
 import { type BackendOptions, type BackendStatus, createBackend, listBackends } from "../../src/backend/select.ts";
@@ -25,12 +26,16 @@ export function addDoctor(program: Command, context: CliContext): void {
   const command = program.command("doctor")
     .description("check backends, WASM builds, DEFLATE and threads of this runtime; exit code 6 when none can be used");
   addJsonOption(command).action(async (flags: JsonFlag) => {
-    const backends = await Promise.all((await listBackends()).map(tryBackend));
+    const backends = await tryBackends();
     const wasmBuilds = Object.fromEntries(WASM_BUILDS.map((build) => [build, supportsBuild(build)]));
+    let fallback: string | undefined;
+    let gpu = false;
     const auto = await probe(() =>
       scoped(async (scope) => {
-        const { name, build } = scope.use(await createBackend());
-        return `${name} ${build}`;
+        const backend = scope.use(await createBackend());
+        fallback = fallbackOf(backend);
+        gpu = backend.gpu !== null;
+        return `${backend.name} ${backend.build}`;
       })
     );
     const deflate = await probe(checkDeflate);
@@ -42,7 +47,7 @@ export function addDoctor(program: Command, context: CliContext): void {
       cores: availableParallelism(),
       backends,
       wasmBuilds,
-      auto,
+      auto: { ...auto, ...(fallback === undefined ? {} : { fallback }) },
       compressionStream: deflate,
       workers,
       healthy: auto.ok && deflate.ok,
@@ -55,7 +60,7 @@ export function addDoctor(program: Command, context: CliContext): void {
         ["runtime", Object.entries(result.runtime).map(([name, version]) => `${name} ${version}`).join(", ")],
         ["platform", `${result.platform}, ${result.cores} logical processors`],
         ["WASM builds", `${WASM_BUILDS.filter(supportsBuild).join(", ") || "none"} (best: ${detectBuild() ?? "none"})`],
-        ["auto", auto.ok ? `takes ${auto.detail}` : auto.detail],
+        ["auto", auto.ok ? `takes ${auto.detail}${aside(gpu, fallback)}` : auto.detail],
         ["DEFLATE", said(deflate)],
         ["workers", said(workers)],
       ]),
@@ -67,6 +72,12 @@ export function addDoctor(program: Command, context: CliContext): void {
       ]),
     ]);
   });
+}
+
+/** What else there is to know of the backend that auto takes. */
+function aside(gpu: boolean, fallback: string | undefined): string {
+  if (fallback !== undefined) return ` in place of a GPU that fails: ${fallback}`;
+  return gpu ? ` with one thread (--threads 1), with more wasm ${detectBuild() ?? "(which is not there)"}` : "";
 }
 
 /** Whether something works, and what came of it or why not. */
@@ -85,6 +96,18 @@ async function probe(check: () => Promise<string>): Promise<Probe> {
 
 /** A backend, what WebAssembly computes beside it, and of cuda the cuBLASLt that it multiplies with, or why none. */
 type TriedBackend = BackendStatus & { readonly host?: readonly string[]; readonly cublasLt?: string };
+
+/** All backends tried. Where a GPU fails at it, the reasons of the others are those of a machine without it. */
+async function tryBackends(): Promise<TriedBackend[]> {
+  const listed = await listBackends();
+  const tried = await Promise.all(listed.map(tryBackend));
+  const failures = tried.flatMap(({ name, available, reason }, i): [string, string][] =>
+    listed[i].available && !available && name !== "wasm" ? [[name, reason]] : []
+  );
+  if (failures.length === 0) return tried;
+  const reasons = await listBackends(new Map(failures));
+  return tried.map((one, i) => one.available ? { ...one, reason: reasons[i].reason } : one);
+}
 
 /** What a backend says of itself is tried: kernels are loaded, memory is taken, a GPU's roundings are compared. */
 async function tryBackend(status: BackendStatus): Promise<TriedBackend> {

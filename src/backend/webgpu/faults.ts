@@ -10,6 +10,8 @@ import { KvzBackendError } from "../../errors.ts";
 const LOSS_MILLISECONDS = 100;
 
 const SCOPES = ["validation", "out-of-memory", "internal"] as const;
+/** As they are popped. */
+const POPPED = SCOPES.toReversed();
 
 /** An error, and the number of the call that made it. */
 interface Fault {
@@ -57,7 +59,7 @@ export class Faults {
     try {
       return run();
     } finally {
-      for (const scope of SCOPES.toReversed()) {
+      for (const scope of POPPED) {
         this.#collect(this.#device.popErrorScope(), (error) => {
           failed?.(scope === "out-of-memory");
           this.#tell({

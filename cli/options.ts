@@ -25,9 +25,12 @@ export interface BackendFlags {
 /** Adds {@linkcode BackendFlags} to a command. */
 export function addBackendOptions(command: Command): Command {
   return command
-    .option("--backend <name>", "what computes: auto, webgpu, wasm, reference (see kvz doctor)", "auto")
+    .option("--backend <name>", "what computes: auto, cuda, webgpu, wasm, reference (see kvz doctor)", "auto")
     .addOption(
-      new Option("--threads <n>", "threads; 0 takes one a logical processor, with a GPU one")
+      new Option(
+        "--threads <n>",
+        "threads; 0 takes one a logical processor, with --backend cuda or webgpu one; auto takes a GPU with 1",
+      )
         .argParser(wholeNumber("--threads", 0, 256)).default(0),
     )
     .addOption(

@@ -6,6 +6,7 @@
 import type { Command } from "commander";
 import { availableParallelism } from "node:os";
 import process from "node:process";
+import { fallbackOf } from "../../src/backend/fallback.ts";
 import { detectBuild, supportsBuild } from "../../src/backend/wasm/detect.ts";
 import { WASM_BUILDS } from "../../src/backend/wasm/exports.ts";
 import { type BackendOptions, type BackendStatus, createBackend, listBackends } from "../../src/backend/select.ts";
@@ -25,12 +26,16 @@ export function addDoctor(program: Command, context: CliContext): void {
   const command = program.command("doctor")
     .description("check backends, WASM builds, DEFLATE and threads of this runtime; exit code 6 when none can be used");
   addJsonOption(command).action(async (flags: JsonFlag) => {
-    const backends = await Promise.all((await listBackends()).map(tryBackend));
+    const backends = await tryBackends();
     const wasmBuilds = Object.fromEntries(WASM_BUILDS.map((build) => [build, supportsBuild(build)]));
+    let fallback: string | undefined;
+    let gpu = false;
     const auto = await probe(() =>
       scoped(async (scope) => {
-        const { name, build } = scope.use(await createBackend());
-        return `${name} ${build}`;
+        const backend = scope.use(await createBackend());
+        fallback = fallbackOf(backend);
+        gpu = backend.gpu !== null;
+        return `${backend.name} ${backend.build}`;
       })
     );
     const deflate = await probe(checkDeflate);
@@ -42,7 +47,7 @@ export function addDoctor(program: Command, context: CliContext): void {
       cores: availableParallelism(),
       backends,
       wasmBuilds,
-      auto,
+      auto: { ...auto, ...(fallback === undefined ? {} : { fallback }) },
       compressionStream: deflate,
       workers,
       healthy: auto.ok && deflate.ok,
@@ -55,17 +60,24 @@ export function addDoctor(program: Command, context: CliContext): void {
         ["runtime", Object.entries(result.runtime).map(([name, version]) => `${name} ${version}`).join(", ")],
         ["platform", `${result.platform}, ${result.cores} logical processors`],
         ["WASM builds", `${WASM_BUILDS.filter(supportsBuild).join(", ") || "none"} (best: ${detectBuild() ?? "none"})`],
-        ["auto", auto.ok ? `takes ${auto.detail}` : auto.detail],
+        ["auto", auto.ok ? `takes ${auto.detail}${aside(gpu, fallback)}` : auto.detail],
         ["DEFLATE", said(deflate)],
         ["workers", said(workers)],
       ]),
       "",
-      ...backends.flatMap(({ name, build, available, reason, host = [] }) => [
+      ...backends.flatMap(({ name, build, available, reason, host = [], cublasLt }) => [
         `${available ? "yes" : "no "}  ${name.padEnd(9)} ${build.padEnd(8)} ${reason}`,
+        ...(cublasLt === undefined ? [] : [`${" ".repeat(24)}cuBLASLt: ${cublasLt}`]),
         ...(host.length === 0 ? [] : [`${" ".repeat(24)}not with the host's bits, so in WASM: ${host.join(", ")}`]),
       ]),
     ]);
   });
+}
+
+/** What else there is to know of the backend that auto takes. */
+function aside(gpu: boolean, fallback: string | undefined): string {
+  if (fallback !== undefined) return ` in place of a GPU that fails: ${fallback}`;
+  return gpu ? ` with one thread (--threads 1), with more wasm ${detectBuild() ?? "(which is not there)"}` : "";
 }
 
 /** Whether something works, and what came of it or why not. */
@@ -82,14 +94,26 @@ async function probe(check: () => Promise<string>): Promise<Probe> {
   }
 }
 
-/** A backend, and what WebAssembly computes beside it. */
-type TriedBackend = BackendStatus & { readonly host?: readonly string[] };
+/** A backend, what WebAssembly computes beside it, and of cuda the cuBLASLt that it multiplies with, or why none. */
+type TriedBackend = BackendStatus & { readonly host?: readonly string[]; readonly cublasLt?: string };
+
+/** All backends tried. Where a GPU fails at it, the reasons of the others are those of a machine without it. */
+async function tryBackends(): Promise<TriedBackend[]> {
+  const listed = await listBackends();
+  const tried = await Promise.all(listed.map(tryBackend));
+  const failures = tried.flatMap(({ name, available, reason }, i): [string, string][] =>
+    listed[i].available && !available && name !== "wasm" ? [[name, reason]] : []
+  );
+  if (failures.length === 0) return tried;
+  const reasons = await listBackends(new Map(failures));
+  return tried.map((one, i) => one.available ? { ...one, reason: reasons[i].reason } : one);
+}
 
 /** What a backend says of itself is tried: kernels are loaded, memory is taken, a GPU's roundings are compared. */
 async function tryBackend(status: BackendStatus): Promise<TriedBackend> {
   if (!status.available) return status;
   const named = { backend: status.name, ...(status.name === "wasm" ? { build: status.build } : {}) };
-  let host: readonly string[] | undefined;
+  let facts: Pick<TriedBackend, "host" | "cublasLt"> = {};
   const { ok, detail } = await probe(() =>
     scoped(async (scope) => {
       const backend = scope.use(await createBackend(named as BackendOptions));
@@ -97,12 +121,13 @@ async function tryBackend(status: BackendStatus): Promise<TriedBackend> {
       if (backend.gpu !== null) {
         await openNets(backend);
         await openGroups(backend);
-        host = hostWorkOf(backend) ?? [];
+        const { cublasLt } = backend as { readonly cublasLt?: string };
+        facts = { host: hostWorkOf(backend) ?? [], ...(cublasLt === undefined ? {} : { cublasLt }) };
       }
       return "";
     })
   );
-  return ok ? { ...status, ...(host && { host }) } : { ...status, available: false, reason: detail };
+  return ok ? { ...status, ...facts } : { ...status, available: false, reason: detail };
 }
 
 /** DEFLATE there and back through the platform. */

@@ -18,10 +18,14 @@ static_assert(sizeof(Result) == 96, "size of a result");
 
 const uint64_t MARK = 0x6b767a4c74, ALGORITHM = 0x616c676f;
 static long long products, live;
+static int refusal;
 
 // For tests: products computed, and objects that were not given back.
 extern "C" __attribute__((visibility("default"))) long long kvzProducts() { return products; }
 extern "C" __attribute__((visibility("default"))) long long kvzObjects() { return live; }
+
+// For tests: the status that cublasLtCreate gives from now on, as on a driver that is too old for the library.
+extern "C" __attribute__((visibility("default"))) int kvzRefuse(int status) { return refusal = status; }
 
 template <class T>
 static T* make(void** out, T value) {
@@ -37,7 +41,10 @@ static int drop(void* object) {
   return SUCCESS;
 }
 
-API cublasLtCreate(void** out) { make(out, Handle{MARK}); return SUCCESS; }
+API cublasLtCreate(void** out) {
+  if (refusal == SUCCESS) make(out, Handle{MARK});
+  return refusal;
+}
 API cublasLtDestroy(Handle* handle) { return handle->mark == MARK ? drop(handle) : INVALID_VALUE; }
 API cublasLtMatmulDescCreate(void** out, int compute, int scale) { make(out, Operation{compute, scale, 0}); return SUCCESS; }
 API cublasLtMatmulDescDestroy(Operation* operation) { return drop(operation); }

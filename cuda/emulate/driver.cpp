@@ -28,7 +28,7 @@ enum {
 // What tests set, by kvzEmulate.
 static struct {
   long long driverVersion = 12000, devices = 1, capability = 0, memory = 1ll << 32, failAfter = -1,
-            failWith = ILLEGAL_ADDRESS, busy = 0, pools = 1;
+            failWith = ILLEGAL_ADDRESS, busy = 0, pools = 1, init = SUCCESS, poolError = SUCCESS;
 } machine;
 
 // Major and minor part of the compute capability in one number: 86 is 8.6.
@@ -65,7 +65,8 @@ static long long allocated, objects, launches;
 
 // "driverVersion", "devices", "capability" (86 is 8.6; 0: what KVZ_EMULATED_CAPABILITY says, or 9.0), "memory" (bytes),
 // "failAfter" (launches; -1 never), "failWith" (an error code), "busy" (how often an event says that it is not ready),
-// "pools" (0: none); "reset" ends a lost state. Returns -1 for an unknown name.
+// "pools" (0: none), "init" and "poolError" (what cuInit and cuMemPoolCreate give); "reset" ends a lost state. Returns -1
+// for an unknown name.
 extern "C" __attribute__((visibility("default"))) int kvzEmulate(const char* name, long long value) {
   std::string n = name;
   if (n == "driverVersion") machine.driverVersion = value;
@@ -76,6 +77,8 @@ extern "C" __attribute__((visibility("default"))) int kvzEmulate(const char* nam
   else if (n == "failWith") machine.failWith = value;
   else if (n == "busy") machine.busy = value;
   else if (n == "pools") machine.pools = value;
+  else if (n == "init") machine.init = value;
+  else if (n == "poolError") machine.poolError = value;
   else if (n == "reset") lost = 0;
   else return -1;
   return 0;
@@ -93,7 +96,7 @@ extern "C" __attribute__((visibility("default"))) long long kvzEmulated(const ch
 
 // ---- devices and contexts
 
-API cuInit(unsigned) { return SUCCESS; }
+API cuInit(unsigned) { return (Result)machine.init; }
 API cuDriverGetVersion(int* version) { *version = (int)machine.driverVersion; return SUCCESS; }
 API cuDeviceGetCount(int* count) { *count = (int)machine.devices; return SUCCESS; }
 API cuDeviceGet(int* device, int ordinal) {
@@ -254,7 +257,13 @@ API cuMemFree_v2(Pointer pointer) {
   allocations.erase(found);
   return SUCCESS;
 }
-API cuMemPoolCreate(void** pool, const void*) { ALIVE; *pool = malloc(1); objects++; return SUCCESS; }
+API cuMemPoolCreate(void** pool, const void*) {
+  ALIVE;
+  if (machine.poolError != SUCCESS) return (Result)machine.poolError;
+  *pool = malloc(1);
+  objects++;
+  return SUCCESS;
+}
 API cuMemPoolDestroy(void* pool) { ALIVE; free(pool); objects--; return SUCCESS; }
 API cuMemPoolSetAttribute(void*, int, void*) { ALIVE; return SUCCESS; }
 API cuMemAllocFromPoolAsync(Pointer* pointer, size_t bytes, void*, void*) { return cuMemAlloc_v2(pointer, bytes); }

@@ -1,9 +1,21 @@
 /**
- * Why a backend stands in for a better one that is there but failed.
+ * Why a backend stands in for a better one that is there but failed, and by what failures one does.
  *
  * @module
  */
+import { KvzBackendError, KvzLimitError } from "../errors.ts";
 import type { Backend } from "./backend.ts";
+
+/** A backend is there but does not start: "auto" says so, other than where there is none. */
+export class FailedBackendError extends KvzBackendError {}
+
+/** A device cannot hold or bind so much. Another backend may. */
+export class DeviceLimitError extends KvzLimitError {}
+
+/** Whether an error is of the backend, so that another one may do the work: not of the data. */
+export function isOfBackend(error: unknown): error is KvzBackendError | DeviceLimitError {
+  return error instanceof KvzBackendError || error instanceof DeviceLimitError;
+}
 
 const reasons = new WeakMap<Backend, string>();
 

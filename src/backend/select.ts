@@ -97,9 +97,14 @@ function mayHaveGpu(): boolean {
   return navigator?.gpu !== undefined || "process" in globalThis;
 }
 
-/** All backends, best first, with the reason why each is or is not used when "auto" is asked for with one thread. */
-export async function listBackends(): Promise<BackendStatus[]> {
-  const { rows, taken } = await (await import("./gpu/choose.ts")).listGpus();
+/**
+ * All backends, best first, with the reason why each is or is not used when "auto" is asked for with one thread. None is
+ * opened for it.
+ *
+ * @param failures messages of GPU backends, by name, that failed when the caller opened them: "auto" passes them over.
+ */
+export async function listBackends(failures: ReadonlyMap<string, string> = new Map()): Promise<BackendStatus[]> {
+  const { rows, taken } = await (await import("./gpu/choose.ts")).listGpus(failures);
   const best = detectBuild();
   const wasm = WASM_BUILDS.toReversed().map((build): BackendStatus => {
     const available = supportsBuild(build);

@@ -194,7 +194,8 @@ export class FileDecoder {
     const { model, dtype: storedDType } = this.header;
     const facts = { model, storedDType, dtype: this.dtype, openBackend: this.#lanes.openBackend };
     const options = this.recipe.parseOptions({ ...this.header.recipe.options });
-    const setup = await this.recipe.loadSetup(this.#profile, facts, plan, append ? options : undefined, options);
+    const appended = append ? options : undefined;
+    const setup = await this.#lanes.plan(() => this.recipe.loadSetup(this.#profile, facts, plan, appended, options));
     this.#settings = setup.settings;
     await this.#lanes.load(setup);
   }

@@ -95,7 +95,7 @@ export async function prepareEncode(
     const { dtype } = source;
     const selected = selection?.plan;
     const facts = { model, storedDType: dtype, dtype, selected, openBackend: lanes.openBackend };
-    setup = await recipe.planSetup(profile, facts, recipeOptions);
+    setup = await lanes.plan(() => recipe.planSetup(profile, facts, recipeOptions));
     if (setups.size >= MAX_SETUPS) setups.clear();
     if (selection === undefined) setups.set(key, setup);
   }

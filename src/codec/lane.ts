@@ -5,7 +5,7 @@
  * @module
  */
 import type { Backend } from "../backend/backend.ts";
-import { fallbackOf } from "../backend/fallback.ts";
+import { fallbackOf, isOfBackend } from "../backend/fallback.ts";
 import { forgetHostWork, hostWorkOf } from "../backend/host_work.ts";
 import { KvzBackendError } from "../errors.ts";
 import type { ChunkCodec, Job, Setup, TaggedStream } from "../recipes/recipe.ts";
@@ -40,6 +40,16 @@ export interface Lane {
 /** Whether a lane that has loaded `key` needs nothing to run a setup. */
 export function serves(key: string, setup: Setup): boolean {
   return key === setup.key || key === setup.within;
+}
+
+/** What a call throws; null when it does not. */
+function messageOf(call: () => void): string | null {
+  try {
+    call();
+    return null;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
 }
 
 /** A lane in the calling thread. */
@@ -81,37 +91,43 @@ export class InlineLane implements Lane {
   }
 
   async load(setup: Setup): Promise<void> {
-    await this.#attempt(() => this.#load(setup));
+    await this.attempt(() => this.#load(setup));
   }
 
   async run(job: Job): Promise<JobResult> {
     // What is in the memory of a device that failed cannot be had elsewhere.
     const onDevice = "source" in job && job.source !== undefined || "sink" in job && job.sink !== undefined;
-    return onDevice ? await this.#run(job) : await this.#attempt(() => this.#run(job));
+    return onDevice ? await this.#run(job) : await this.attempt(() => this.#run(job));
   }
 
-  async #attempt<T>(task: () => Promise<T>): Promise<T> {
+  /** Does a task; when the backend fails and may be replaced, once more after that. */
+  async attempt<T>(task: () => Promise<T>): Promise<T> {
     const begunOn = this.#backend;
+    const alreadyReplaced = this.#replaced !== null;
     try {
-      return await task();
+      const result = await task();
+      // What a device gave while it failed another job is not trusted.
+      if (alreadyReplaced || this.#replaced === null) return result;
+      await this.#replaced;
     } catch (error) {
-      if (!(error instanceof KvzBackendError)) throw error;
+      if (!isOfBackend(error)) throw error;
       // Of several jobs that fail with a device, the first replaces it.
       this.#replaced ??= this.#replace && begunOn === this.#backend ? this.#replaceBackend(error.message) : null;
       await this.#replaced;
       if (begunOn === this.#backend) throw error;
-      // The other backend may take one job at a time.
-      const again = this.#repeated.catch(() => {}).then(task);
-      this.#repeated = again;
-      return await again;
     }
+    // The other backend may take one job at a time.
+    const again = this.#repeated.catch(() => {}).then(task);
+    this.#repeated = again;
+    return await again;
   }
 
   async #replaceBackend(reason: string): Promise<void> {
     const replace = this.#replace!;
     this.#replace = null;
-    this.close();
-    this.#backend = await replace(reason);
+    // A backend that failed may fail in giving back what it holds as well: the work goes on all the same.
+    const kept = messageOf(() => this.close());
+    this.#backend = await replace(reason + (kept === null ? "" : `; what it held could not be given back (${kept})`));
     if (this.#setup !== null) await this.#load(this.#setup);
   }
 
@@ -141,8 +157,12 @@ export class InlineLane implements Lane {
   }
 
   close(): void {
-    this.#loaded?.codec[Symbol.dispose]();
+    const loaded = this.#loaded;
     this.#loaded = null;
-    this.backend[Symbol.dispose]();
+    try {
+      loaded?.codec[Symbol.dispose]();
+    } finally {
+      this.backend[Symbol.dispose]();
+    }
   }
 }

@@ -25,7 +25,7 @@ export class Lanes {
   /** Jobs under way of each lane. */
   readonly #running: number[];
   readonly #waiting: (() => void)[] = [];
-  /** Makes a backend like the lanes' in this thread. */
+  /** Makes a backend like the lanes' in this thread: what computes with it goes through {@linkcode plan}. */
   readonly openBackend: () => Promise<Backend>;
 
   private constructor(lanes: readonly Lane[], openBackend: () => Promise<Backend>) {
@@ -53,11 +53,15 @@ export class Lanes {
     const threads = wanted === 0 ? await logicalProcessors() : wanted;
     const automatic = (backend.backend ?? "auto") === "auto";
     if (threads === 1) {
-      const openBackend = () => createBackend(backend);
+      let chosen: BackendOptions = backend;
+      const openBackend = () => createBackend(chosen);
       const first = await openBackend();
       // A GPU that was not asked for by name may fail.
       const replace = automatic && first.gpu !== null
-        ? async (reason: string) => markFallback(await createBackend({ backend: "wasm" }), reason)
+        ? async (reason: string) => {
+          chosen = { backend: "wasm" };
+          return markFallback(await openBackend(), reason);
+        }
         : null;
       return new Lanes([new InlineLane(first, replace)], openBackend);
     }
@@ -112,6 +116,15 @@ export class Lanes {
     const [lane] = this.#lanes;
     if (this.#lanes.length === 1 && lane instanceof InlineLane) return lane.backend;
     throw new KvzBackendError("Cannot use device memory: the codec has several threads, expected one");
+  }
+
+  /**
+   * Runs what computes on backends of {@linkcode openBackend} before there are jobs. A GPU that fails there is replaced as
+   * one that fails in a job is, and it is done again.
+   */
+  async plan<T>(task: () => T | Promise<T>): Promise<T> {
+    const [lane] = this.#lanes;
+    return lane instanceof InlineLane ? await lane.attempt(async () => await task()) : await task();
   }
 
   /** Loads a setup into every lane. */

@@ -64,10 +64,18 @@ function encodersOf(profile: KvzProfile, most: number, options: KvzOptions): Kvz
   return { older: encoder(s), recent: encoder(clampS(nearestS(stepOf(s) * options.recentStep))) };
 }
 
-function forwardOf(profile: KvzProfile, { openBackend }: SetupFacts): Promise<Uint16Array> {
-  let forward = forwards.get(profile);
-  if (forward === undefined) forwards.set(profile, forward = computeForward(profile, openBackend));
-  return forward;
+/** Computed once a profile. What fails is not kept, and is the error of the codec on whose backend it failed alone. */
+async function forwardOf(profile: KvzProfile, { openBackend }: SetupFacts): Promise<Uint16Array> {
+  const begun = await forwards.get(profile)?.catch(() => undefined);
+  if (begun !== undefined) return begun;
+  const forward = computeForward(profile, openBackend);
+  forwards.set(profile, forward);
+  try {
+    return await forward;
+  } catch (error) {
+    if (forwards.get(profile) === forward) forwards.delete(profile);
+    throw error;
+  }
 }
 
 async function computeForward(profile: KvzProfile, openBackend: () => Promise<Backend>): Promise<Uint16Array> {

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { assert, assertEquals, assertRejects } from "deno-std/assert";
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "deno-std/assert";
 import { paddedLength } from "../../src/backend/backend.ts";
 import { CudaBackend } from "../../src/backend/cuda/cuda_backend.ts";
 import { CublasLt } from "../../src/backend/cuda/cublaslt.ts";
@@ -78,6 +78,44 @@ if (emulated) {
       }
     });
     counts.close();
+  });
+
+  Deno.test("a cuBLASLt that was found but does not work is passed over, and the backend says why", async () => {
+    const path = await buildCublasLt();
+    const library = Deno.dlopen(path, { kvzRefuse: { parameters: ["i32"], result: "i32" } });
+    using device = await CudaDevice.open();
+    {
+      // The first is no library, the second another one.
+      const found = await CublasLt.find(device, ["/nowhere/libcublasLt.so.13", "libm.so.6", path]);
+      assertEquals(found.detail, path);
+      found.library![Symbol.dispose]();
+    }
+    try {
+      library.symbols.kvzRefuse(1);
+      const { library: none, detail } = await CublasLt.find(device, ["libm.so.6", path]);
+      assertEquals(none, null);
+      assertStringIncludes(detail, "libm.so.6 has no function cublasLtCreate");
+      assertStringIncludes(detail, `${path}: cublasLtCreate gave status 1`);
+      const { detail: absence } = await CublasLt.find(device, ["/nowhere/a.so", "/nowhere/b.so"]);
+      assertEquals(absence, "not used: none of /nowhere/a.so, /nowhere/b.so can be loaded");
+      // One that is asked for is not passed over.
+      for (const named of [path, "libm.so.6"]) {
+        await withVariable(named, async () => {
+          await assertRejects(() => CudaBackend.open(), KvzBackendError, `KVZ_CUBLASLT names ${named}, which`);
+        });
+      }
+    } finally {
+      library.symbols.kvzRefuse(0);
+      library.close();
+    }
+    await withVariable("off", async () => {
+      using backend = await CudaBackend.open();
+      assertEquals(backend.cublasLt, "not used: KVZ_CUBLASLT is off");
+    });
+    await withVariable(path, async () => {
+      using backend = await CudaBackend.open();
+      assertEquals(backend.cublasLt, path);
+    });
   });
 
   Deno.test("cuBLASLt is left alone where it is off, and named where it cannot be loaded", async () => {

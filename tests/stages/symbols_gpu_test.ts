@@ -67,7 +67,7 @@ testEntropy("rows of tokens and rows of streams are each other's transpose", asy
 
 testEntropy(
   "columns from anywhere become rows anywhere, and nothing beside them changes",
-  async (backend, kernels, label) => {
+  async (backend, kernels) => {
     const sizes = fc.record({
       tokens: fc.oneof(fc.nat(70), fc.constantFrom(64, 128, 132)),
       column: fc.oneof(fc.nat(9), fc.constantFrom(16, 64)),

@@ -4,7 +4,17 @@
  * @module
  */
 import { KvzBackendError } from "../../errors.ts";
-import { CudaDriver, type DeviceFacts, errorName, isSticky, NOT_READY, OUT_OF_MEMORY, SUCCESS } from "./driver.ts";
+import {
+  adviceAfter,
+  CudaDriver,
+  type DeviceFacts,
+  errorName,
+  isSticky,
+  NOT_READY,
+  NOT_SUPPORTED,
+  OUT_OF_MEMORY,
+  SUCCESS,
+} from "./driver.ts";
 import type { Calls } from "./symbols.ts";
 
 /** CU_STREAM_NON_BLOCKING: no order with the legacy default stream. */
@@ -44,7 +54,7 @@ export class CudaContext {
   readonly #events: number[] = [];
   readonly #modules: number[] = [];
   #state: "open" | "lost" | "closed" = "open";
-  #lostBy = "";
+  #lostBy = 0;
 
   private constructor(driver: CudaDriver, facts: DeviceFacts) {
     this.driver = driver;
@@ -56,15 +66,18 @@ export class CudaContext {
     this.#device = handle[0];
     driver.require(calls.cuDevicePrimaryCtxRetain(this.#out, this.#device), `open device ${facts.ordinal}`);
     this.#context = Number(this.#out[0]);
+    let stream = 0;
     try {
       driver.require(calls.cuCtxSetCurrent(this.#context), `open device ${facts.ordinal}`);
       driver.require(calls.cuStreamCreate(this.#out, NON_BLOCKING), "make a stream");
+      stream = Number(this.#out[0]);
+      if (facts.memoryPools) this.#pool = this.#createPool();
     } catch (error) {
+      if (stream !== 0) calls.cuStreamDestroy_v2(stream);
       calls.cuDevicePrimaryCtxRelease_v2(this.#device);
       throw error;
     }
-    this.stream = Number(this.#out[0]);
-    if (facts.memoryPools) this.#pool = this.#createPool();
+    this.stream = stream;
   }
 
   /**
@@ -104,7 +117,7 @@ export class CudaContext {
     if (!isSticky(code)) throw new KvzBackendError(`Cannot ${what} on the cuda backend: ${errorName(code)}`);
     if (this.#state === "open") {
       this.#state = "lost";
-      this.#lostBy = errorName(code);
+      this.#lostBy = code;
     }
     throw this.#lost();
   }
@@ -128,12 +141,28 @@ export class CudaContext {
     return address;
   }
 
-  /** Gives device memory back, after the work enqueued so far. */
+  /**
+   * Gives device memory back, after the work enqueued so far. That the device is lost, and all memory with it, is not said
+   * here but by the next call.
+   *
+   * @throws {KvzBackendError} when the driver does not take it.
+   */
   free(address: number): void {
     this.#bytesInUse -= this.#memory.get(address) ?? 0;
     if (!this.#memory.delete(address) || this.#state !== "open") return;
-    this.enter();
-    this.check(this.#release(address), "free");
+    this.unlessLost(() => {
+      this.enter();
+      this.check(this.#release(address), "free");
+    });
+  }
+
+  /** Runs calls whose results nobody needs once the device is lost. */
+  unlessLost(run: () => void): void {
+    try {
+      run();
+    } catch (error) {
+      if (this.#state === "open") throw error;
+    }
   }
 
   /** Pinned host memory. */
@@ -230,15 +259,23 @@ export class CudaContext {
     return this.#pool !== 0 ? this.calls.cuMemFreeAsync(address, this.stream) : this.calls.cuMemFree_v2(address);
   }
 
-  /** A pool of our own, which keeps some of what is freed for the next allocation: others may need the device too. */
+  /**
+   * A pool of our own, which keeps some of what is freed for the next allocation: others may need the device too. 0 where
+   * the driver has none after all, as under some virtual machines: then memory comes from the device itself.
+   */
   #createPool(): number {
+    const { calls } = this;
     // CUmemPoolProps: allocType PINNED (1), handleTypes 0, location { DEVICE (1), ordinal }, the rest 0.
     const props = new Int32Array(32);
     props.set([1, 0, 1, this.facts.ordinal]);
-    this.check(this.calls.cuMemPoolCreate(this.#out, props), "make a memory pool");
+    const made = calls.cuMemPoolCreate(this.#out, props);
+    if (made === NOT_SUPPORTED) return 0;
+    this.check(made, "make a memory pool");
     const pool = Number(this.#out[0]);
     const threshold = BigUint64Array.of(BigInt(Math.floor(this.facts.totalBytes / KEPT_SHARE)));
-    this.check(this.calls.cuMemPoolSetAttribute(pool, RELEASE_THRESHOLD, threshold), "make a memory pool");
+    const set = calls.cuMemPoolSetAttribute(pool, RELEASE_THRESHOLD, threshold);
+    if (set !== SUCCESS) calls.cuMemPoolDestroy(pool);
+    this.check(set, "make a memory pool");
     return pool;
   }
 
@@ -251,7 +288,7 @@ export class CudaContext {
 
   #lost(): KvzBackendError {
     return new KvzBackendError(
-      `Cannot use the cuda backend: the device was lost by ${this.#lostBy}; dispose of it and make a new one`,
+      `Cannot use the cuda backend: the device was lost by ${errorName(this.#lostBy)}; ${adviceAfter(this.#lostBy)}`,
     );
   }
 }

@@ -7,11 +7,13 @@
 import { KvzBackendError } from "../../errors.ts";
 import type { DeviceBuffer } from "../backend.ts";
 import type { CudaBuffer, CudaDevice } from "./device.ts";
-import { environment, type NativeCalls, openNative } from "./native.ts";
+import { environment, type NativeCalls, nativePlatform, openNative } from "./native.ts";
 
 /** Variable that names the library: a path, or "off". */
 const VARIABLE = "KVZ_CUBLASLT";
-const NAMES = ["libcublasLt.so.13", "libcublasLt.so.12", "cublasLt64_13.dll", "cublasLt64_12.dll"];
+/** Names of versions 13 and 12, the newer first. */
+const NAMES = ["libcublasLt.so.13", "libcublasLt.so.12"];
+const WINDOWS_NAMES = ["cublasLt64_13.dll", "cublasLt64_12.dll"];
 
 const TABLE = {
   cublasLtCreate: ["buffer"],
@@ -71,6 +73,16 @@ interface Plan {
   readonly algorithm: Uint8Array<ArrayBuffer> | null;
 }
 
+/** What was found of it. */
+export interface FoundCublasLt {
+  readonly library: CublasLt | null;
+  /** Path of the library, or why none is used. */
+  readonly detail: string;
+}
+
+/** There is no library of a name. */
+class AbsentError extends KvzBackendError {}
+
 /** The library on one device. */
 export class CublasLt {
   /** Multiplications of a product from which it is to be asked. */
@@ -84,31 +96,63 @@ export class CublasLt {
   readonly #zero = new Float32Array(1);
   #workspace: CudaBuffer | null = null;
 
-  private constructor(calls: NativeCalls<typeof TABLE>, device: CudaDevice, least: number) {
+  private constructor(calls: NativeCalls<typeof TABLE>, device: CudaDevice, least: number, handle: number) {
     this.least = least;
     this.#calls = calls;
     this.#device = device;
-    this.#check(device.enqueue(() => calls.cublasLtCreate(this.#out)), "cublasLtCreate");
-    this.#handle = Number(this.#out[0]);
+    this.#handle = handle;
   }
 
   /**
    * Opens it for a device.
    *
-   * @returns null when there is none, or KVZ_CUBLASLT is "off"
+   * @returns null when there is none that works, or KVZ_CUBLASLT is "off"
    * @throws {KvzBackendError} when the library that KVZ_CUBLASLT names cannot be loaded, or does not start.
    */
   static async open(device: CudaDevice, least: number = LEAST): Promise<CublasLt | null> {
+    return (await CublasLt.look(device, least)).library;
+  }
+
+  /** As {@linkcode open}, with the path of the library or why none is used. */
+  static async look(device: CudaDevice, least: number = LEAST): Promise<FoundCublasLt> {
     const named = environment(VARIABLE);
-    if (named === "off") return null;
-    for (const path of named === undefined ? NAMES : [named]) {
-      const library = await openNative(path, TABLE).catch((cause) => {
-        if (named === undefined) return null;
-        throw new KvzBackendError(`Cannot use cuBLASLt: ${VARIABLE} names ${named}, which cannot be loaded`, { cause });
-      });
-      if (library !== null) return new CublasLt(library.calls, device, least);
+    if (named === "off") return { library: null, detail: `not used: ${VARIABLE} is off` };
+    if (named === undefined) {
+      const names = nativePlatform()?.startsWith("win") ? WINDOWS_NAMES : NAMES;
+      return await CublasLt.find(device, names, least);
     }
-    return null;
+    try {
+      return { library: await CublasLt.#load(named, device, least), detail: named };
+    } catch (cause) {
+      const which = `${VARIABLE} names ${named}, which cannot be used`;
+      throw new KvzBackendError(`Cannot use cuBLASLt: ${which} (${(cause as Error).message})`, { cause });
+    }
+  }
+
+  /** The first of several libraries that works: one that is there may be too new for the driver. */
+  static async find(device: CudaDevice, paths: readonly string[], least: number = LEAST): Promise<FoundCublasLt> {
+    const failures: string[] = [];
+    for (const path of paths) {
+      try {
+        return { library: await CublasLt.#load(path, device, least), detail: path };
+      } catch (error) {
+        if (!(error instanceof KvzBackendError)) throw error;
+        if (!(error instanceof AbsentError)) failures.push(error.message);
+      }
+    }
+    const reason = failures.length > 0 ? failures.join("; ") : `none of ${paths.join(", ")} can be loaded`;
+    return { library: null, detail: `not used: ${reason}` };
+  }
+
+  static async #load(path: string, device: CudaDevice, least: number): Promise<CublasLt> {
+    const { calls, lacks } = await openNative(path, TABLE).catch((cause) => {
+      throw new AbsentError((cause as Error).message, { cause });
+    });
+    if (lacks.length > 0) throw new KvzBackendError(`${path} has no function ${lacks[0]}`);
+    const out = new BigUint64Array(1);
+    const status = device.enqueue(() => calls.cublasLtCreate(out));
+    if (status !== 0) throw new KvzBackendError(`${path}: cublasLtCreate gave status ${status}`);
+    return new CublasLt(calls, device, least, Number(out[0]));
   }
 
   /**

@@ -28,13 +28,16 @@ export class CudaBackend implements Backend {
   readonly build: string;
   readonly gpu: GpuKernels;
   readonly device: CudaDevice;
+  /** Path of the cuBLASLt that multiplies, or why none does. */
+  readonly cublasLt: string;
   readonly #rows: CudaRows;
   readonly #products: CudaProducts;
   readonly #quantizer: CudaQuantizer;
 
-  /** `cublas`: for large products of the fused calls; null for own kernels only. */
-  constructor(device: CudaDevice, cublas: CublasLt | null = null) {
+  /** `cublas`: for large products of the fused calls; null for own kernels only. `cublasLt` says which, or why none. */
+  constructor(device: CudaDevice, cublas: CublasLt | null = null, cublasLt: string = "not asked for") {
     this.device = device;
+    this.cublasLt = cublasLt;
     this.build = buildOf(device.computeCapability);
     this.#rows = new CudaRows(device);
     this.#products = new CudaProducts(device, this.#rows, cublas);
@@ -61,7 +64,8 @@ export class CudaBackend implements Backend {
   static async open(ordinal: number = 0, options?: CudaDeviceOptions): Promise<CudaBackend> {
     const device = await CudaDevice.open(ordinal, options);
     try {
-      return new CudaBackend(device, await CublasLt.open(device));
+      const { library, detail } = await CublasLt.look(device);
+      return new CudaBackend(device, library, detail);
     } catch (error) {
       device[Symbol.dispose]();
       throw error;
@@ -214,7 +218,10 @@ export class CudaBackend implements Backend {
   }
 
   [Symbol.dispose](): void {
-    this.#products[Symbol.dispose]();
-    this.device[Symbol.dispose]();
+    try {
+      this.#products[Symbol.dispose]();
+    } finally {
+      this.device[Symbol.dispose]();
+    }
   }
 }

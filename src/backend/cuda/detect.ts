@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { FailedBackendError } from "../fallback.ts";
 import type { GpuFound } from "../gpu/candidates.ts";
 import { CudaDriver } from "./driver.ts";
 import { namedLibrary, VARIABLE } from "./library.ts";
@@ -22,6 +23,8 @@ export async function findCuda(): Promise<GpuFound> {
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
     const detail = message.replace(/^Cannot use the cuda backend: /, "");
-    return { available: false, fast: false, detail };
+    // One that has to be asked for does not count as there.
+    const failed = error instanceof FailedBackendError && namedLibrary() === undefined;
+    return { available: false, fast: false, detail, ...(failed && { failure: message }) };
   }
 }

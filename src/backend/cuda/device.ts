@@ -290,7 +290,7 @@ export class CudaDevice {
   }
 
   #free(address: number): void {
-    if (this.#context.open) this.#downloads.enqueueAll();
+    if (this.#context.open) this.#context.unlessLost(() => this.#downloads.enqueueAll());
     this.#context.free(address);
   }
 }

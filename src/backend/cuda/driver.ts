@@ -4,6 +4,7 @@
  * @module
  */
 import { KvzBackendError } from "../../errors.ts";
+import { FailedBackendError } from "../fallback.ts";
 import { openLibrary } from "./library.ts";
 import type { NativeLibrary } from "./native.ts";
 import type { Calls, DriverTable } from "./symbols.ts";
@@ -19,6 +20,8 @@ export const SUCCESS = 0;
 export const NOT_READY = 600;
 /** CUresult: no memory. */
 export const OUT_OF_MEMORY = 2;
+/** CUresult: the device or its driver has not what is asked for. */
+export const NOT_SUPPORTED = 801;
 
 /** Names of errors that users meet (cuda.h, CUresult). */
 const NAMES: Readonly<Record<number, string>> = {
@@ -26,30 +29,51 @@ const NAMES: Readonly<Record<number, string>> = {
   2: "CUDA_ERROR_OUT_OF_MEMORY",
   3: "CUDA_ERROR_NOT_INITIALIZED",
   4: "CUDA_ERROR_DEINITIALIZED",
+  34: "CUDA_ERROR_STUB_LIBRARY",
+  36: "CUDA_ERROR_CALL_REQUIRES_NEWER_DRIVER",
   46: "CUDA_ERROR_DEVICE_UNAVAILABLE",
   100: "CUDA_ERROR_NO_DEVICE",
   101: "CUDA_ERROR_INVALID_DEVICE",
+  102: "CUDA_ERROR_DEVICE_NOT_LICENSED",
   200: "CUDA_ERROR_INVALID_IMAGE",
   201: "CUDA_ERROR_INVALID_CONTEXT",
   209: "CUDA_ERROR_NO_BINARY_FOR_GPU",
   214: "CUDA_ERROR_ECC_UNCORRECTABLE",
   218: "CUDA_ERROR_INVALID_PTX",
+  220: "CUDA_ERROR_NVLINK_UNCORRECTABLE",
+  221: "CUDA_ERROR_JIT_COMPILER_NOT_FOUND",
   222: "CUDA_ERROR_UNSUPPORTED_PTX_VERSION",
+  223: "CUDA_ERROR_JIT_COMPILATION_DISABLED",
+  226: "CUDA_ERROR_CONTAINED",
   400: "CUDA_ERROR_INVALID_HANDLE",
   500: "CUDA_ERROR_NOT_FOUND",
   700: "CUDA_ERROR_ILLEGAL_ADDRESS",
   701: "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES",
   702: "CUDA_ERROR_LAUNCH_TIMEOUT",
+  709: "CUDA_ERROR_CONTEXT_IS_DESTROYED",
+  710: "CUDA_ERROR_ASSERT",
+  714: "CUDA_ERROR_HARDWARE_STACK_ERROR",
   715: "CUDA_ERROR_ILLEGAL_INSTRUCTION",
   716: "CUDA_ERROR_MISALIGNED_ADDRESS",
+  717: "CUDA_ERROR_INVALID_ADDRESS_SPACE",
+  718: "CUDA_ERROR_INVALID_PC",
   719: "CUDA_ERROR_LAUNCH_FAILED",
+  721: "CUDA_ERROR_TENSOR_MEMORY_LEAK",
+  800: "CUDA_ERROR_NOT_PERMITTED",
+  801: "CUDA_ERROR_NOT_SUPPORTED",
   802: "CUDA_ERROR_SYSTEM_NOT_READY",
   803: "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH",
+  804: "CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE",
+  805: "CUDA_ERROR_MPS_CONNECTION_FAILED",
+  810: "CUDA_ERROR_MPS_CLIENT_TERMINATED",
+  911: "CUDA_ERROR_EXTERNAL_DEVICE",
   999: "CUDA_ERROR_UNKNOWN",
 };
 
-/** Errors after which a context gives nothing but errors. */
-const STICKY: ReadonlySet<number> = new Set([214, 220, 700, 702, 710, 714, 715, 716, 717, 718, 719, 999]);
+/** Errors of which cuda.h (13.0) says that the process gets nothing else from CUDA until it is started anew. */
+const ENDS_PROCESS: ReadonlySet<number> = new Set([226, 700, 702, 714, 715, 716, 717, 718, 719, 721, 810, 911]);
+/** Errors after which a context gives nothing but errors: the driver shuts down, the device or the context is gone. */
+const ENDS_CONTEXT: ReadonlySet<number> = new Set([4, 46, 201, 214, 220, 709, 710, 999]);
 
 /** Attributes of a device (cuda.h, CUdevice_attribute). */
 export const ATTRIBUTES = {
@@ -68,7 +92,14 @@ export function errorName(code: number): string {
 
 /** Whether an error ends the context. */
 export function isSticky(code: number): boolean {
-  return STICKY.has(code);
+  return ENDS_CONTEXT.has(code) || ENDS_PROCESS.has(code);
+}
+
+/** What helps after an error that ended the context. */
+export function adviceAfter(code: number): string {
+  return ENDS_PROCESS.has(code)
+    ? "start the process anew, as CUDA asks for after this error"
+    : "dispose of it and make a new one";
 }
 
 /** A version as people write it: 12040 is 12.4. */
@@ -122,7 +153,9 @@ export class CudaDriver {
     if (found === 100 || (found === SUCCESS && out[0] === 0)) {
       throw new KvzBackendError("Cannot use the cuda backend: the driver finds no device");
     }
-    driver.require(found, "initialize the driver");
+    if (found !== SUCCESS) {
+      throw new FailedBackendError(`Cannot use the cuda backend: its driver does not start: ${errorName(found)}`);
+    }
     return driver;
   }
 
@@ -177,6 +210,6 @@ export class CudaDriver {
 
   /** @throws {KvzBackendError} when a call failed. */
   require(code: number, what: string): void {
-    if (code !== SUCCESS) throw new KvzBackendError(`Cannot ${what}: ${errorName(code)}`);
+    if (code !== SUCCESS) throw new FailedBackendError(`Cannot ${what}: ${errorName(code)}`);
   }
 }

@@ -5,7 +5,6 @@
  */
 import { KvzBackendError } from "../../errors.ts";
 import type { CudaContext } from "./context.ts";
-import { SUCCESS } from "./driver.ts";
 import { MODULES } from "./ptx/index.ts";
 
 /** Name of a module: a file of cuda/. */
@@ -100,11 +99,9 @@ export class Modules {
     const options = Int32Array.from(JIT_LOG);
     const values = BigUint64Array.of(BigInt(log), BigInt(LOG_BYTES));
     const code = context.calls.cuModuleLoadDataEx(out, text, options.length, options, values);
-    if (code !== SUCCESS) {
-      const said = new TextDecoder().decode(chars.slice(0, Math.max(chars.indexOf(0), 0))).trim();
-      context.check(code, `load kernels ${module}${said === "" ? "" : `: ${said}`}`);
-    }
-    context.freeHost(log);
+    const said = new TextDecoder().decode(chars.slice(0, Math.max(chars.indexOf(0), 0))).trim();
+    context.unlessLost(() => context.freeHost(log));
+    context.check(code, `load kernels ${module}${said === "" ? "" : `: ${said}`}`);
     const handle = Number(out[0]);
     context.keepModule(handle);
     return handle;

@@ -23,6 +23,8 @@ type AnyCall = (...values: (number | ArrayBufferView<ArrayBuffer>)[]) => number;
 /** An open library. */
 export interface NativeLibrary<T extends NativeTable> {
   readonly calls: NativeCalls<T>;
+  /** Functions of the table that it has not. */
+  readonly lacks: readonly string[];
   /** Host memory of the library, at an address that it gave. */
   view(address: number, byteLength: number): ArrayBuffer;
 }
@@ -75,8 +77,13 @@ export async function openNative<T extends NativeTable>(path: string, table: T):
   const { deno } = runtime();
   const { find, view } = deno === undefined ? await withKoffi(path, table) : inDeno(deno, path, table);
   const calls: Record<string, AnyCall> = {};
-  for (const name of Object.keys(table)) calls[name] = find(name) ?? missing(path, name);
-  return { calls: calls as unknown as NativeCalls<T>, view };
+  const lacks: string[] = [];
+  for (const name of Object.keys(table)) {
+    const found = find(name);
+    if (found === null) lacks.push(name);
+    calls[name] = found ?? missing(path, name);
+  }
+  return { calls: calls as unknown as NativeCalls<T>, lacks, view };
 }
 
 /** What an open library has. */
@@ -97,9 +104,15 @@ function absent(path: string, cause: unknown): KvzBackendError {
 }
 
 function inDeno(deno: typeof Deno, path: string, table: NativeTable): Opened {
-  const granted = deno.permissions.querySync({ name: "ffi" }).state === "granted" ||
-    deno.permissions.querySync({ name: "ffi", path }).state === "granted";
-  if (!granted) throw new KvzBackendError(`loading ${path} needs permission; run with --allow-ffi`);
+  // Pointers, by which memory of the library is read, need the permission for all libraries.
+  if (deno.permissions.querySync({ name: "ffi" }).state !== "granted") {
+    const forThis = deno.permissions.querySync({ name: "ffi", path }).state === "granted";
+    throw new KvzBackendError(
+      forThis
+        ? `loading ${path} and reading its memory needs --allow-ffi without a path`
+        : `loading ${path} needs permission; run with --allow-ffi`,
+    );
+  }
   const functions: Record<string, Deno.ForeignFunction & { optional: true }> = {};
   for (const [name, parameters] of Object.entries(table)) {
     functions[name] = { parameters, result: "i32", optional: true };

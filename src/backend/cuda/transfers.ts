@@ -4,7 +4,6 @@
  *
  * @module
  */
-import { KvzBackendError } from "../../errors.ts";
 import type { CudaContext } from "./context.ts";
 
 /** Sections of a ring. */
@@ -75,6 +74,8 @@ interface Job {
   readonly into: Uint8Array<ArrayBuffer>;
   /** Bytes whose copies are enqueued. */
   enqueued: number;
+  /** Why the rest cannot be: whoever asked for it is told. */
+  failure?: unknown;
 }
 
 /** A copy under way. */
@@ -113,14 +114,14 @@ export class Downloads {
     this.#fill();
     while (this.#jobs.includes(job) || this.#pieces.some((piece) => piece.job === job)) {
       this.#context.enter();
-      const piece = this.#pieces[0];
-      if (piece === undefined) throw new KvzBackendError("Cannot read on the cuda backend: an earlier read failed");
+      const [piece] = this.#pieces;
       await this.#context.wait(this.#events[piece.section]);
       // The ring is gone when the device was closed meanwhile.
       this.#context.enter();
       // Another read may have taken it meanwhile.
       if (this.#pieces[0] === piece) this.#take();
     }
+    if (job.failure !== undefined) throw job.failure;
     return job.into;
   }
 
@@ -137,22 +138,34 @@ export class Downloads {
     return (this.#ring ??= new Ring(this.#context)).events;
   }
 
-  /** Enqueues copies as long as there is room. */
+  /** Enqueues copies as long as there is room: afterwards the ring is full, or no read is left. */
   #fill(): void {
-    const ring = this.#ring ??= new Ring(this.#context);
-    const { calls, stream } = this.#context;
     while (this.#jobs.length > 0 && this.#pieces.length < SECTIONS) {
       const [job] = this.#jobs;
-      const section = this.#next;
-      const length = Math.min(job.into.length - job.enqueued, SECTION_BYTES);
-      const address = ring.address + section * SECTION_BYTES;
-      this.#context.check(calls.cuMemcpyDtoHAsync_v2(address, job.from + job.enqueued, length, stream), "read");
-      this.#context.check(calls.cuEventRecord(ring.events[section], stream), "read");
-      this.#pieces.push({ job, begin: job.enqueued, length, section });
-      this.#next = (section + 1) % SECTIONS;
-      job.enqueued += length;
+      try {
+        this.#enqueue(job);
+      } catch (failure) {
+        // Of the memory that it reads (the caller's may be gone), not of the read or write that made room.
+        job.failure = failure;
+        this.#jobs.shift();
+        continue;
+      }
       if (job.enqueued === job.into.length) this.#jobs.shift();
     }
+  }
+
+  /** Enqueues a section's copy of a read. */
+  #enqueue(job: Job): void {
+    const ring = this.#ring ??= new Ring(this.#context);
+    const { calls, stream } = this.#context;
+    const section = this.#next;
+    const length = Math.min(job.into.length - job.enqueued, SECTION_BYTES);
+    const address = ring.address + section * SECTION_BYTES;
+    this.#context.check(calls.cuMemcpyDtoHAsync_v2(address, job.from + job.enqueued, length, stream), "read");
+    this.#context.check(calls.cuEventRecord(ring.events[section], stream), "read");
+    this.#pieces.push({ job, begin: job.enqueued, length, section });
+    this.#next = (section + 1) % SECTIONS;
+    job.enqueued += length;
   }
 
   /** Takes the first piece, which is there, out of the ring. */

@@ -15,6 +15,8 @@ export interface GpuFound {
   readonly fast: boolean;
   /** The device's name, or why it is not taken, or not there. */
   readonly detail: string;
+  /** Message of the error by which it failed, though it is there. */
+  readonly failure?: string;
 }
 
 /** A GPU backend. */
@@ -49,8 +51,8 @@ const webgpu: GpuCandidate = {
       return { available: false, fast: false, detail: "this runtime has no navigator.gpu" };
     }
     const { findWebGpu } = await import("../webgpu/create.ts");
-    const { adapter, software, reason } = await findWebGpu();
-    if (adapter === null) return { available: false, fast: false, detail: reason };
+    const { adapter, software, reason, failed } = await findWebGpu();
+    if (adapter === null) return { available: false, fast: false, detail: reason, ...(failed && { failure: reason }) };
     const detail = software ? `its adapter computes on the processor (${adapter}); must be asked for` : adapter;
     return { available: true, fast: !software, detail };
   },

@@ -47,8 +47,11 @@ export async function openBestGpu(options: BackendOptions): Promise<{ backend: B
   for (const { name, find, open } of GPU_CANDIDATES) {
     if (absent.has(name)) continue;
     try {
-      if ((await find()).fast) return { backend: await open(options), reason: "" };
-      absent.add(name);
+      const { fast, failure } = await find();
+      if (fast) return { backend: await open(options), reason: "" };
+      // What failed may work the next time.
+      if (failure === undefined) absent.add(name);
+      else failures.push(failure);
     } catch (error) {
       if (!(error instanceof KvzBackendError)) throw error;
       failures.push(error.message);
@@ -57,12 +60,23 @@ export async function openBestGpu(options: BackendOptions): Promise<{ backend: B
   return { backend: null, reason: failures.join("; ") };
 }
 
-/** The rows of all GPU backends, and the one that "auto" takes with one thread. */
-export async function listGpus(): Promise<{ rows: BackendStatus[]; taken: string | null }> {
+/**
+ * The rows of all GPU backends, and the one that "auto" takes with one thread.
+ *
+ * @param failures messages of those that failed when they were opened: "auto" passes them over
+ */
+export async function listGpus(
+  failures: ReadonlyMap<string, string>,
+): Promise<{ rows: BackendStatus[]; taken: string | null }> {
   const rows: BackendStatus[] = [];
   let taken: string | null = null;
   for (const { name, find } of GPU_CANDIDATES) {
-    const { available, fast, detail } = await find();
+    const failure = failures.get(name);
+    const { available, fast, detail } = failure === undefined
+      ? await find()
+      : { available: false, fast: false, detail: failure };
+    // One that was looked for in vain before may have come since.
+    if (fast) absent.delete(name);
     const reason = !available
       ? detail
       : !fast

@@ -5,6 +5,7 @@
  * @module
  */
 import { KvzBackendError } from "../../errors.ts";
+import { FailedBackendError } from "../fallback.ts";
 
 /** Limits of which the adapter's best is asked for. All others stay at WebGPU's defaults. */
 export const LIMITS = [
@@ -96,11 +97,18 @@ export async function findGpu(): Promise<GPU> {
 /**
  * The best adapter.
  *
- * @throws {KvzBackendError} when there is none.
+ * @throws {KvzBackendError} when there is none, or looking for it fails.
  */
 export async function findAdapter(): Promise<GPUAdapter> {
   silenceMesa();
-  const adapter = await (await findGpu()).requestAdapter({ powerPreference: "high-performance" });
+  const gpu = await findGpu();
+  let adapter: GPUAdapter | null;
+  try {
+    adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new FailedBackendError(`Cannot use the webgpu backend: its runtime finds no adapter: ${reason}`, { cause });
+  }
   if (adapter === null) {
     throw new KvzBackendError("Cannot use the webgpu backend: there is no adapter (no GPU, or no driver for it)");
   }

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { KvzLimitError } from "../../errors.ts";
+import { DeviceLimitError } from "../fallback.ts";
 import { type DeviceBasis, paddedLength } from "../backend.ts";
 import type { WebGpuBuffer } from "./buffer.ts";
 import type { WebGpuDevice } from "./device.ts";
@@ -41,7 +41,7 @@ export class WebGpuBasis implements DeviceBasis {
     const rowBytes = this.stride * 2;
     const most = rowBytes === 0 ? Infinity : Math.floor(device.mostBytes / rowBytes / 8) * 8;
     if (most === 0) {
-      throw new KvzLimitError(
+      throw new DeviceLimitError(
         `Cannot bind 8 components of ${features} features: this WebGPU device binds at most ${device.mostBytes} bytes`,
       );
     }

@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { KvzBackendError, KvzLimitError } from "../../errors.ts";
+import { KvzBackendError } from "../../errors.ts";
+import { DeviceLimitError } from "../fallback.ts";
 import { type DeviceBuffer, paddedLength } from "../backend.ts";
 import type { DeviceLayer, GpuDense } from "../gpu/dense.ts";
 import { paddedLayer, requireLayerRun } from "../gpu/dense_check.ts";
@@ -96,7 +97,7 @@ export class WebGpuDense implements GpuDense {
     const bytes = paddedLength(inputs) * 16;
     const most = bytes === 0 ? TILE_COLUMNS : Math.floor(this.#device.mostBytes / bytes);
     if (most === 0) {
-      throw new KvzLimitError(
+      throw new DeviceLimitError(
         `Cannot bind ${bytes} bytes of weights: this WebGPU device binds at most ${this.#device.mostBytes}`,
       );
     }
@@ -115,7 +116,9 @@ export class WebGpuDense implements GpuDense {
     const rowBytes = Math.max(depth, columns) * 16;
     const most = Math.min(Math.floor(mostBytes / rowBytes), limits.maxComputeWorkgroupsPerDimension * TILE);
     if (most === 0) {
-      throw new KvzLimitError(`Cannot bind a row of ${rowBytes} bytes: this WebGPU device binds at most ${mostBytes}`);
+      throw new DeviceLimitError(
+        `Cannot bind a row of ${rowBytes} bytes: this WebGPU device binds at most ${mostBytes}`,
+      );
     }
     for (let at = 0; at < count; at += most) {
       const end = Math.min(count, at + most);

@@ -4,7 +4,8 @@
  *
  * @module
  */
-import { KvzBackendError, KvzLimitError } from "../../errors.ts";
+import { KvzBackendError } from "../../errors.ts";
+import { DeviceLimitError } from "../fallback.ts";
 import type { DeviceBuffer } from "../backend.ts";
 import { LIMITS, type OpenedDevice } from "./adapter.ts";
 import { separateAliases } from "./aliases.ts";
@@ -101,7 +102,7 @@ export class WebGpuDevice {
     this.limits = { ...found, ...limits };
     this.alignment = this.limits.minStorageBufferOffsetAlignment;
     this.#faults = new Faults(device);
-    this.#memory = new Memory(device, this.#faults, this.limits.maxBufferSize);
+    this.#memory = new Memory(device, this.#faults, this.limits.maxBufferSize, this.#pending);
     this.#pipelines = new Pipelines(device, this.features.subgroups);
     this.#uniforms = new UniformBuffer(device);
     this.#staging = new Staging(device);
@@ -200,11 +201,14 @@ export class WebGpuDevice {
     const pieces: { staging: GPUBuffer; at: number; length: number }[] = [];
     for (let at = from; at < to; at += STAGING_BYTES) {
       const length = Math.min(STAGING_BYTES, to - at);
-      const staging = this.#faults.scoped("read", () => this.#staging.take(length));
+      const staging = this.#faults.scoped("read", () => this.#staging.take(length), (outOfMemory) => {
+        if (outOfMemory) this.#memory.trim(0);
+      });
       this.#push({ from: gpuBuffer, fromOffset: at, to: staging, toOffset: 0, byteLength: length }, [gpuBuffer]);
       pieces.push({ staging, at, length });
     }
     this.flush();
+    const reading = this.#faults.beginReading();
     const out = new Uint8Array(byteLength);
     const mapped = await Promise.allSettled(
       pieces.map(({ staging, at, length }) =>
@@ -215,7 +219,7 @@ export class WebGpuDevice {
       ),
     );
     if (mapped.some(({ status }) => status === "rejected")) await this.#faults.explain();
-    await this.#faults.settle();
+    await this.#faults.settle(reading);
     for (const piece of mapped) {
       if (piece.status === "rejected") {
         throw piece.reason instanceof KvzBackendError
@@ -277,6 +281,9 @@ export class WebGpuDevice {
     const names = [...new Set(commands.map((it) => "pipeline" in it ? it.pipeline.label : "copy"))].join(", ");
     this.#faults.scoped(`run ${names}`, () => {
       this.device.queue.submit([encodeCommands(this.device, commands, this.#uniforms, this.#profiler)]);
+    }, (outOfMemory) => {
+      // Their buffer may be what there was no memory for.
+      if (outOfMemory) this.#uniforms.destroy();
     });
     this.#memory.trim();
   }
@@ -335,7 +342,7 @@ export class WebGpuDevice {
     // Whole vectors: memory of ours is padded to 16 bytes.
     const size = Math.min(Math.max(16, Math.ceil(byteLength / 16) * 16), gpuBuffer.size - offset);
     const most = this.limits.maxStorageBufferBindingSize;
-    if (size > most) throw new KvzLimitError(`Cannot bind ${size} bytes: this WebGPU device binds at most ${most}`);
+    if (size > most) throw new DeviceLimitError(`Cannot bind ${size} bytes: this WebGPU device binds at most ${most}`);
     return { buffer: gpuBuffer, offset, size };
   }
 

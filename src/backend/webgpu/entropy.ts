@@ -7,7 +7,7 @@
 import type { RansContexts } from "../../stages/entropy/rans_contexts.ts";
 import { type RansTables, requireTables } from "../../stages/entropy/rans_tables.ts";
 import { usedLanes } from "../../stages/entropy/rans_stream.ts";
-import { KvzLimitError } from "../../errors.ts";
+import { DeviceLimitError } from "../fallback.ts";
 import type { DeviceBuffer } from "../backend.ts";
 import type { DeviceContexts, DeviceTables, GpuEntropy, StreamBatch, TransposedPart } from "../gpu/entropy.ts";
 import { requireBatchContexts, requireDecode, requireEncode } from "../gpu/entropy_check.ts";
@@ -200,7 +200,7 @@ export class WebGpuEntropy implements GpuEntropy {
   #requireRounds({ rows, tokens }: StreamBatch, walks: number): void {
     const { adapter } = this.#device;
     if (walks * rows * (Math.ceil(tokens / 32) + 2) <= LLVMPIPE_ROUNDS || !/llvmpipe/i.test(adapter)) return;
-    throw new KvzLimitError(
+    throw new DeviceLimitError(
       `Cannot code a stream of ${rows} rows of ${tokens} symbols on ${adapter}: this adapter ends the loops of a ` +
         `kernel after 65,535 rounds; backend wasm codes it`,
     );

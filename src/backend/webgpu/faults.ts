@@ -1,6 +1,6 @@
 /**
  * What goes wrong on a WebGPU device: errors arrive by error scopes after the call that made them, and a lost device
- * makes every call a silent no-op. Here they are collected, and thrown by the next call or read.
+ * makes every call a silent no-op. Here they are collected, and thrown by the next call or the next reads.
  *
  * @module
  */
@@ -10,12 +10,29 @@ import { KvzBackendError } from "../../errors.ts";
 const LOSS_MILLISECONDS = 100;
 
 const SCOPES = ["validation", "out-of-memory", "internal"] as const;
+/** As they are popped. */
+const POPPED = SCOPES.toReversed();
+
+/** An error, and the number of the call that made it. */
+interface Fault {
+  readonly call: number;
+  readonly error: KvzBackendError;
+}
+
+/** A read under way: what it gives depends on all calls before it. */
+export interface Reading {
+  readonly afterCall: number;
+  fault: Fault | null;
+}
 
 /** Errors of one device. */
 export class Faults {
   readonly #device: GPUDevice;
   readonly #waiting = new Set<Promise<void>>();
-  #errors: KvzBackendError[] = [];
+  readonly #readings = new Set<Reading>();
+  /** The first error that no read has told yet. */
+  #untold: Fault | null = null;
+  #calls = 0;
   #lost: string | null = null;
   /** Rejects when the device is lost. */
   readonly lost: Promise<never>;
@@ -30,14 +47,27 @@ export class Faults {
     this.lost.catch(() => {});
   }
 
-  /** Runs calls of the WebGPU API; their errors are thrown by a later {@linkcode settle}. */
-  scoped<T>(task: string, run: () => T): T {
+  /**
+   * Runs calls of the WebGPU API; their errors are thrown by the next {@linkcode settle}.
+   *
+   * @param failed is told of an error, and whether it was for want of memory
+   */
+  scoped<T>(task: string, run: () => T, failed?: (outOfMemory: boolean) => void): T {
     this.check();
+    const call = ++this.#calls;
     for (const scope of SCOPES) this.#device.pushErrorScope(scope);
     try {
       return run();
     } finally {
-      for (let i = 0; i < SCOPES.length; i++) this.#collect(task, this.#device.popErrorScope());
+      for (const scope of POPPED) {
+        this.#collect(this.#device.popErrorScope(), (error) => {
+          failed?.(scope === "out-of-memory");
+          this.#tell({
+            call,
+            error: new KvzBackendError(`Cannot ${task}: WebGPU reports: ${error.message}`, { cause: error }),
+          });
+        });
+      }
     }
   }
 
@@ -46,17 +76,30 @@ export class Faults {
     if (this.#lost !== null) throw this.#lostError();
   }
 
+  /** Begins a read of what the calls so far give; {@linkcode settle} ends it. */
+  beginReading(): Reading {
+    const reading = { afterCall: this.#calls, fault: this.#untold };
+    this.#readings.add(reading);
+    return reading;
+  }
+
   /**
-   * Waits for the scopes so far.
+   * Waits for the scopes so far and ends a read.
    *
-   * @throws {KvzBackendError} the first error since the last time.
+   * @throws {KvzBackendError} the first error of the calls before it that no earlier read has told: reads that are under way
+   * together all tell it, since what they read may be wrong.
    */
-  async settle(): Promise<void> {
-    while (this.#waiting.size > 0) await Promise.all(this.#waiting);
-    this.check();
-    const [first] = this.#errors;
-    this.#errors = [];
-    if (first !== undefined) throw first;
+  async settle(reading: Reading): Promise<void> {
+    try {
+      while (this.#waiting.size > 0) await Promise.all(this.#waiting);
+      this.check();
+    } finally {
+      this.#readings.delete(reading);
+    }
+    const { fault } = reading;
+    if (fault === null) return;
+    if (this.#untold === fault) this.#untold = null;
+    throw fault.error;
   }
 
   /** Waits a moment for the loss that may be behind a failure: runtimes report it after what failed by it. */
@@ -67,15 +110,23 @@ export class Faults {
     clearTimeout(timer);
   }
 
-  #collect(task: string, scope: Promise<GPUError | null>): void {
+  #collect(scope: Promise<GPUError | null>, failed: (error: GPUError) => void): void {
     const done = scope.then((error) => {
-      if (error !== null) {
-        this.#errors.push(new KvzBackendError(`Cannot ${task}: WebGPU reports: ${error.message}`, { cause: error }));
-      }
+      if (error !== null) failed(error);
     }, () => {
       // Popping fails on a lost device only, which `check` tells.
     }).finally(() => this.#waiting.delete(done));
     this.#waiting.add(done);
+  }
+
+  #tell(fault: Fault): void {
+    let told = false;
+    for (const reading of this.#readings) {
+      if (reading.afterCall < fault.call) continue;
+      reading.fault ??= fault;
+      told = true;
+    }
+    if (!told) this.#untold ??= fault;
   }
 
   #lostError(): KvzBackendError {

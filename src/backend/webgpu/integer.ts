@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { KvzBackendError, KvzLimitError } from "../../errors.ts";
+import { KvzBackendError } from "../../errors.ts";
+import { DeviceLimitError } from "../fallback.ts";
 import { type BlockShape, type DeviceBuffer, paddedLength } from "../backend.ts";
 import type { DeviceIntegerBasis, GpuInteger } from "../gpu/integer.ts";
 import { requireIntegerBasis, requireLevels, requireSums } from "../gpu/integer_check.ts";
@@ -96,7 +97,7 @@ export class WebGpuInteger implements GpuInteger {
     const rowBytes = Math.max(columns * 4, stride * 2, depth);
     const most = Math.floor(this.#device.mostBytes / rowBytes / FLAG_ROWS) * FLAG_ROWS;
     if (most === 0) {
-      throw new KvzLimitError(
+      throw new DeviceLimitError(
         `Cannot bind ${FLAG_ROWS} rows of ${rowBytes} bytes: this WebGPU device binds at most ${this.#device.mostBytes}`,
       );
     }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { KvzLimitError } from "../../errors.ts";
+import { DeviceLimitError } from "../fallback.ts";
 import type { Faults } from "./faults.ts";
 import { STORAGE_USAGE } from "./flags.ts";
 
@@ -15,14 +15,17 @@ export class Memory {
   readonly #device: GPUDevice;
   readonly #faults: Faults;
   readonly #mostBytes: number;
+  readonly #pending: ReadonlySet<GPUBuffer>;
   readonly #live = new Set<GPUBuffer>();
   /** Freed buffers, oldest first. */
   readonly #idle = new Set<GPUBuffer>();
   #idleBytes = 0;
   #used = 0;
 
-  constructor(device: GPUDevice, faults: Faults, mostBytes: number) {
+  /** @param pending buffers of commands that are not yet submitted */
+  constructor(device: GPUDevice, faults: Faults, mostBytes: number, pending: ReadonlySet<GPUBuffer>) {
     this.#device = device;
+    this.#pending = pending;
     this.#mostBytes = mostBytes;
     this.#faults = faults;
   }
@@ -40,7 +43,7 @@ export class Memory {
   take(byteLength: number): GPUBuffer {
     const size = Math.max(16, Math.ceil(byteLength / 16) * 16);
     if (size > this.#mostBytes) {
-      throw new KvzLimitError(
+      throw new DeviceLimitError(
         `Cannot allocate ${byteLength} bytes: buffers of this WebGPU device have at most ${this.#mostBytes}`,
       );
     }
@@ -50,23 +53,28 @@ export class Memory {
       this.#idleBytes -= size;
       return this.#use(buffer);
     }
-    return this.#use(this.#faults.scoped(`allocate ${size} bytes`, () => {
-      return this.#device.createBuffer({ label: "kvz", size, usage: STORAGE_USAGE });
-    }));
+    const buffer: GPUBuffer = this.#faults.scoped(
+      `allocate ${size} bytes`,
+      () => this.#device.createBuffer({ label: "kvz", size, usage: STORAGE_USAGE }),
+      () => this.#evict(buffer),
+    );
+    return this.#use(buffer);
   }
 
-  /** Takes a buffer back. Commands that use it must have been submitted when `trim` runs next. */
+  /** Takes a buffer back, and destroys kept ones beyond the limit. */
   give(buffer: GPUBuffer): void {
     if (!this.#live.delete(buffer)) return;
     this.#used -= buffer.size;
     this.#idle.add(buffer);
     this.#idleBytes += buffer.size;
+    this.trim();
   }
 
-  /** Destroys kept buffers beyond the limit. */
-  trim(): void {
+  /** Destroys kept buffers beyond a limit; those of commands that are not submitted stay for the next time. */
+  trim(keptBytes: number = KEPT_BYTES): void {
     for (const buffer of this.#idle) {
-      if (this.#idleBytes <= KEPT_BYTES) return;
+      if (this.#idleBytes <= keptBytes) return;
+      if (this.#pending.has(buffer)) continue;
       this.#idle.delete(buffer);
       this.#idleBytes -= buffer.size;
       buffer.destroy();
@@ -78,6 +86,14 @@ export class Memory {
     this.#live.clear();
     this.#idle.clear();
     this.#idleBytes = this.#used = 0;
+  }
+
+  /** A buffer that could not be had is not given out again, and what is kept makes room for the next try. */
+  #evict(buffer: GPUBuffer): void {
+    if (this.#live.delete(buffer)) this.#used -= buffer.size;
+    if (this.#idle.delete(buffer)) this.#idleBytes -= buffer.size;
+    buffer.destroy();
+    this.trim(0);
   }
 
   #use(buffer: GPUBuffer): GPUBuffer {

@@ -4,7 +4,8 @@
  *
  * @module
  */
-import { KvzBackendError, KvzLimitError } from "../../errors.ts";
+import { KvzBackendError } from "../../errors.ts";
+import { DeviceLimitError } from "../fallback.ts";
 import { type DeviceBasis, type DeviceBuffer, paddedLength } from "../backend.ts";
 import { requireBlocks, requireBytes, requireCounts, requireFeatureRange, requireLeading } from "../check.ts";
 import { WebGpuBasis } from "./basis.ts";
@@ -178,7 +179,7 @@ export class WebGpuProducts {
     const rowBytes = Math.max(depth, columns) * 4;
     const most = Math.floor(this.#device.mostBytes / rowBytes);
     if (most === 0) {
-      throw new KvzLimitError(
+      throw new DeviceLimitError(
         `Cannot bind a row of ${rowBytes} bytes: this WebGPU device binds at most ${this.#device.mostBytes}`,
       );
     }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { KvzLimitError } from "../../errors.ts";
+import { DeviceLimitError } from "../fallback.ts";
 import type { DeviceBuffer } from "../backend.ts";
 import type { WebGpuDevice } from "./device.ts";
 import type { WebGpuPlan } from "./plan.ts";
@@ -22,7 +22,7 @@ const SEAM_WORKGROUP = 64;
 export function rowRanges(device: WebGpuDevice, rows: number, rowBytes: number): { begin: number; end: number }[] {
   const step = Math.floor(device.mostBytes / Math.max(1, rowBytes) / 4) * 4;
   if (step === 0) {
-    throw new KvzLimitError(
+    throw new DeviceLimitError(
       `Cannot bind 4 rows of ${rowBytes} bytes: this WebGPU device binds at most ${device.mostBytes}`,
     );
   }

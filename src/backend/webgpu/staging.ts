@@ -14,6 +14,7 @@ const KEPT_BYTES = 2 * STAGING_BYTES;
 export class Staging {
   readonly #device: GPUDevice;
   #idle: GPUBuffer[] = [];
+  #closed = false;
 
   constructor(device: GPUDevice) {
     this.#device = device;
@@ -44,6 +45,7 @@ export class Staging {
       buffer.destroy();
       throw error;
     }
+    if (this.#closed) return buffer.destroy();
     this.#idle.push(buffer);
     let kept = this.#idle.reduce((sum, { size }) => sum + size, 0);
     while (kept > KEPT_BYTES) {
@@ -53,7 +55,9 @@ export class Staging {
     }
   }
 
+  /** Destroys the kept ones; those in use go when they come back. */
   destroy(): void {
+    this.#closed = true;
     for (const buffer of this.#idle) buffer.destroy();
     this.#idle = [];
   }

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { KvzLimitError } from "../../errors.ts";
+import { DeviceLimitError } from "../fallback.ts";
 import { type BlockShape, paddedLength } from "../backend.ts";
 
 /** Blocks [blockBegin, blockEnd) and tokens [tokenBegin, tokenEnd) of a chunk. */
@@ -32,7 +32,7 @@ export function chunkTiles(
   const rowBytes = paddedLength(blocks * dim) * 4;
   const headBytes = dim * elementBytes;
   if (rowBytes > mostBytes) {
-    throw new KvzLimitError(`Cannot bind a row of ${rowBytes} bytes: this WebGPU device binds at most ${mostBytes}`);
+    throw new DeviceLimitError(`Cannot bind a row of ${rowBytes} bytes: this WebGPU device binds at most ${mostBytes}`);
   }
   const tokenStep = Math.min(tokens, Math.floor(mostBytes / rowBytes), Math.floor(mostBytes / headBytes));
   // A tile of n blocks spans all tokens of n − 1 blocks and its own tokens of the last.

@@ -72,6 +72,36 @@ testEmulated("without memory pools memory comes from the device itself", { pools
   assertEquals(emulator.count("bytes"), before);
 });
 
+testEmulated("a driver that is there but fails is told by auto, and tried again", {}, async (emulator) => {
+  const at = (path: string) => JSON.stringify(new URL(`../../../${path}`, import.meta.url).href);
+  // Found by its usual name: one that the environment names has to be asked for.
+  const code = `import { openCodec } from ${at("src/codec/open.ts")};
+    const library = Deno.dlopen("libcuda.so.1", { kvzEmulate: { parameters: ["buffer", "i64"], result: "i32" } });
+    for (const code of [999, 803, 2, 34, 0]) {
+      library.symbols.kvzEmulate(new TextEncoder().encode("init\\0"), BigInt(code));
+      const { info } = await openCodec(null);
+      console.log(JSON.stringify([code, info.backend, info.fallback ?? null]));
+    }
+    Deno.exit(0);`;
+  const dir = await Deno.makeTempDir();
+  try {
+    await Deno.symlink(emulator.path, `${dir}/libcuda.so.1`);
+    await Deno.writeTextFile(`${dir}/script.ts`, code);
+    const env = { LD_LIBRARY_PATH: dir, KVZ_CUDA_LIBRARY: "" };
+    const { out } = await exec([DENO, "run", "-A", "--no-check", `${dir}/script.ts`], { env });
+    const failed = (name: string) => `Cannot use the cuda backend: its driver does not start: ${name}`;
+    assertEquals(out.trim().split("\n").map((line) => JSON.parse(line)), [
+      [999, "wasm", failed("CUDA_ERROR_UNKNOWN (999)")],
+      [803, "wasm", failed("CUDA_ERROR_SYSTEM_DRIVER_MISMATCH (803)")],
+      [2, "wasm", failed("CUDA_ERROR_OUT_OF_MEMORY (2)")],
+      [34, "wasm", failed("CUDA_ERROR_STUB_LIBRARY (34)")],
+      [0, "cuda", null],
+    ]);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+});
+
 Deno.test("threads are for the host's processors", async () => {
   for (const backend of ["cuda", "webgpu"] as const) {
     const error = await assertRejects(() => Lanes.open({ backend, threads: 2 }, createBackend), RangeError);
@@ -95,6 +125,12 @@ testEmulated("Deno without the permission is told the flag, and asks nobody", {}
     // Without leave to read the variable the driver itself is looked for.
     const { out: other } = await exec([DENO, "run", "--no-check", file], { env });
     assertStringIncludes(other, "loading libcuda.so.1 needs permission");
+    // One for this library alone loads it, but does not let its memory be read.
+    const partly = [DENO, "run", "--no-check", "--allow-env", "--allow-sys", `--allow-ffi=${emulator.path}`, file];
+    const { out: third } = await exec(partly, { env });
+    for (const line of third.trim().split("\n")) {
+      assertStringIncludes(line, `loading ${emulator.path} and reading its memory needs --allow-ffi without a path`);
+    }
   } finally {
     await Deno.remove(file);
   }

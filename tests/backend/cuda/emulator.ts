@@ -16,6 +16,8 @@ const DEFAULTS = {
   failWith: 700,
   busy: 0,
   pools: 1,
+  init: 0,
+  poolError: 0,
 } as const;
 
 type Setting = keyof typeof DEFAULTS;

@@ -31,6 +31,32 @@ testEmulated("a module that is damaged is refused by name", {}, async () => {
   assertEquals([...await backend.read(buffer)], [1, 2, 3]);
 });
 
+testEmulated("refused modules leave nothing behind while the device is open", {}, async (emulator) => {
+  const texts = new Map(await loadTexts());
+  texts.set("quantize", texts.get("quantize")!.slice(100));
+  using backend = new CudaBackend(await CudaDevice.open(0, { texts }));
+  const run = fp8(backend);
+  const before = emulator.count("objects");
+  for (let i = 0; i < 5; i++) assertThrows(run, KvzBackendError, "load kernels quantize");
+  assertEquals(emulator.count("objects"), before);
+});
+
+testEmulated("without pools of memory, though the device names them, it comes from the device itself", {
+  poolError: 801,
+}, async () => {
+  using backend = await open();
+  const buffer = upload(backend, Uint8Array.of(1, 2, 3));
+  assertEquals([...await backend.read(buffer)], [1, 2, 3]);
+  buffer.free();
+});
+
+testEmulated("a pool that cannot be made is an error that leaves nothing open", { poolError: 2 }, async (emulator) => {
+  for (let i = 0; i < 3; i++) {
+    await assertRejects(open, KvzBackendError, "Cannot make a memory pool on the cuda backend: CUDA_ERROR_OUT_OF_MEM");
+    assertEquals(emulator.count("objects"), 0);
+  }
+});
+
 testEmulated("a kernel or module that is not there is refused by name", {}, async () => {
   using device = await CudaDevice.open();
   const one = { grid: [1, 1, 1], block: [1, 1, 1] } as const;
@@ -57,7 +83,7 @@ testEmulated("a device that is lost says so in every call, and disposing of it e
   // Read before the fault: it may come either way, but it comes.
   await pending.catch((error) => assert(error instanceof KvzBackendError));
   for (const call of [run, () => backend.alloc(8), () => backend.write(buffer, new Uint8Array(1))]) {
-    assertThrows(call, KvzBackendError, "make a new one");
+    assertThrows(call, KvzBackendError, "start the process anew");
   }
   buffer.free();
   backend[Symbol.dispose]();
@@ -101,6 +127,29 @@ testEmulated("what was freed or is of another device is refused", {}, async () =
   mine.free();
   assertThrows(() => backend.write(part, new Uint8Array(1)), KvzBackendError, "freed");
   await assertRejects(() => backend.read(part), KvzBackendError, "freed");
+});
+
+testEmulated("a read of memory that is not there fails alone", {}, async () => {
+  const backend = await CudaBackend.open();
+  const wrapped = backend.gpu.memory!.wrap({ pointer: 0x1000n, byteLength: 64 });
+  const mine = upload(backend, new Uint8Array(9_000_000).fill(7));
+  // Before it, after it, and longer than the ring.
+  const results = await Promise.allSettled([mine, wrapped, mine, wrapped].map((buffer) => backend.read(buffer)));
+  for (const [i, result] of results.entries()) {
+    if (i % 2 === 0) {
+      if (result.status === "rejected") throw result.reason;
+      assertEquals(result.value.findIndex((byte) => byte !== 7), -1);
+    } else {
+      assert(result.status === "rejected" && result.reason instanceof KvzBackendError);
+      assertStringIncludes(result.reason.message, "Cannot read on the cuda backend: CUDA_ERROR_INVALID_VALUE (1)");
+    }
+  }
+  await assertRejects(() => backend.read(wrapped), KvzBackendError, "CUDA_ERROR_INVALID_VALUE (1)");
+  backend.write(mine, Uint8Array.of(8));
+  fp8(backend)();
+  assertEquals([...await backend.read(mine, 0, 2)], [8, 7]);
+  mine.free();
+  backend[Symbol.dispose]();
 });
 
 testEmulated("10,000 calls leave the memory in use as it was", {}, async (emulator) => {

@@ -6,34 +6,13 @@
 import type { Backend } from "../../src/backend/backend.ts";
 import { CudaBackend } from "../../src/backend/cuda/cuda_backend.ts";
 import { createWebGpuBackend } from "../../src/backend/webgpu/create.ts";
-import type { Shader } from "../../src/backend/webgpu/pipelines.ts";
-import type { WebGpuBackend } from "../../src/backend/webgpu/webgpu_backend.ts";
+import { dispatchCopy } from "../../cli/bench/copy_shader.ts";
 import { type DeviceFacts, deviceFacts } from "./device_facts.ts";
 
 /** Least bytes of an array of a copy on hardware: more than the caches hold (50 MB on an H100), twice. */
 export const COPY_BYTES = 128 << 20;
 /** On a processor. */
 const FEW_BYTES = 4 << 20;
-/** Workgroups of a dimension that every device takes. */
-const MOST_GROUPS = 65535;
-const THREADS = 256;
-
-/** Sixteen bytes an invocation, read and written once. */
-const copyShader: Shader = {
-  name: "copy",
-  text: `
-@group(0) @binding(0) var<storage, read> from_words: array<vec4<u32>>;
-@group(0) @binding(1) var<storage, read_write> to_words: array<vec4<u32>>;
-@group(0) @binding(2) var<uniform> sizes: vec4<u32>;
-
-@compute @workgroup_size(${THREADS}, 1, 1)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-  let at = (group.y * sizes.y + group.x) * ${THREADS}u + thread;
-  if (at < sizes.x) { to_words[at] = from_words[at]; }
-}
-`,
-};
-
 /** A backend with its clock. */
 export interface TimedDevice extends DeviceFacts {
   readonly backend: Backend;
@@ -75,23 +54,6 @@ export async function openTimed(name: string): Promise<TimedDevice> {
     copyBy: "shader",
     copy: (from, to) => dispatchCopy(backend, from, to),
   };
-}
-
-function dispatchCopy(
-  { device }: WebGpuBackend,
-  from: ReturnType<Backend["alloc"]>,
-  to: ReturnType<Backend["alloc"]>,
-): void {
-  const words = from.byteLength / 16;
-  const groups = Math.ceil(words / THREADS);
-  const across = Math.min(groups, MOST_GROUPS);
-  device.dispatch({
-    shader: copyShader,
-    entry: "main",
-    buffers: [from, to],
-    uniforms: Uint32Array.of(words, across, 0, 0),
-    workgroups: [across, Math.ceil(groups / across), 1],
-  });
 }
 
 /** Least of some times, after one that compiles. */

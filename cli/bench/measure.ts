@@ -4,6 +4,8 @@
  * @module
  */
 import type { Backend } from "../../src/backend/backend.ts";
+import type { WebGpuBackend } from "../../src/backend/webgpu/webgpu_backend.ts";
+import { dispatchCopy } from "./copy_shader.ts";
 import { cudaKernels, nominalPeak } from "./cuda_cases.ts";
 import { entropyKernels, huffmanKernels } from "./entropy_cases.ts";
 import { blockKernels, denseKernels, groupKernels, integerKernels, memoryKernels, streamKernels } from "./gpu_cases.ts";
@@ -33,7 +35,7 @@ export interface BackendRates {
   readonly build: string;
   readonly device?: string;
   readonly tokens: number;
-  /** Copying within device memory, bytes read and written. */
+  /** Copying within device memory, bytes read and written; on WebGPU by a shader. */
   readonly copyGigabytesPerSecond: number;
   /** What products are measured against: cuBLASLt's faster one where it is present, else the fastest of floats here. */
   readonly product: { readonly kernel: string; readonly gigaOperationsPerSecond: number };
@@ -70,9 +72,7 @@ export async function casesOf(backend: Backend, tokens: number): Promise<Kernel[
 export async function measureBackend(backend: Backend, seconds: number, wanted?: number): Promise<BackendRates> {
   const gpu = backend.gpu !== null;
   const tokens = wanted ?? (backend.name === "reference" ? 8 : gpu ? 4096 : 256);
-  const copyBytes = backend.name === "reference" ? 1 << 16 : gpu ? 1 << 27 : 1 << 24;
-  const [from, to] = [backend.alloc(copyBytes), backend.alloc(copyBytes)];
-  const copy: Kernel = { name: "copy", bytes: 2 * copyBytes, run: () => backend.copy(from, 0, to, 0, copyBytes) };
+  const copy = copyKernel(backend);
   const kernels = [copy, ...await casesOf(backend, tokens)];
   const took: number[] = [];
   for (const { run } of kernels) took.push(await bestTime(backend, run, seconds));
@@ -90,16 +90,34 @@ export async function measureBackend(backend: Backend, seconds: number, wanted?:
     };
   });
   const { name, build } = backend;
+  const device = deviceName(backend);
   const peak = nominalPeak(backend);
   return {
     backend: name,
     build,
+    ...(device === "" ? {} : { device }),
     tokens,
     copyGigabytesPerSecond: copyRate,
     product: { kernel: kernels[limit].name, gigaOperationsPerSecond: operations[limit] },
     ...(peak === null ? {} : { peakGigaOperationsPerSecond: peak }),
     kernels: rates.slice(1),
   };
+}
+
+/** Copying of more than caches hold; on WebGPU by a shader, as its kernels read and write. */
+function copyKernel(backend: Backend): Kernel {
+  const webgpu = backend.name === "webgpu" ? backend as WebGpuBackend : null;
+  const wanted = backend.name === "reference" ? 1 << 16 : backend.gpu !== null ? 1 << 27 : 1 << 24;
+  const bytes = Math.min(wanted, webgpu === null ? Infinity : Math.floor(webgpu.device.mostBytes / 16) * 16);
+  const [from, to] = [backend.alloc(bytes), backend.alloc(bytes)];
+  const run = () => webgpu === null ? backend.copy(from, 0, to, 0, bytes) : dispatchCopy(webgpu, from, to);
+  return { name: "copy", bytes: 2 * bytes, run };
+}
+
+/** What a GPU is called; "" where that is hidden, and of the host. */
+function deviceName(backend: Backend): string {
+  const { adapter = "", device } = backend as { adapter?: string; device?: { facts?: { name: string } } };
+  return backend.gpu === null ? "" : device?.facts?.name ?? adapter;
 }
 
 /** The product that the others are measured against. */

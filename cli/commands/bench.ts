@@ -5,6 +5,7 @@
  */
 import { type Command, Option } from "commander";
 import { type BackendOptions, createBackend, listBackends } from "../../src/backend/select.ts";
+import { KvzBackendError, KvzLimitError } from "../../src/errors.ts";
 import type { BackendRates } from "../bench/measure.ts";
 import type { CliContext } from "../context.ts";
 import { EXIT, UsageError } from "../exit_codes.ts";
@@ -50,9 +51,15 @@ export function addBench(program: Command, context: CliContext): void {
         continue;
       }
       const options = { backend: name, ...(name === "wasm" ? { build } : {}) } as BackendOptions;
-      await scoped(async (scope) => {
-        measured.push(await measureBackend(scope.use(await createBackend(options)), seconds, flags.tokens));
-      });
+      try {
+        await scoped(async (scope) => {
+          measured.push(await measureBackend(scope.use(await createBackend(options)), seconds, flags.tokens));
+        });
+      } catch (error) {
+        // One that was asked for by name fails the command; of several, the others are measured.
+        if (wanted === name || !(error instanceof KvzBackendError || error instanceof KvzLimitError)) throw error;
+        left.push({ backend: name, build, reason: error.message });
+      }
     }
     if (measured.length === 0) context.exitCode = EXIT.backend;
     await context.finish(flags, { backends: measured, left }, [
@@ -63,10 +70,19 @@ export function addBench(program: Command, context: CliContext): void {
 }
 
 function table(rates: BackendRates): string[] {
-  const { backend, build, tokens, copyGigabytesPerSecond, product, peakGigaOperationsPerSecond: peak, kernels } = rates;
+  const {
+    backend,
+    build,
+    device = "",
+    tokens,
+    copyGigabytesPerSecond,
+    product,
+    peakGigaOperationsPerSecond: peak,
+    kernels,
+  } = rates;
   const percent = (share: number | undefined) => share === undefined ? "" : `${Math.round(100 * share)} %`;
   return [
-    `${backend} ${build}: ${tokens} tokens of SmolLM2`,
+    `${backend} ${build}${device === "" ? "" : ` on ${device}`}: ${tokens} tokens of SmolLM2`,
     `100 % of copying: ${copyGigabytesPerSecond.toFixed(1)} GB/s, read and written`,
     `100 % of the product: ${digits(product.gigaOperationsPerSecond)} GFLOP/s, ${product.kernel}` +
     (peak === undefined ? "" : `; nominal peak of the tensor cores in f16: ${peak.toFixed(0)}`),

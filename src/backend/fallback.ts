@@ -6,9 +6,6 @@
 import { KvzBackendError, KvzLimitError } from "../errors.ts";
 import type { Backend } from "./backend.ts";
 
-/** A backend is there but does not start: "auto" says so, other than where there is none. */
-export class FailedBackendError extends KvzBackendError {}
-
 /** A device cannot hold or bind so much. Another backend may. */
 export class DeviceLimitError extends KvzLimitError {}
 

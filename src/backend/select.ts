@@ -63,14 +63,9 @@ export async function createBackend(options: BackendOptions = {}): Promise<Backe
     case "wasm":
       if (device !== undefined) throw new KvzBackendError('Cannot use "device" with the wasm backend');
       return await createWasmBackend({ build, module });
-    case "reference":
-      if ((build !== undefined && build !== "auto") || module !== undefined) {
-        throw new KvzBackendError('Cannot use "build" or "module" with the reference backend: they are for wasm');
-      }
-      // Imported when asked for: applications do not carry it.
-      return new (await import("./reference/reference_backend.ts")).ReferenceBackend();
     default:
-      return await (await import("./gpu/choose.ts")).openNamedGpu(options);
+      // Imported when asked for: applications do not carry them.
+      return await (await import("./gpu/choose.ts")).openNamed(options);
   }
 }
 

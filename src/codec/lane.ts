@@ -42,16 +42,6 @@ export function serves(key: string, setup: Setup): boolean {
   return key === setup.key || key === setup.within;
 }
 
-/** What a call throws; null when it does not. */
-function messageOf(call: () => void): string | null {
-  try {
-    call();
-    return null;
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error);
-  }
-}
-
 /** A lane in the calling thread. */
 export class InlineLane implements Lane {
   #backend: Backend;
@@ -125,9 +115,13 @@ export class InlineLane implements Lane {
   async #replaceBackend(reason: string): Promise<void> {
     const replace = this.#replace!;
     this.#replace = null;
-    // A backend that failed may fail in giving back what it holds as well: the work goes on all the same.
-    const kept = messageOf(() => this.close());
-    this.#backend = await replace(reason + (kept === null ? "" : `; what it held could not be given back (${kept})`));
+    try {
+      this.close();
+    } catch (error) {
+      // A backend that failed may fail in giving back what it holds as well: the work goes on all the same.
+      reason += `; what it held could not be given back (${(error as Error).message})`;
+    }
+    this.#backend = await replace(reason);
     if (this.#setup !== null) await this.#load(this.#setup);
   }
 

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { FailedBackendError } from "../fallback.ts";
+import { FailedBackendError } from "../gpu/failed.ts";
 import type { GpuFound } from "../gpu/candidates.ts";
 import { CudaDriver } from "./driver.ts";
 import { namedLibrary, VARIABLE } from "./library.ts";

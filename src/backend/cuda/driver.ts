@@ -4,7 +4,7 @@
  * @module
  */
 import { KvzBackendError } from "../../errors.ts";
-import { FailedBackendError } from "../fallback.ts";
+import { FailedBackendError } from "../gpu/failed.ts";
 import { openLibrary } from "./library.ts";
 import type { NativeLibrary } from "./native.ts";
 import type { Calls, DriverTable } from "./symbols.ts";

@@ -1,5 +1,6 @@
 /**
- * Opening and listing GPU backends. Imported when one may be there, so that the core does not carry it.
+ * Opening and listing GPU backends, and opening the reference. Imported when one may be there or is asked for, so that the
+ * core does not carry it.
  *
  * @module
  */
@@ -12,14 +13,15 @@ import { GPU_CANDIDATES } from "./candidates.ts";
 const absent = new Set<string>();
 
 /**
- * Opens a GPU backend by its name.
+ * Opens a GPU backend, or the reference, by its name.
  *
  * @throws {KvzBackendError} when there is none of that name, or it cannot be had.
  */
-export async function openNamedGpu(options: BackendOptions): Promise<Backend> {
+export async function openNamed(options: BackendOptions): Promise<Backend> {
   const { backend, build, module } = options;
   const gpu = GPU_CANDIDATES.find(({ name }) => name === backend);
-  if (gpu === undefined) {
+  const reference = backend === "reference";
+  if (gpu === undefined && !reference) {
     const names = GPU_CANDIDATES.map(({ name }) => name).join(", ");
     throw new KvzBackendError(
       `Cannot use backend ${backend}: this version has ${names}, wasm (base, simd, relaxed) and reference`,
@@ -28,7 +30,9 @@ export async function openNamedGpu(options: BackendOptions): Promise<Backend> {
   if ((build !== undefined && build !== "auto") || module !== undefined) {
     throw new KvzBackendError(`Cannot use "build" or "module" with the ${backend} backend: they are for wasm`);
   }
-  return await gpu.open(options);
+  return gpu === undefined
+    ? new (await import("../reference/reference_backend.ts")).ReferenceBackend()
+    : await gpu.open(options);
 }
 
 /**
@@ -40,7 +44,7 @@ export async function openNamedGpu(options: BackendOptions): Promise<Backend> {
 export async function openBestGpu(options: BackendOptions): Promise<{ backend: Backend | null; reason: string }> {
   const { device } = options;
   if (device !== undefined) {
-    const backend = await openNamedGpu({ ...options, backend: typeof device === "number" ? "cuda" : "webgpu" });
+    const backend = await openNamed({ ...options, backend: typeof device === "number" ? "cuda" : "webgpu" });
     return { backend, reason: "" };
   }
   const failures: string[] = [];

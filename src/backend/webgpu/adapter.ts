@@ -5,7 +5,7 @@
  * @module
  */
 import { KvzBackendError } from "../../errors.ts";
-import { FailedBackendError } from "../fallback.ts";
+import { FailedBackendError } from "../gpu/failed.ts";
 
 /** Limits of which the adapter's best is asked for. All others stay at WebGPU's defaults. */
 export const LIMITS = [

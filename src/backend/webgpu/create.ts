@@ -4,7 +4,7 @@
  * @module
  */
 import { KvzBackendError } from "../../errors.ts";
-import { FailedBackendError } from "../fallback.ts";
+import { FailedBackendError } from "../gpu/failed.ts";
 import { adapterName, compilesSubgroups, findAdapter, isSoftware, openDevice } from "./adapter.ts";
 import { WebGpuDevice } from "./device.ts";
 import { WebGpuBackend } from "./webgpu_backend.ts";

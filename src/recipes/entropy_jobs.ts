@@ -6,8 +6,9 @@
 import type { Backend } from "../backend/backend.ts";
 import { BYTES_PER_ELEMENT, type DType } from "../cache/types.ts";
 
-/** Most jobs under way, and most bytes that the elements of as many chunks take. */
+/** Most jobs under way. */
 const MOST_JOBS = 64;
+/** Most bytes that the elements of as many chunks take on the host. */
 const MOST_BYTES = 1 << 28;
 
 /** One kind's part of a cache. */
@@ -17,10 +18,20 @@ interface KindShape {
   readonly dim: number;
 }
 
-/** Jobs that may be under way at once where chunks have so many tokens of these kinds; one where the host codes streams. */
-export function entropyJobs(backend: Backend, kinds: readonly KindShape[], dtype: DType, chunkTokens: number): number {
+/**
+ * Jobs that may be under way at once where chunks have so many tokens of these kinds; one where the host codes streams.
+ *
+ * @param mostBytes that the elements of as many chunks take: more where codes stay on the device
+ */
+export function entropyJobs(
+  backend: Backend,
+  kinds: readonly KindShape[],
+  dtype: DType,
+  chunkTokens: number,
+  mostBytes: number = MOST_BYTES,
+): number {
   if (backend.gpu?.entropy == null) return 1;
   const elements = kinds.reduce((sum, { layers, heads, dim }) => sum + layers * heads * dim, 0);
   const bytes = chunkTokens * elements * BYTES_PER_ELEMENT[dtype];
-  return Math.max(1, Math.min(MOST_JOBS, Math.floor(MOST_BYTES / bytes)));
+  return Math.max(1, Math.min(MOST_JOBS, Math.floor(mostBytes / bytes)));
 }

@@ -165,7 +165,10 @@ class KvtcCodec implements ChunkCodec {
     this.#backend = backend;
     this.#coder = coder;
     this.#gpu = gpu;
-    this.jobs = coder === null ? 1 : entropyJobs(backend, Object.values(kinds), storedDType, kvtc.chunkTokens);
+    const mostBytes = gpu === null ? undefined : 1 << 30;
+    this.jobs = coder === null
+      ? 1
+      : entropyJobs(backend, Object.values(kinds), storedDType, kvtc.chunkTokens, mostBytes);
     this.#storedDType = storedDType;
     this.#dtype = dtype;
     const open = ({ layers, heads, dim, rope, mean, basis, components, groups }: KindSetup): KindStages => {

@@ -4,13 +4,16 @@
  * @module
  */
 import type { Backend, DeviceBuffer, QuantGroup } from "../../src/backend/backend.ts";
+import type { DeviceStreams } from "../../src/backend/gpu/code_streams.ts";
 import type { DeviceContexts, DeviceTables, GpuEntropy, StreamBatch } from "../../src/backend/gpu/entropy.ts";
 import { frequenciesOf } from "../../src/stages/entropy/packed_tables.ts";
 
 /** Tokens of a chunk, and so of a stream. */
 export const CHUNK = 256;
-/** Rows of one width, coded as one stream a chunk. */
+/** Rows of one kind, coded as one stream a chunk. */
 export interface Form {
+  readonly of: keyof DeviceStreams;
+  /** First component. */
   readonly first: number;
   readonly rows: number;
   readonly tableOf: Uint16Array;
@@ -22,14 +25,21 @@ export function formsOf(groups: readonly QuantGroup[]): Form[] {
   return [3, 2, 1].map((type): Form => {
     const own = groups.filter((group) => group.type === type);
     const tableOf = Uint16Array.from(own.flatMap(({ size }, g) => new Array<number>(size).fill(g >> 1)));
-    return { first: own[0]?.first ?? 0, rows: tableOf.length, tableOf, alphabet: [0, 4, 16, 256][type] };
+    const of = ([, "int2", "int4", "fp8"] as const)[type]!;
+    return { of, first: own[0]?.first ?? 0, rows: tableOf.length, tableOf, alphabet: [0, 4, 16, 256][type] };
   }).filter(({ rows }) => rows > 0);
 }
 
-/** Low and high bytes of shifts and scales, a table for each. */
-export function paramForm(groups: readonly QuantGroup[]): Form {
-  const rows = groups.length * 4;
-  return { first: 0, rows, tableOf: Uint16Array.from({ length: rows }, (_, row) => row & 3), alphabet: 256 };
+/** Low and high bytes of shifts and scales [shift, scale][groups], a stream each, a table for shifts and one for scales. */
+export function paramForms(groups: readonly QuantGroup[]): { low: Form; high: Form } {
+  const rows = 2 * groups.length;
+  const form = {
+    first: 0,
+    rows,
+    tableOf: Uint16Array.from({ length: rows }, (_, row) => Number(row >= groups.length)),
+    alphabet: 256,
+  };
+  return { low: { ...form, of: "low" }, high: { ...form, of: "high" } };
 }
 
 /** Tables that fit the first chunk of `symbols`, which hold for all. */

@@ -3,7 +3,7 @@
  *
  * Tables of the entropy coder are fitted on the first sequence's keys and values and serve all streams (one for two
  * quantizer groups): a file would choose them for each chunk on the host. Streams are those of a file otherwise: one for
- * each type of codes of a chunk. Those of several sequences are coded together, since each keeps one warp busy.
+ * each type of codes of a chunk, and of the low and high bytes of shifts and scales. Those of several sequences are coded together, since each keeps one warp busy.
  *
  * @module
  */
@@ -14,11 +14,12 @@ import {
   paddedLength,
   type QuantGroup,
 } from "../../src/backend/backend.ts";
+import type { DeviceStreams, GpuCodeStreams } from "../../src/backend/gpu/code_streams.ts";
 import { type DeviceContexts, type DeviceTables, type GpuEntropy, mostBytes } from "../../src/backend/gpu/entropy.ts";
 import { rotationTable } from "../../src/cache/rope.ts";
 import { Scratch } from "../../src/stages/scratch.ts";
 import { fillWith, halfNoise, type StepClock } from "./device_data.ts";
-import { CHUNK, fitTables, type Form, formsOf, paramForm } from "./table5_coder.ts";
+import { CHUNK, fitTables, type Form, formsOf, paramForms } from "./table5_coder.ts";
 import { byType, keptComponents } from "./table5_plan.ts";
 import type { BenchModel } from "./models.ts";
 
@@ -62,6 +63,7 @@ export class Table5Point {
   readonly kinds: readonly KindState[];
   readonly #backend: Backend;
   readonly #entropy: GpuEntropy;
+  readonly #codeStreams: GpuCodeStreams;
   readonly #caches: DeviceCaches;
   readonly #scratch: Scratch;
   readonly #mean: DeviceBuffer;
@@ -76,13 +78,14 @@ export class Table5Point {
 
   private constructor(
     backend: Backend,
-    entropy: GpuEntropy,
+    { entropy, codeStreams }: { entropy: GpuEntropy; codeStreams: GpuCodeStreams },
     caches: DeviceCaches,
     plans: readonly QuantGroup[][],
     most: number,
   ) {
     this.#backend = backend;
     this.#entropy = entropy;
+    this.#codeStreams = codeStreams;
     this.#caches = caches;
     const scratch = this.#scratch = new Scratch(backend);
     const { model, tokens } = caches;
@@ -124,10 +127,10 @@ export class Table5Point {
     plans: readonly QuantGroup[][],
     together: number,
   ): Promise<Table5Point> {
-    const entropy = backend.gpu?.entropy;
-    if (!entropy) throw new Error(`Backend ${backend.name} has no entropy coder`);
+    const { entropy = null, codeStreams = null } = backend.gpu ?? {};
+    if (entropy === null || codeStreams === null) throw new Error(`Backend ${backend.name} has no entropy coder`);
     if (caches.tokens % CHUNK !== 0) throw new Error(`${caches.tokens} tokens are no whole chunks of ${CHUNK}`);
-    const point = new Table5Point(backend, entropy, caches, plans, together);
+    const point = new Table5Point(backend, { entropy, codeStreams }, caches, plans, together);
     for (const kind of point.kinds) await point.#prepare(kind);
     return point;
   }
@@ -137,7 +140,7 @@ export class Table5Point {
     return this.kinds.map(({ groups }) => keptComponents(groups));
   }
 
-  /** gather, undo RoPE, subtract, project, quantize, transpose, code. */
+  /** gather, undo RoPE, subtract, project, quantize, transpose, code. What is on the way back one kernel is "dequantize". */
   async compress(clock: StepClock | null): Promise<void> {
     for (const kind of this.kinds) {
       for (const [run, sequences] of this.#runs()) {
@@ -230,57 +233,46 @@ export class Table5Point {
     await clock?.step("project");
     backend.quantize(to, paddedLength(basis.components), tokens, plan, this.#symbols, this.#params);
     await clock?.step("quantize");
-    this.#transpose(kind, slot, (matrix, stride, part, rows) => {
-      this.#entropy.transpose(matrix, stride, tokens, part.rows, CHUNK, rows);
-    });
+    const rows = this.#rows(kind, slot);
+    for (const { first, rows: count, of } of kind.forms) {
+      this.#entropy.transpose(this.#symbols, plan.components, tokens, count, CHUNK, rows[of], {
+        column: first,
+        byte: 0,
+      });
+    }
+    this.#codeStreams.splitParams(this.#params, kind.groups.length, this.#chunks, rows.low, rows.high);
     await clock?.step("transpose");
   }
 
   async #fromRows(kind: KindState, slot: number, clock: StepClock | null): Promise<void> {
     const { basis, plan, rotations } = kind;
-    const { tokens } = this.#caches;
     const backend = this.#backend;
-    this.#transpose(kind, slot, (matrix, stride, part, rows) => {
-      this.#entropy.untranspose(rows, stride, tokens, part.rows, CHUNK, matrix);
-    });
-    await clock?.step("transpose");
-    const from = this.#coefficients;
-    backend.dequantize(this.#symbols, this.#params, plan, tokens, from, paddedLength(basis.components));
+    const [from, stride] = [this.#coefficients, paddedLength(basis.components)];
+    this.#codeStreams.restore(this.#rows(kind, slot), "bytes", plan, this.#chunks, from, stride);
     await clock?.step("dequantize");
     backend.reconstructScatter(from, basis, 0, this.#shape(), rotations[1], this.#mean, this.#restored);
     await clock?.step("reconstruct");
   }
 
-  /** Codes by type, then shifts and scales, with the rows of a sequence that they become or come from. */
-  #transpose(
-    kind: KindState,
-    slot: number,
-    run: (matrix: DeviceBuffer, stride: number, part: Form, rows: DeviceBuffer) => void,
-  ): void {
-    const { tokens } = this.#caches;
-    for (const [i, part] of kind.parts.entries()) {
-      const each = tokens * part.rows;
-      const rows = this.#backend.view(part.symbols, slot * each, each);
-      const codes = i < kind.forms.length;
-      const stride = codes ? kind.plan.components : part.rows;
-      run(codes ? this.#from(part.first, tokens * stride) : this.#params, stride, part, rows);
-    }
+  get #chunks() {
+    return { chunks: this.#caches.tokens / CHUNK, tokens: CHUNK };
   }
 
-  /** The codes from a component on. */
-  #from(first: number, length: number): DeviceBuffer {
-    const { memory } = this.#backend.gpu!;
-    // CUDA takes memory from any multiple of 16 on.
-    if (this.#backend.name === "cuda") return memory!.wrap(memory!.memoryOf(this.#symbols), first, length - first);
-    return this.#backend.view(this.#symbols, first, length - first);
+  /** The rows of a sequence; a type that there is none of has somebody else's, of which nothing is read. */
+  #rows(kind: KindState, slot: number): DeviceStreams {
+    const { tokens } = this.#caches;
+    const rows = Object.fromEntries(
+      kind.parts.map(({ of, rows, symbols }) => [of, this.#backend.view(symbols, slot * tokens * rows, tokens * rows)]),
+    ) as Partial<DeviceStreams> & Pick<DeviceStreams, "low" | "high">;
+    return { int2: rows.low, int4: rows.low, fp8: rows.low, ...rows };
   }
 
   /** Tables from the first sequence; then the length of every run of streams. */
   async #prepare(kind: KindState): Promise<void> {
     const { tokens } = this.#caches;
-    const params = paramForm(kind.groups);
+    const { low, high } = paramForms(kind.groups);
     // The kernels read no table before there is one.
-    const parts = [...kind.forms, params].map((form) => ({
+    const parts = [...kind.forms, low, high].map((form) => ({
       ...form,
       symbols: this.#scratch.alloc(this.together * tokens * form.rows),
       coded: [],
@@ -293,7 +285,7 @@ export class Table5Point {
     }
     for (const [, sequences] of this.#runs()) {
       for (const [slot, sequence] of sequences.entries()) await this.#toRows(kind, sequence, slot, null);
-      const { streams } = this.#batch(params, sequences.length);
+      const { streams } = this.#batch(low, sequences.length);
       for (const part of kind.parts) {
         const begins = this.#scratch.alloc((streams + 1) * 4);
         this.#encode(part, sequences.length, begins);

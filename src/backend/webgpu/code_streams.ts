@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { KvzLimitError } from "../../errors.ts";
 import type { DeviceBuffer, DevicePlan } from "../backend.ts";
+import { DeviceLimitError } from "../fallback.ts";
 import {
   type ChunkBatch,
   type CodeForm,
@@ -112,7 +112,7 @@ export class WebGpuCodeStreams implements GpuCodeStreams {
 
   #requireBindable(bytes: number): void {
     if (bytes <= this.#device.mostBytes) return;
-    throw new KvzLimitError(
+    throw new DeviceLimitError(
       `Cannot bind a stream of ${bytes} bytes: this WebGPU device binds at most ${this.#device.mostBytes}`,
     );
   }

@@ -26,8 +26,8 @@ export async function encodeJob(
       source.copyTo(backend, kind, begin, begin + tokens, buffer);
       return buffer;
     });
-    // The window is stored as it is, the sinks are few: both are the host's.
-    if (codec.encodeOnDevice !== undefined && job.region === "chunk") {
+    // The window is stored as it is: it is the host's.
+    if (codec.encodeOnDevice !== undefined && job.region !== "window") {
       for (const [i, kind] of kinds.entries()) await requireFiniteThere(backend, buffers[i], job, kind, source);
       return await codec.encodeOnDevice(job, buffers);
     }
@@ -49,7 +49,7 @@ export async function decodeJob(
   const { kinds, tokens } = job;
   await withScratch(backend, async (scratch) => {
     let buffers: DeviceBuffer[];
-    if (codec.decodeOnDevice !== undefined && job.region === "chunk") {
+    if (codec.decodeOnDevice !== undefined && job.region !== "window") {
       buffers = kinds.map((kind) => scratch.alloc(elementBytes(cache.model, cache.dtype, kind, tokens)));
       await codec.decodeOnDevice(job, buffers);
     } else {

@@ -203,7 +203,11 @@ class KvtcCodec implements ChunkCodec {
   }
 
   async encodeOnDevice(job: EncodeJob, [elements]: readonly DeviceBuffer[]): Promise<TaggedStream[]> {
-    return await this.#encodeChunk(job, elements);
+    const { region, tokens, positions, kinds: [kind] } = job;
+    if (region === "chunk") return await this.#encodeChunk(job, elements);
+    const { layers, sinks } = this.#kinds[kind];
+    const ctx = { tokens, positions, layerBegin: 0, layerEnd: layers };
+    return await deflate(TAGS.sinks[kind], [await sinks.encode(elements, ctx)]);
   }
 
   async #encodeChunk(job: EncodeJob, elements: Uint8Array | DeviceBuffer): Promise<TaggedStream[]> {
@@ -237,9 +241,13 @@ class KvtcCodec implements ChunkCodec {
   }
 
   async decodeOnDevice(job: DecodeJob, [to]: readonly DeviceBuffer[]): Promise<void> {
-    const { tokens, targetPositions, layerBegin, layerEnd, kinds: [kind] } = job;
-    const { pca } = this.#kinds[kind];
+    const { region, tokens, targetPositions, layerBegin, layerEnd, kinds: [kind] } = job;
+    const { pca, sinks } = this.#kinds[kind];
     const ctx: ChunkContext = { tokens, positions: targetPositions, layerBegin, layerEnd };
+    if (region === "sinks") {
+      const [stream] = await this.#inflate(region, kind, tokens, job.streams);
+      return await sinks.decodeTo(stream, ctx, to);
+    }
     await this.#withCoefficients(job.streams, kind, ctx, (y) => pca.decodeTo(y, ctx, to));
   }
 

@@ -52,8 +52,8 @@ class KvzCodec implements ChunkCodec {
   }
 
   async encode(job: EncodeJob): Promise<TaggedStream[]> {
-    const { region, tokens, positions, begin } = job;
-    const { model, storedDType } = this.#setup;
+    const { region, tokens, begin } = job;
+    const { storedDType } = this.#setup;
     const data = new Map(job.kinds.map((kind, i) => [kind, job.data[i]]));
     if (region === "window") {
       return await this.#deflate(
@@ -65,21 +65,24 @@ class KvzCodec implements ChunkCodec {
       const { heads, dim } = this.#shape(kind);
       requireFinite(data.get(kind)!, storedDType, { kind, heads, tokens, dim, firstToken: begin });
     }
-    const ctx: ChunkContext = { tokens, positions, layerBegin: 0, layerEnd: model.layers };
-    if (region === "sinks") {
-      const streams: Uint8Array[] = [];
-      for (const kind of KINDS) streams.push(await this.#sinks[kind].encode(data.get(kind)!, ctx));
-      return await this.#deflate(region, streams);
-    }
-    return await this.#encodeChunk(job, { key: data.get("key")!, value: data.get("value")! });
+    const elements = { key: data.get("key")!, value: data.get("value")! };
+    return region === "sinks" ? await this.#encodeSinks(job, elements) : await this.#encodeChunk(job, elements);
   }
 
   async encodeOnDevice(job: EncodeJob, elements: readonly DeviceBuffer[]): Promise<TaggedStream[]> {
-    const { kinds } = job;
-    return await this.#encodeChunk(job, {
-      key: elements[kinds.indexOf("key")],
-      value: elements[kinds.indexOf("value")],
-    });
+    const { kinds, region } = job;
+    const ofKind = { key: elements[kinds.indexOf("key")], value: elements[kinds.indexOf("value")] };
+    return region === "sinks" ? await this.#encodeSinks(job, ofKind) : await this.#encodeChunk(job, ofKind);
+  }
+
+  async #encodeSinks(
+    { tokens, positions }: EncodeJob,
+    elements: Readonly<Record<Kind, Uint8Array | DeviceBuffer>>,
+  ): Promise<TaggedStream[]> {
+    const ctx: ChunkContext = { tokens, positions, layerBegin: 0, layerEnd: this.#setup.model.layers };
+    const streams: Uint8Array[] = [];
+    for (const kind of KINDS) streams.push(await this.#sinks[kind].encode(elements[kind], ctx));
+    return await this.#deflate("sinks", streams);
   }
 
   async #encodeChunk(
@@ -129,8 +132,14 @@ class KvzCodec implements ChunkCodec {
   }
 
   async decodeOnDevice(job: DecodeJob, to: readonly DeviceBuffer[]): Promise<void> {
-    const { kinds, tokens, targetPositions, layerBegin, layerEnd } = job;
+    const { region, kinds, tokens, targetPositions, layerBegin, layerEnd } = job;
     const ctx: ChunkContext = { tokens, positions: targetPositions, layerBegin, layerEnd };
+    if (region === "sinks") {
+      for (const [i, kind] of kinds.entries()) {
+        await this.#sinks[kind].decodeTo(await this.#inflateRegion(job, kind, i), ctx, to[i]);
+      }
+      return;
+    }
     await this.#chunks.decodeTo(await this.#unpack(tokens, job.streams, job.settings), ctx, kinds, to);
   }
 

@@ -104,9 +104,9 @@ export interface ChunkCodec extends Disposable {
   encode(job: EncodeJob): Promise<TaggedStream[]>;
   /** Elements [layerEnd − layerBegin][heads][tokens][dim] of each kind of the job. */
   decode(job: DecodeJob): Promise<Uint8Array[]>;
-  /** Encodes a chunk whose elements (finite ones) lie in buffers of the backend, where the recipe can. */
+  /** Encodes a chunk, or sinks, whose elements (finite ones) lie in buffers of the backend, where the recipe can. */
   encodeOnDevice?(job: EncodeJob, elements: readonly DeviceBuffer[]): Promise<TaggedStream[]>;
-  /** Decodes a chunk into buffers of the backend, where the recipe can. Enqueues the last steps. */
+  /** Decodes a chunk, or sinks, into buffers of the backend, where the recipe can. Enqueues the last steps. */
   decodeOnDevice?(job: DecodeJob, to: readonly DeviceBuffer[]): Promise<void>;
   inflate(job: InflateJob): Promise<TaggedStream[]>;
   /** Takes back streams of jobs that say `lent`. */

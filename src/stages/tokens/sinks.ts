@@ -7,13 +7,12 @@
  *
  * @module
  */
-import { type Backend, paddedLength } from "../../backend/backend.ts";
-import { toFloat32 } from "../../cache/elements.ts";
+import { type Backend, type BlockShape, type DeviceBuffer, paddedLength } from "../../backend/backend.ts";
 import { rotationTable } from "../../cache/rope.ts";
 import { BYTES_PER_ELEMENT, type DType, type RopeSpec } from "../../cache/types.ts";
 import { findNonFinite } from "../../cache/finite.ts";
 import { KvzFormatError, KvzUnsupportedError } from "../../errors.ts";
-import { withScratch } from "../scratch.ts";
+import { type Scratch, withScratch } from "../scratch.ts";
 import type { ChunkContext, Stage } from "../stage.ts";
 
 /** Geometry of one kind. */
@@ -24,6 +23,9 @@ export interface SinkGeometry {
   readonly dtype: DType;
   readonly rope: RopeSpec | null;
 }
+
+/** Layout alone. */
+const PLAIN = { dtype: "f32", rotaryDim: 0 } as const;
 
 /** Sinks of one kind: source elements [layers][heads][tokens][dim] ↔ one byte stream. */
 export class SinkStage implements Stage<Uint8Array, Uint8Array> {
@@ -43,25 +45,23 @@ export class SinkStage implements Stage<Uint8Array, Uint8Array> {
   }
 
   /** @throws {KvzUnsupportedError} Elements are too large for FP8 with a scale in binary16. */
-  async encode(x: Uint8Array, ctx: ChunkContext): Promise<Uint8Array> {
-    const { layers, heads, dim } = this.#geometry;
+  async encode(x: Uint8Array | DeviceBuffer, ctx: ChunkContext): Promise<Uint8Array> {
+    const { layers, heads, dim, rope } = this.#geometry;
     const blocks = layers * heads;
     const { tokens } = ctx;
-    const rows = await this.#toRows(x, ctx);
-    // Gather yields [token][block][dim]; FP8 scales are per block over all tokens, so bring blocks to the front.
-    const byBlock = new Float32Array(blocks * tokens * dim);
-    const stride = paddedLength(blocks * dim);
-    for (let b = 0; b < blocks; b++) {
-      for (let t = 0; t < tokens; t++) {
-        byBlock.set(rows.subarray(t * stride + b * dim, t * stride + (b + 1) * dim), (b * tokens + t) * dim);
-      }
-    }
-    const out = new Uint8Array(this.byteLength(tokens));
-    await withScratch(this.#backend, async (scratch) => {
-      const codes = scratch.alloc(blocks * tokens * dim);
-      const scales = scratch.alloc(blocks * 2);
-      this.#backend.encodeFp8(scratch.upload(byBlock), blocks, tokens * dim, codes, scales);
-      const scaleBytes = await this.#backend.read(scales, 0, blocks * 2);
+    const count = blocks * tokens * dim;
+    return await withScratch(this.#backend, async (scratch) => {
+      const backend = this.#backend;
+      const shape = this.#shape(blocks, tokens);
+      const rotation = rope === null ? null : scratch.upload(rotationTable(rope, ctx.positions, "undo"));
+      const rows = scratch.alloc(paddedLength(blocks * dim) * tokens * 4);
+      backend.gather(x instanceof Uint8Array ? scratch.upload(x) : x, shape, rotation, null, rows);
+      // Rows are [token][block][dim]; scales are per block over all tokens, so blocks come to the front again.
+      const byBlock = scratch.alloc(4 * count);
+      backend.scatter(rows, { ...shape, ...PLAIN }, null, null, byBlock);
+      const [codes, scales] = [scratch.alloc(count), scratch.alloc(blocks * 2)];
+      backend.encodeFp8(byBlock, blocks, tokens * dim, codes, scales);
+      const scaleBytes = await backend.read(scales, 0, blocks * 2);
       const large = findNonFinite(scaleBytes, "f16");
       if (large >= 0) {
         throw new KvzUnsupportedError(
@@ -71,17 +71,33 @@ export class SinkStage implements Stage<Uint8Array, Uint8Array> {
             "FP8 with a scale in binary16, at most 2.9 · 10^7",
         );
       }
+      const out = new Uint8Array(this.byteLength(tokens));
       out.set(scaleBytes);
-      out.set(await this.#backend.read(codes, 0, blocks * tokens * dim), blocks * 2);
+      out.set(await backend.read(codes, 0, count), blocks * 2);
+      return out;
     });
-    return out;
   }
 
   /**
    * @throws {KvzFormatError} wrong stream length, or a scale or code that is not finite.
    */
   async decode(y: Uint8Array, ctx: ChunkContext): Promise<Uint8Array> {
-    const { layers, heads, dim } = this.#geometry;
+    const { heads, dim, dtype } = this.#geometry;
+    const bytes = (ctx.layerEnd - ctx.layerBegin) * heads * ctx.tokens * dim * BYTES_PER_ELEMENT[dtype];
+    return await withScratch(this.#backend, async (scratch) => {
+      const out = scratch.alloc(bytes);
+      this.#decodeTo(scratch, y, ctx, out);
+      return await this.#backend.read(out, 0, bytes);
+    });
+  }
+
+  /** Like {@linkcode decode}, into device memory; enqueues. */
+  async decodeTo(y: Uint8Array, ctx: ChunkContext, to: DeviceBuffer): Promise<void> {
+    await withScratch(this.#backend, (scratch) => this.#decodeTo(scratch, y, ctx, to));
+  }
+
+  #decodeTo(scratch: Scratch, y: Uint8Array, ctx: ChunkContext, to: DeviceBuffer): void {
+    const { layers, heads, dim, rope } = this.#geometry;
     const { tokens } = ctx;
     const wanted = this.byteLength(tokens);
     if (y.length !== wanted) {
@@ -90,50 +106,24 @@ export class SinkStage implements Stage<Uint8Array, Uint8Array> {
     const scaleBytes = y.slice(0, layers * heads * 2);
     const codeBytes = y.subarray(layers * heads * 2);
     requireFinite(scaleBytes, codeBytes);
+    const backend = this.#backend;
     const blocks = (ctx.layerEnd - ctx.layerBegin) * heads;
     const first = ctx.layerBegin * heads;
     const perBlock = tokens * dim;
-    const byBlock = await withScratch(this.#backend, async (scratch) => {
-      const dst = scratch.alloc(blocks * perBlock * 4);
-      const scales = scratch.upload(scaleBytes.subarray(first * 2, (first + blocks) * 2));
-      const codes = scratch.upload(codeBytes.subarray(first * perBlock, (first + blocks) * perBlock));
-      this.#backend.decodeFp8(codes, scales, blocks, perBlock, dst);
-      return toFloat32(await this.#backend.read(dst, 0, blocks * perBlock * 4), "f32");
-    });
-    const stride = paddedLength(blocks * dim);
-    const rows = new Float32Array(stride * tokens);
-    for (let b = 0; b < blocks; b++) {
-      for (let t = 0; t < tokens; t++) {
-        const from = (b * tokens + t) * dim;
-        rows.set(byBlock.subarray(from, from + dim), t * stride + b * dim);
-      }
-    }
-    return await this.#fromRows(rows, blocks, ctx);
+    const byBlock = scratch.alloc(blocks * perBlock * 4);
+    const scales = scratch.upload(scaleBytes.subarray(first * 2, (first + blocks) * 2));
+    const codes = scratch.upload(codeBytes.subarray(first * perBlock, (first + blocks) * perBlock));
+    backend.decodeFp8(codes, scales, blocks, perBlock, byBlock);
+    const shape = this.#shape(blocks, tokens);
+    const rows = scratch.alloc(paddedLength(blocks * dim) * tokens * 4);
+    backend.gather(byBlock, { ...shape, ...PLAIN }, null, null, rows);
+    const rotation = rope === null ? null : scratch.upload(rotationTable(rope, ctx.positions, "redo"));
+    backend.scatter(rows, shape, rotation, null, to);
   }
 
-  #toRows(x: Uint8Array, ctx: ChunkContext): Promise<Float32Array> {
-    const { layers, heads, dim, dtype, rope } = this.#geometry;
-    const blocks = layers * heads;
-    const rowBytes = paddedLength(blocks * dim) * ctx.tokens * 4;
-    return withScratch(this.#backend, async (scratch) => {
-      const rotation = rope === null ? null : scratch.upload(rotationTable(rope, ctx.positions, "undo"));
-      const rows = scratch.alloc(rowBytes);
-      const shape = { dtype, blocks, tokens: ctx.tokens, dim, rotaryDim: rope?.dim ?? 0 };
-      this.#backend.gather(scratch.upload(x), shape, rotation, null, rows);
-      return toFloat32(await this.#backend.read(rows, 0, rowBytes), "f32");
-    });
-  }
-
-  #fromRows(rows: Float32Array, blocks: number, ctx: ChunkContext): Promise<Uint8Array> {
+  #shape(blocks: number, tokens: number): BlockShape {
     const { dim, dtype, rope } = this.#geometry;
-    const bytes = blocks * ctx.tokens * dim * BYTES_PER_ELEMENT[dtype];
-    return withScratch(this.#backend, async (scratch) => {
-      const rotation = rope === null ? null : scratch.upload(rotationTable(rope, ctx.positions, "redo"));
-      const out = scratch.alloc(bytes);
-      const shape = { dtype, blocks, tokens: ctx.tokens, dim, rotaryDim: rope?.dim ?? 0 };
-      this.#backend.scatter(scratch.upload(rows), shape, rotation, null, out);
-      return await this.#backend.read(out, 0, bytes);
-    });
+    return { dtype, blocks, tokens, dim, rotaryDim: rope?.dim ?? 0 };
   }
 }
 

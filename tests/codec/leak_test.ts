@@ -1,6 +1,6 @@
 /**
- * Many calls of a codec on a GPU leave nothing behind: memory in use, buffers, what the driver gave, pools. 200 calls, or
- * as many as KVZ_CASES says.
+ * Many calls of a codec on a GPU leave nothing behind: memory in use, buffers, what the driver gave, pools. 80 calls after
+ * those that warm up, or as many as KVZ_CASES says.
  */
 import { assert, assertEquals } from "deno-std/assert";
 import { createBackend } from "../../src/backend/select.ts";
@@ -11,12 +11,13 @@ import { Lanes } from "../../src/codec/lanes.ts";
 import type { CompressOptions } from "../../src/codec/options.ts";
 import type { Profile } from "../../src/profile/types.ts";
 import { BACKENDS } from "../backend/backends.ts";
+import { casesFor } from "../cases.ts";
 import { testEmulated } from "../backend/cuda/emulator.ts";
 import { SmallDevice } from "../backend/small_device.ts";
 import { syntheticCache, syntheticProfile } from "../synthetic.ts";
 import { smallKvzProfile } from "./kvz_profile.ts";
 
-const CALLS = Number(Deno.env.get("KVZ_CASES") ?? 200);
+const CALLS = casesFor(80);
 const CACHES = [20, 12, 29].map((tokens, seed) => syntheticCache(tokens, { seed }));
 const PROFILES: readonly (readonly [Profile, readonly CompressOptions[]])[] = [
   [syntheticProfile(), [{ ratio: 8 }, { recipe: "kvtc", entropy: "rans" } as CompressOptions, { recipe: "lossless" }]],

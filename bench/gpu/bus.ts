@@ -15,6 +15,7 @@ import { Codec } from "../../src/codec/codec.ts";
 import { DeviceCache, memoryOf } from "../../src/codec/device_cache.ts";
 import { Lanes } from "../../src/codec/lanes.ts";
 import type { CompressOptions } from "../../src/codec/options.ts";
+import { countBus } from "./count_bus.ts";
 import { parseProfile } from "../../src/profile/profile_format.ts";
 
 const SETTINGS: readonly (readonly [name: string, profile: string, options: CompressOptions])[] = [
@@ -42,26 +43,6 @@ for (const [recipe, file, options] of SETTINGS) {
   (await codec.decompressOnDevice(bytes)).free();
   const back = await crossed(async () => (await codec.decompressOnDevice(bytes)).free());
   console.log(`| ${[recipe, bytes.length, there.read, there.written, back.read, back.written].join(" | ")} |`);
-}
-
-/** What crosses to and from a backend's device while something runs. */
-function countBus(backend: Backend): (run: () => Promise<unknown>) => Promise<{ read: number; written: number }> {
-  const bytes = { read: 0, written: 0 };
-  const { read, write } = backend;
-  backend.read = async (...args) => {
-    const found = await read.apply(backend, args);
-    bytes.read += found.length;
-    return found;
-  };
-  backend.write = (to, data, at) => {
-    bytes.written += data.byteLength;
-    write.call(backend, to, data, at);
-  };
-  return async (run) => {
-    Object.assign(bytes, { read: 0, written: 0 });
-    await run();
-    return { ...bytes };
-  };
 }
 
 /** A cache in memory of the backend. */

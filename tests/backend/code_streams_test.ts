@@ -12,23 +12,10 @@ import type { WebGpuBackend } from "../../src/backend/webgpu/webgpu_backend.ts";
 import { splitCodes } from "../../src/stages/quantize/code_streams.ts";
 import { splitParams } from "../../src/stages/quantize/params_layout.ts";
 import { BACKENDS, dirty, firstDifference, generator, upload } from "./backends.ts";
+import { plansOf } from "./plans.ts";
 import { casesFor } from "../cases.ts";
 
-const groupsOf = fc.array(
-  fc.record({
-    gap: fc.oneof({ weight: 3, arbitrary: fc.constant(0) }, fc.nat(5)),
-    size: fc.oneof(fc.constantFrom(1, 4, 16, 64, 256), fc.integer({ min: 1, max: 40 })),
-    type: fc.constantFrom<1 | 2 | 3>(1, 2, 3),
-  }),
-  { maxLength: 6 },
-).map((items) => {
-  let end = 0;
-  return items.map(({ gap, size, type }): QuantGroup => {
-    const first = end + gap;
-    end = first + size;
-    return { first, size, type };
-  });
-});
+const groupsOf = plansOf([1, 4, 16, 64, 256], 6, 5);
 
 /** A chunk's codes and parameters, by the definition and as its streams. */
 interface Chunk {

@@ -3,23 +3,10 @@ import fc from "fast-check";
 import { packedLength, type QuantGroup, TYPE_BITS } from "../../src/backend/backend.ts";
 import { KvzLimitError } from "../../src/errors.ts";
 import { dirty, generator, testBackends, upload } from "./backends.ts";
+import { plansOf } from "./plans.ts";
 import { casesFor } from "../cases.ts";
 
-const plans = fc.array(
-  fc.record({
-    gap: fc.oneof({ weight: 3, arbitrary: fc.constant(0) }, fc.nat(5)),
-    size: fc.oneof(fc.constantFrom(1, 15, 16, 17, 64), fc.integer({ min: 1, max: 40 })),
-    type: fc.constantFrom<1 | 2 | 3>(1, 2, 3),
-  }),
-  { maxLength: 5 },
-).map((items) => {
-  let end = 0;
-  return items.map(({ gap, size, type }): QuantGroup => {
-    const first = end + gap;
-    end = first + size;
-    return { first, size, type };
-  });
-});
+const plans = plansOf([1, 15, 16, 17, 64], 5, 5);
 
 /** The packed form bit by bit: all bits of a component in one string, padded to bytes. */
 function packByBits(symbols: Uint8Array, groups: readonly QuantGroup[], components: number, tokens: number): number[] {

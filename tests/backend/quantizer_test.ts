@@ -14,25 +14,12 @@ import {
   upload,
   withBackends,
 } from "./backends.ts";
+import { plansOf } from "./plans.ts";
 import { COEFFICIENTS, E4M3_VALUES, PACKED, PARAMS, PLAN, RESTORED, SYMBOLS } from "./golden.ts";
 import { casesFor } from "../cases.ts";
 
 /** Groups with gaps, of the recipe's sizes and of others. */
-const plans: fc.Arbitrary<QuantGroup[]> = fc.array(
-  fc.record({
-    gap: fc.oneof({ weight: 3, arbitrary: fc.constant(0) }, fc.nat(9)),
-    size: fc.oneof(fc.constantFrom(1, 16, 64), fc.integer({ min: 1, max: 40 })),
-    type: fc.constantFrom<1 | 2 | 3>(1, 2, 3),
-  }),
-  { maxLength: 6 },
-).map((items) => {
-  let end = 0;
-  return items.map(({ gap, size, type }) => {
-    const first = end + gap;
-    end = first + size;
-    return { first, size, type };
-  });
-});
+const plans = plansOf([1, 16, 64], 6, 9);
 
 /** Coefficients as they are, and those at which roundings, signs and ranges go wrong. */
 const coefficients = fc.oneof(

@@ -1,5 +1,6 @@
 /** Recipe kvtc, and those that work on the host, over all pairs of backends; kvtc from and to a GPU's memory. */
 import { assert, assertEquals, assertLess, assertRejects } from "deno-std/assert";
+import { countBus } from "../../bench/gpu/count_bus.ts";
 import type { Backend, DeviceBuffer } from "../../src/backend/backend.ts";
 import { createBackend } from "../../src/backend/select.ts";
 import { KvCache } from "../../src/cache/kv_cache.ts";
@@ -84,26 +85,6 @@ async function toHost(backend: Backend, cache: DeviceCache): Promise<KvCache> {
   const layers: { key: Uint8Array; value: Uint8Array }[] = [];
   for (let i = 0; i < model.layers; i++) layers.push({ key: await tensor("key", i), value: await tensor("value", i) });
   return new KvCache({ model, dtype, positions, layers });
-}
-
-/** What crosses to and from a backend's device while something runs. */
-function countBus(backend: Backend) {
-  const bytes = { read: 0, written: 0 };
-  const { read, write } = backend;
-  backend.read = async (...args) => {
-    const found = await read.apply(backend, args);
-    bytes.read += found.length;
-    return found;
-  };
-  backend.write = (to, data, at) => {
-    bytes.written += data.byteLength;
-    write.call(backend, to, data, at);
-  };
-  return async (run: () => Promise<unknown>) => {
-    Object.assign(bytes, { read: 0, written: 0 });
-    await run();
-    return { ...bytes };
-  };
 }
 
 for (const [name, options] of GPUS) {
